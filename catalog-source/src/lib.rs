@@ -1,0 +1,1 @@
+//! Catalogs into compacted topics.

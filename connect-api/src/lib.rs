@@ -1,0 +1,1 @@
+//! What a connector author sees: schema, value, record, configuration, task traits, errors.

@@ -1,0 +1,1 @@
+//! General connectors: file, event replay.

@@ -1,0 +1,1 @@
+//! Tenants' models on event streams: subscription, features, flows, fair scheduling, triggers, outputs.

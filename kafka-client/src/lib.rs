@@ -1,0 +1,1 @@
+//! The one place that touches librdkafka: batches in, records out, transactions, offsets, raw requests.

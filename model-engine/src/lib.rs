@@ -1,0 +1,1 @@
+//! ONNX models in the process: loading, checking, running in batches; tree ensembles by a flat walk.
