@@ -1,1 +1,29 @@
 //! Resources as users write them, compiled into a plan that turns an event into feature vectors.
+//!
+//! ```text
+//! YAML/JSON -> resource (tenant, store, feature_view, model; every error by field)
+//!                 |
+//!                 v
+//!    FeatureView + wanted features and expressions -> plan (checked, ordered, each computation once)
+//!                                                      |
+//!   event bytes -> event (one-pass JSON scan of the    v
+//!                  needed fields only) -> slots -> Evaluator -> feature rows, keys, filters
+//!                                                   |      |
+//!                                    GlobalLookup (rows)  AggregateStore (one row per key and group)
+//! ```
+//!
+//! The crate does no I/O: rows and state come through [`GlobalLookup`] and [`AggregateStore`].
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+pub mod resource;
