@@ -1,1 +1,46 @@
 //! What a connector author sees: schema, value, record, configuration, task traits, errors.
+//!
+//! ```text
+//!                    ConfigDef (one declaration: validation, REST answer, docs page)
+//!                       |
+//!   ConnectorPlugin ----+--> Connector --task_configs--> SourceTask / SinkTask / PartitionedSinkTask
+//!
+//!   SourceTask.poll -> SourceRecord(Datum) -> Transformation* -> Converter -> Kafka -> durable offsets -> SourceTask.commit
+//!   Kafka -> Datum(raw bytes, Converter) -> Transformation* -> SinkTask.put (accepted) -> SinkTask.pre_commit (durable)
+//!   Kafka -> RawRecord -> PartitionedSinkTask.hand_over (accepted) -> advance / barrier (durable)
+//! ```
+//!
+//! This crate does no I/O and knows no Kafka client. A record stays raw bytes until somebody reads it
+//! ([`record::Datum`]), and *accepted* and *durable* are different types ([`delivery`]).
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod config;
+pub mod connector;
+pub mod converter;
+pub mod delivery;
+pub mod error;
+pub mod extension;
+pub mod partitioned;
+pub mod record;
+pub mod schema;
+pub mod sink;
+pub mod source;
+pub mod transform;
+pub mod value;
+
+pub use config::{ConfigDef, ConfigKey, ConfigMap, ConfigValue, ParsedConfig};
+pub use connector::{Connector, ConnectorContext, ConnectorKind, ConnectorPlugin, Task};
+pub use converter::{Converter, ConverterPlugin, HeaderConverter, HeaderConverterPlugin};
+pub use delivery::{Accepted, Durable, TopicPartition};
+pub use error::{ConnectError, ErrorKind, Stage};
+pub use extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
+pub use partitioned::{Advance, PartitionedSinkTask, PartitionedTaskContext, RawHeaders, RawRecord, StartAt};
+pub use record::{Datum, Header, Headers, SinkRecord, SourceRecord, TimestampType};
+pub use schema::{Field, Schema, SchemaType};
+pub use sink::{ErrantRecordReporter, SinkTask, SinkTaskContext};
+pub use source::{SourceTask, SourceTaskContext};
+pub use transform::{Predicate, PredicatePlugin, Transformation, TransformationPlugin};
+pub use value::{SchemaAndValue, Struct, Value};

@@ -1,0 +1,62 @@
+//! Converters between Kafka's bytes and Connect data (contract part 5).
+
+use crate::config::{ConfigDef, ConfigMap};
+use crate::error::ConnectError;
+use crate::value::SchemaAndValue;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Translates keys or values. A converter is configured once, then shared by threads; it keeps no state of a record.
+pub trait Converter: Send + Sync {
+    /// Bytes for Kafka; `None` is a null key or a tombstone. Fails with a data error where the data does not fit.
+    fn from_connect_data(&self, topic: &str, data: &SchemaAndValue) -> Result<Option<Bytes>, ConnectError>;
+
+    /// Data from Kafka's bytes. Fails with a data error that says what the bytes look like and which option to change.
+    fn to_connect_data(&self, topic: &str, bytes: Option<&Bytes>) -> Result<SchemaAndValue, ConnectError>;
+}
+
+/// Translates the values of headers.
+pub trait HeaderConverter: Send + Sync {
+    /// Bytes of a header's value.
+    fn from_connect_header(
+        &self,
+        topic: &str,
+        name: &str,
+        data: &SchemaAndValue,
+    ) -> Result<Option<Bytes>, ConnectError>;
+
+    /// A header's value from bytes.
+    fn to_connect_header(&self, topic: &str, name: &str, bytes: Option<&Bytes>)
+    -> Result<SchemaAndValue, ConnectError>;
+}
+
+/// What a converter is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConverterUse {
+    /// keys
+    Key,
+    /// values
+    Value,
+    /// headers
+    Header,
+}
+
+/// A converter class.
+pub trait ConverterPlugin: Send + Sync {
+    /// Fully qualified class name.
+    fn class(&self) -> &'static str;
+    /// Its options, without the `key.converter.` prefix.
+    fn config_def(&self) -> ConfigDef;
+    /// A configured converter.
+    fn configure(&self, config: &ConfigMap, converter_use: ConverterUse) -> Result<Arc<dyn Converter>, ConnectError>;
+}
+
+/// A header converter class.
+pub trait HeaderConverterPlugin: Send + Sync {
+    /// Fully qualified class name.
+    fn class(&self) -> &'static str;
+    /// Its options, without the `header.converter.` prefix.
+    fn config_def(&self) -> ConfigDef;
+    /// A configured header converter.
+    fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn HeaderConverter>, ConnectError>;
+}

@@ -1,0 +1,48 @@
+//! Single message transforms and predicates (contract part 6).
+
+use crate::config::{ConfigDef, ConfigMap};
+use crate::error::ConnectError;
+use crate::record::{SinkRecord, SourceRecord};
+use std::sync::Arc;
+
+/// A record of either direction, as a transform sees it.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// on its way to a sink task
+    Sink(SinkRecord),
+    /// on its way to Kafka
+    Source(SourceRecord),
+}
+
+/// Changes or drops one record at a time. Called in order, on one thread per task; a transform that reads one field
+/// causes the record to be parsed, one that reads none does not.
+pub trait Transformation: Send + Sync {
+    /// The changed record, or `None` to drop it; a dropped record's offset still advances.
+    fn apply(&self, record: Record) -> Result<Option<Record>, ConnectError>;
+}
+
+/// Decides whether a transform applies to a record.
+pub trait Predicate: Send + Sync {
+    /// Whether it holds.
+    fn test(&self, record: &Record) -> Result<bool, ConnectError>;
+}
+
+/// A transformation class.
+pub trait TransformationPlugin: Send + Sync {
+    /// Fully qualified class name (`org.apache.kafka.connect.transforms.InsertField$Value`).
+    fn class(&self) -> &'static str;
+    /// Its options, without the `transforms.ALIAS.` prefix.
+    fn config_def(&self) -> ConfigDef;
+    /// A configured transform.
+    fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Transformation>, ConnectError>;
+}
+
+/// A predicate class.
+pub trait PredicatePlugin: Send + Sync {
+    /// Fully qualified class name.
+    fn class(&self) -> &'static str;
+    /// Its options, without the `predicates.ALIAS.` prefix.
+    fn config_def(&self) -> ConfigDef;
+    /// A configured predicate.
+    fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Predicate>, ConnectError>;
+}
