@@ -1,1 +1,35 @@
-//! The worker: herder, storage topics, REST, source and sink loops, converters, transforms, errors.
+//! The worker: configuration, storage topics, herder, REST, and the loops that run tasks.
+//!
+//! ```text
+//!   worker.properties --config--> WorkerConfig                       plugins (one list, made by the binary)
+//!                                      |                                |
+//!   HTTP --rest--> Command --herder::shell--> config topic --fold--> ClusterState --assignor--> what this worker runs
+//!                     ^                                                                             |
+//!   status topic <----+---- TaskEvents <---- RunningTask <---- TaskRunner::start(TaskSpec) <--------+
+//!                                                |
+//!   source:  task.poll -> transforms -> converters -> producer -> acknowledged offsets -> offsets topic
+//!   sink:    consumer -> converters -> transforms -> task.put -> durable -> consumer group offsets
+//! ```
+//!
+//! The herder decides and never waits for a connector; the task loops move data and decide nothing.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+pub mod config;
+pub mod plugins;
+pub mod storage;
+pub mod task_runner;
+pub mod tasks;
+
+pub use config::{WorkerConfig, WorkerConfigError};
+pub use plugins::Plugins;
+pub use task_runner::{RunningTask, Stopped, TaskEvents, TaskRunner, TaskSpec, TaskState};

@@ -1,0 +1,14 @@
+//! The worker's configuration: from a Java properties file to typed settings and to the settings of Kafka clients.
+//!
+//! ```text
+//!   bytes --properties::parse--> text --ConfigProviders::resolve--> definition --> WorkerConfig --> ClientSettings
+//! ```
+
+mod clients;
+mod definition;
+pub mod properties;
+mod worker;
+
+pub use clients::{ClientKind, OverridePolicy};
+pub use definition::definition;
+pub use worker::{WorkerConfig, WorkerConfigError};

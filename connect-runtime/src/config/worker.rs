@@ -1,0 +1,180 @@
+//! The worker's settings, checked.
+
+use super::clients::OverridePolicy;
+use super::definition::definition;
+use connect_api::config::{ParsedConfig, with_prefix};
+use connect_api::{ConfigMap, ConfigDef};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is wrong with a worker's properties: every message names its option.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker's properties are invalid:\n{}", .messages.join("\n"))]
+pub struct WorkerConfigError {
+    /// one message for each fault
+    pub messages: Vec<String>,
+}
+
+/// A worker's settings, checked. Made once at start.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// the properties, references to config providers resolved; unknown keys included
+    pub(crate) properties: ConfigMap,
+    pub(crate) parsed: ParsedConfig,
+    pub(crate) override_policy: OverridePolicy,
+    /// `group.id`
+    pub group_id: Arc<str>,
+    /// `offset.flush.interval.ms`
+    pub offset_flush_interval: Duration,
+    /// `offset.flush.timeout.ms`
+    pub offset_flush_timeout: Duration,
+    /// `task.shutdown.graceful.timeout.ms`
+    pub task_shutdown_graceful_timeout: Duration,
+    /// `topic.creation.enable`
+    pub topic_creation_enable: bool,
+    /// `topic.tracking.enable`
+    pub topic_tracking_enable: bool,
+}
+
+impl WorkerConfig {
+    /// Checks the properties of a worker; `extensions` are the definitions of its extensions' own keys.
+    ///
+    /// # Errors
+    /// All faults at once: missing and wrong options, and options that are not supported, by name.
+    pub fn new(properties: ConfigMap, extensions: &[ConfigDef]) -> Result<Self, WorkerConfigError> {
+        let definition = extensions
+            .iter()
+            .fold(definition(), |all, extension| all.embed("", None, extension.clone()));
+        let mut messages: Vec<String> = definition
+            .validate(&properties)
+            .into_iter()
+            .flat_map(|value| value.errors)
+            .collect();
+        messages.extend(unsupported(&properties));
+        let parsed = match definition.parse(&properties) {
+            Ok(parsed) if messages.is_empty() => parsed,
+            Ok(_) => return Err(WorkerConfigError { messages }),
+            Err(error) => {
+                if messages.is_empty() {
+                    messages.push(error.to_string());
+                }
+                return Err(WorkerConfigError { messages });
+            }
+        };
+        let override_policy = match override_policy(&parsed) {
+            Ok(policy) => policy,
+            Err(message) => return Err(WorkerConfigError { messages: vec![message] }),
+        };
+        for name in properties.keys().filter(|name| is_unknown(name, &definition)) {
+            tracing::warn!(option = %name, "unknown worker option is ignored");
+        }
+        let milliseconds = |name: &str| Duration::from_millis(parsed.integer(name).unwrap_or_default().max(0).unsigned_abs());
+        Ok(Self {
+            override_policy,
+            group_id: parsed.text("group.id").unwrap_or_default().into(),
+            offset_flush_interval: milliseconds("offset.flush.interval.ms"),
+            offset_flush_timeout: milliseconds("offset.flush.timeout.ms"),
+            task_shutdown_graceful_timeout: milliseconds("task.shutdown.graceful.timeout.ms"),
+            topic_creation_enable: parsed.boolean("topic.creation.enable"),
+            topic_tracking_enable: parsed.boolean("topic.tracking.enable"),
+            properties,
+            parsed,
+        })
+    }
+
+    /// The properties, references to config providers resolved; unknown keys included. Holds secrets.
+    pub fn properties(&self) -> &ConfigMap {
+        &self.properties
+    }
+
+    /// The typed value of an option.
+    pub fn parsed(&self) -> &ParsedConfig {
+        &self.parsed
+    }
+
+    /// `bootstrap.servers`, comma-separated.
+    pub fn bootstrap_servers(&self) -> String {
+        self.parsed.list("bootstrap.servers").join(",")
+    }
+
+    /// Which client options connectors may override.
+    pub fn override_policy(&self) -> &OverridePolicy {
+        &self.override_policy
+    }
+
+    /// The class and the options of the worker's own converter, for connectors that name none. `option` is
+    /// `key.converter`, `value.converter` or `header.converter`.
+    pub fn converter(&self, option: &str) -> (String, ConfigMap) {
+        let class = self.parsed.text(option).unwrap_or_default().to_owned();
+        (class, with_prefix(&self.properties, &format!("{option}.")))
+    }
+}
+
+fn override_policy(parsed: &ParsedConfig) -> Result<OverridePolicy, String> {
+    const OPTION: &str = "connector.client.config.override.policy";
+    let name = parsed.text(OPTION).unwrap_or("All");
+    let simple = crate::plugins::simple_name(name);
+    match simple.strip_suffix("ConnectorClientConfigOverridePolicy").unwrap_or(simple) {
+        "All" => Ok(OverridePolicy::All),
+        "None" => Ok(OverridePolicy::None),
+        "Principal" => Ok(OverridePolicy::Principal),
+        "Allowlist" => Ok(OverridePolicy::Allowlist(
+            parsed.list("connector.client.config.override.allowlist").to_vec(),
+        )),
+        _ => Err(format!(
+            "Invalid value {name} for configuration {OPTION}: must be All, None, Principal or Allowlist"
+        )),
+    }
+}
+
+/// Options that change what a worker promises and that this one does not implement: refused, never ignored.
+fn unsupported(properties: &ConfigMap) -> Vec<String> {
+    let text = |name: &str| properties.get(name).and_then(Option::as_deref).map(str::trim).unwrap_or_default();
+    let mut messages = Vec::new();
+    let mut refuse = |name: &str, reason: &str| {
+        messages.push(format!("Invalid value {} for configuration {name}: {reason}", text(name)));
+    };
+    if !text("rest.extension.classes").is_empty() {
+        refuse("rest.extension.classes", "Java classes cannot be loaded; REST resources come with the binary's extensions");
+    }
+    if matches!(text("exactly.once.source.support").to_ascii_lowercase().as_str(), "enabled" | "preparing") {
+        refuse("exactly.once.source.support", "not supported for source connectors; set it to disabled");
+    }
+    for name in ["listeners", "admin.listeners"] {
+        if text(name).to_ascii_lowercase().contains("https://") {
+            refuse(name, "https listeners are not supported; put a TLS proxy in front of an http listener");
+        }
+    }
+    if text("rest.advertised.listener").eq_ignore_ascii_case("https") {
+        refuse("rest.advertised.listener", "https listeners are not supported");
+    }
+    let reporters = text("metric.reporters");
+    if !reporters.is_empty() && reporters != "org.apache.kafka.common.metrics.JmxReporter" {
+        refuse("metric.reporters", "Java classes cannot be loaded; metrics are served by GET /metrics");
+    }
+    messages
+}
+
+/// Prefixes whose options are handed on.
+const PASSED_ON: [&str; 16] = [
+    "producer.",
+    "consumer.",
+    "admin.",
+    "config.storage.",
+    "offset.storage.",
+    "status.storage.",
+    "listeners.https.",
+    "admin.listeners.https.",
+    "key.converter.",
+    "value.converter.",
+    "header.converter.",
+    "metrics.context.",
+    "config.providers.",
+    "sasl.",
+    "ssl.",
+    "security.",
+];
+
+fn is_unknown(name: &str, definition: &ConfigDef) -> bool {
+    definition.key(name).is_none() && !PASSED_ON.iter().any(|prefix| name.starts_with(prefix))
+}
