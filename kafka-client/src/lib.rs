@@ -1,1 +1,50 @@
 //! The one place that touches librdkafka: batches in, records out, transactions, offsets, raw requests.
+//!
+//! ```text
+//!            ClientConfig (Java names) --config--> librdkafka's names, or a refusal by name
+//!                  |
+//!   topics ==> Consumer --fetch--> Fetched { messages, end_of_partition, errors }     (task threads)
+//!                  |  RebalanceListener, commits, seeks; Waker ends a fetch
+//!   records ==> Producer --send(token)--> Deliveries::delivered(token, partition, offset)
+//!                  |  transactions; QueueFull is back-pressure
+//!   questions ==> Admin (async) ............ topics, configurations, offsets, groups, fencing
+//!   topic as a log ==> TopicLog (async) .... internal topics and the registry: read all, then tail
+//!   group protocol ==> RawConnection ....... kafka-protocol requests over TCP
+//!
+//!   librdkafka/  the C library behind safe types: all `unsafe` of the workspace, with its invariants
+//! ```
+//!
+//! Kafka itself is the specification: an option, an offset or an error means what it means to the Java clients.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+mod admin;
+mod config;
+mod consumer;
+mod error;
+mod librdkafka;
+mod partitioner;
+mod producer;
+mod raw;
+mod topic_log;
+mod topic_partition;
+
+pub use admin::{Admin, ConfigChange, GroupDescription, NewTopic, PartitionDescription, TopicDescription};
+pub use config::ClientConfig;
+pub use consumer::{CommitCallback, CommitMode, Consumer, Fetched, RebalanceListener, Waker};
+pub use error::{ErrorCode, KafkaError};
+pub use librdkafka::{ConsumerGroupMetadata, Headers, Message, TimestampType};
+pub use partitioner::{murmur2, partition_for_key};
+pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
+pub use raw::RawConnection;
+pub use topic_log::{LogClients, LogRecord, TopicLog};
+pub use topic_partition::{IsolationLevel, StartOffset, TopicPartition};

@@ -1,0 +1,379 @@
+//! Administration: topics, configurations, offsets, groups, fencing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use crate::config::{ClientConfig, ClientKind};
+use crate::error::{ErrorCode, KafkaError};
+use crate::librdkafka::{Callbacks, Client, OffsetSpec};
+use crate::producer::{Deliveries, Producer};
+use crate::topic_partition::{IsolationLevel, TopicPartition};
+
+/// How long a call may take where neither `default.api.timeout.ms` nor `request.timeout.ms` is set: Java's default.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Administration of a cluster. Clones share one connection. Calls are cancel-safe in the sense that a dropped call goes
+/// on without anybody to see its result.
+#[derive(Clone)]
+pub struct Admin {
+    client: Arc<Client>,
+    timeout: Duration,
+    config: Arc<ClientConfig>,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; -1 for the broker's `num.partitions`.
+    pub partitions: i32,
+    /// How many replicas; -1 for the broker's `default.replication.factor`.
+    pub replication_factor: i16,
+    /// Topic options, for example `cleanup.policy`.
+    pub config: IndexMap<String, String>,
+}
+
+impl NewTopic {
+    /// A topic without options.
+    pub fn new(name: impl Into<String>, partitions: i32, replication_factor: i16) -> Self {
+        Self {
+            name: name.into(),
+            partitions,
+            replication_factor,
+            config: IndexMap::new(),
+        }
+    }
+
+    /// The same topic with one option more.
+    #[must_use]
+    pub fn with(mut self, option: &str, value: &str) -> Self {
+        self.config.insert(option.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// A topic as brokers tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// A partition as brokers tell of it; nodes by their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: i32,
+    /// The broker that leads it; `None` while there is none.
+    pub leader: Option<i32>,
+    /// Brokers that hold it.
+    pub replicas: Vec<i32>,
+    /// Those of them that are up to date.
+    pub in_sync_replicas: Vec<i32>,
+}
+
+/// A group as its coordinator tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Its name.
+    pub group: String,
+    /// `Stable`, `Empty`, `Dead`, `PreparingRebalance`, `CompletingRebalance`, ...
+    pub state: String,
+    /// How many members it has.
+    pub members: usize,
+}
+
+/// What becomes of a topic's option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// It gets this value.
+    Set(String),
+    /// It goes back to the broker's default.
+    Default,
+}
+
+struct NoDeliveries;
+
+impl Deliveries for NoDeliveries {
+    fn delivered(&self, _token: u64, _result: Result<(i32, i64), KafkaError>) {}
+}
+
+impl Admin {
+    /// Administration with this configuration.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, naming the option. An unreachable server is not an error here.
+    pub fn new(config: &ClientConfig) -> Result<Self, KafkaError> {
+        let options = config.translated(ClientKind::Admin)?;
+        let client = Arc::new(Client::new(ClientKind::Admin, &options, Callbacks::default())?);
+        let timeout = ["default.api.timeout.ms", "request.timeout.ms"]
+            .iter()
+            .find_map(|name| config.get(name))
+            .and_then(|text| text.trim().parse().ok())
+            .map_or(TIMEOUT, Duration::from_millis);
+        Ok(Self {
+            client,
+            timeout,
+            config: Arc::new(config.clone()),
+        })
+    }
+
+    pub(crate) fn of(client: Arc<Client>, config: Arc<ClientConfig>) -> Self {
+        Self {
+            client,
+            timeout: TIMEOUT,
+            config,
+        }
+    }
+
+    /// The same administration with another limit for each call.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Runs a blocking call off the async threads.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Client, Duration) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
+        let (client, timeout) = (Arc::clone(&self.client), self.timeout);
+        tokio::task::spawn_blocking(move || call(&client, timeout))
+            .await
+            .unwrap_or_else(|error| {
+                Err(KafkaError::new(
+                    ErrorCode::Fail,
+                    format!("administrative call: {error}"),
+                ))
+            })
+    }
+
+    /// Creates topics: one result each. `TopicAlreadyExists` tells that one is there (with what partitions and options, is
+    /// not looked at).
+    ///
+    /// # Errors
+    /// When the request as a whole fails.
+    pub async fn create_topics(
+        &self,
+        topics: &[NewTopic],
+    ) -> Result<Vec<(String, Result<(), KafkaError>)>, KafkaError> {
+        let topics = topics.to_vec();
+        self.call(move |client, timeout| client.create_topics(&topics, timeout))
+            .await
+    }
+
+    /// Deletes topics: one result each.
+    ///
+    /// # Errors
+    /// When the request as a whole fails.
+    pub async fn delete_topics(&self, topics: &[String]) -> Result<Vec<(String, Result<(), KafkaError>)>, KafkaError> {
+        let topics = topics.to_vec();
+        self.call(move |client, timeout| client.delete_topics(&topics, timeout))
+            .await
+    }
+
+    /// Grows a topic to `total` partitions.
+    ///
+    /// # Errors
+    /// `InvalidPartitions` when it has that many or more.
+    pub async fn create_partitions(&self, topic: &str, total: usize) -> Result<(), KafkaError> {
+        let topic = topic.to_owned();
+        self.call(move |client, timeout| client.create_partitions(&topic, total, timeout))
+            .await
+    }
+
+    /// A topic, `None` where there is none. Never creates one.
+    ///
+    /// # Errors
+    /// When it may not be seen, or brokers cannot be reached.
+    pub async fn topic(&self, name: &str) -> Result<Option<TopicDescription>, KafkaError> {
+        let name = name.to_owned();
+        let found = self
+            .call(move |client, timeout| client.describe_topics(&[&name], timeout))
+            .await?;
+        match found.into_iter().next() {
+            Some(Ok(topic)) => Ok(Some(topic)),
+            Some(Err(error)) if error.code == ErrorCode::UnknownTopicOrPartition => Ok(None),
+            Some(Err(error)) => Err(error),
+            None => Ok(None),
+        }
+    }
+
+    /// Names of all topics that may be seen, sorted, internal ones included.
+    ///
+    /// # Errors
+    /// When brokers cannot be reached.
+    pub async fn topics(&self) -> Result<Vec<String>, KafkaError> {
+        let mut names = self.call(|client, timeout| client.topic_names(timeout)).await?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// All options of a topic with their values, defaults included. Values that brokers keep secret are left out.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`, `TopicAuthorizationFailed`, and when brokers cannot be reached.
+    pub async fn describe_topic_config(&self, topic: &str) -> Result<IndexMap<String, String>, KafkaError> {
+        let topic = topic.to_owned();
+        let config = self
+            .call(move |client, timeout| client.describe_topic_config(&topic, timeout))
+            .await?;
+        Ok(config
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect())
+    }
+
+    /// Changes options of a topic; others stay.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a value that brokers refuse.
+    pub async fn alter_topic_config(&self, topic: &str, changes: &[(String, ConfigChange)]) -> Result<(), KafkaError> {
+        let (topic, changes) = (topic.to_owned(), changes.to_vec());
+        self.call(move |client, timeout| client.alter_topic_config(&topic, &changes, timeout))
+            .await
+    }
+
+    /// The offset after the last record of each partition: of the last stable one with `ReadCommitted`. In the order asked.
+    ///
+    /// # Errors
+    /// The first error of a partition.
+    pub async fn end_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
+        let partitions = partitions.to_vec();
+        self.call(move |client, timeout| client.list_offsets(&partitions, OffsetSpec::End, isolation, timeout))
+            .await
+    }
+
+    /// The first offset of each partition. In the order asked.
+    ///
+    /// # Errors
+    /// The first error of a partition.
+    pub async fn beginning_offsets(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
+        let partitions = partitions.to_vec();
+        let isolation = IsolationLevel::ReadUncommitted;
+        self.call(move |client, timeout| client.list_offsets(&partitions, OffsetSpec::Beginning, isolation, timeout))
+            .await
+    }
+
+    /// What a group committed; partitions without a commit are left out, so a group that is not there has none.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or cannot be reached.
+    pub async fn group_offsets(&self, group: &str) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
+        let group = group.to_owned();
+        self.call(move |client, timeout| client.group_offsets(&group, None, timeout))
+            .await
+    }
+
+    /// Sets offsets of a group without members.
+    ///
+    /// # Errors
+    /// `UnknownMemberId` (or another refusal) while it has members.
+    pub async fn alter_group_offsets(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> Result<(), KafkaError> {
+        let (group, offsets) = (group.to_owned(), offsets.to_vec());
+        self.call(move |client, timeout| client.alter_group_offsets(&group, &offsets, timeout))
+            .await
+    }
+
+    /// Forgets offsets of a group.
+    ///
+    /// # Errors
+    /// `GroupSubscribedToTopic` while members read the topic.
+    pub async fn delete_group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        let (group, partitions) = (group.to_owned(), partitions.to_vec());
+        self.call(move |client, timeout| client.delete_group_offsets(&group, &partitions, timeout))
+            .await
+    }
+
+    /// Deletes a group with its offsets.
+    ///
+    /// # Errors
+    /// `NonEmptyGroup` while it has members, `GroupIdNotFound` where there is none.
+    pub async fn delete_group(&self, group: &str) -> Result<(), KafkaError> {
+        let group = group.to_owned();
+        self.call(move |client, timeout| client.delete_group(&group, timeout))
+            .await
+    }
+
+    /// Names of all groups, sorted.
+    ///
+    /// # Errors
+    /// When a broker refuses or cannot be reached.
+    pub async fn list_groups(&self) -> Result<Vec<String>, KafkaError> {
+        let mut groups = self.call(|client, timeout| client.list_groups(timeout)).await?;
+        groups.sort_unstable();
+        Ok(groups)
+    }
+
+    /// A group's state and members. One that is not there is told of as `Dead`, or refused as `GroupIdNotFound`, as the
+    /// broker's version has it.
+    ///
+    /// # Errors
+    /// When the coordinator refuses or cannot be reached.
+    pub async fn describe_group(&self, group: &str) -> Result<GroupDescription, KafkaError> {
+        let group = group.to_owned();
+        self.call(move |client, timeout| client.describe_group(&group, timeout))
+            .await
+    }
+
+    /// The cluster's id.
+    ///
+    /// # Errors
+    /// When brokers cannot be reached.
+    pub async fn cluster_id(&self) -> Result<String, KafkaError> {
+        self.call(|client, timeout| client.cluster_id(timeout)).await
+    }
+
+    /// Fences every producer that has one of these transactional ids and ends its transaction, as a new producer with the
+    /// id does (`InitProducerId`, KIP-588).
+    ///
+    /// # Errors
+    /// The first id that could not be fenced.
+    pub async fn fence_producers(&self, transactional_ids: &[String]) -> Result<(), KafkaError> {
+        for id in transactional_ids {
+            let mut config = ClientConfig::clone(&self.config);
+            config
+                .unset("enable.idempotence")
+                .unset("acks")
+                .unset("retries")
+                .unset("delivery.timeout.ms");
+            config.unset("max.in.flight.requests.per.connection");
+            config.set("transactional.id", id);
+            let doing = format!("fence transactional id {id}");
+            self.call(move |_, timeout| {
+                let producer = Producer::new(&config, Arc::new(NoDeliveries))?;
+                producer
+                    .init_transactions(timeout)
+                    .map_err(|error| error.while_doing(doing))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the records before each offset (-1: all that are there). The new first offsets.
+    ///
+    /// # Errors
+    /// The first error of a partition.
+    pub async fn delete_records(
+        &self,
+        before: &[(TopicPartition, i64)],
+    ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
+        let before = before.to_vec();
+        self.call(move |client, timeout| client.delete_records(&before, timeout))
+            .await
+    }
+}

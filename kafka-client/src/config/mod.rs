@@ -1,0 +1,144 @@
+//! Client settings under their Java names.
+//!
+//! What has the same meaning in librdkafka is passed on ([`options`]), credentials and stores are rewritten
+//! ([`security`]), what only concerns a JVM is accepted without effect, and everything else is refused by name.
+
+mod options;
+mod security;
+
+use std::fmt;
+
+use indexmap::IndexMap;
+
+use crate::error::KafkaError;
+
+/// What a configuration is used for: each kind of client takes its own options and leaves the others' alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ClientKind {
+    Consumer,
+    Producer,
+    Admin,
+}
+
+/// Settings of a client under their Java names (`bootstrap.servers`, `acks`, `auto.offset.reset`), translated to
+/// librdkafka's when a client is built. Options that are unknown, or that librdkafka cannot honour, are refused by name.
+///
+/// Defaults are the Java client's where they decide about results: `isolation.level=read_uncommitted`,
+/// `check.crcs=true`, `buffer.memory=33554432`, `allow.auto.create.topics=true`, `exclude.internal.topics=true`, an
+/// idempotent producer unless `acks`, `retries` or `max.in.flight.requests.per.connection` rule it out, and always
+/// Java's partitioning of keys. Offsets are never committed on their own (`enable.auto.commit=false`).
+#[derive(Clone, Default)]
+pub struct ClientConfig {
+    options: IndexMap<String, String>,
+}
+
+impl ClientConfig {
+    /// A configuration with `bootstrap.servers` set.
+    pub fn new(bootstrap: &str) -> Self {
+        let mut config = Self::default();
+        config.set("bootstrap.servers", bootstrap);
+        config
+    }
+
+    /// A configuration of Java client options.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, naming the first option that is unknown or cannot be honoured by any kind of client.
+    pub fn from_java(map: impl IntoIterator<Item = (String, String)>) -> Result<Self, KafkaError> {
+        let config = Self {
+            options: map.into_iter().collect(),
+        };
+        for kind in [ClientKind::Consumer, ClientKind::Producer, ClientKind::Admin] {
+            config.translated(kind)?;
+        }
+        Ok(config)
+    }
+
+    /// Sets an option, replacing its value. It is judged when a client is built.
+    pub fn set(&mut self, java_name: &str, value: &str) -> &mut Self {
+        self.options.insert(java_name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Removes an option, so that its default applies.
+    pub fn unset(&mut self, java_name: &str) -> &mut Self {
+        self.options.shift_remove(java_name);
+        self
+    }
+
+    /// The value an option was set to; `None` for a default.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.options.get(name).map(String::as_str)
+    }
+
+    /// Every option that was set, in order. Secrets included: not for display.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Refuses options that a consumer would refuse.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, naming the option.
+    pub fn check_consumer(&self) -> Result<(), KafkaError> {
+        self.translated(ClientKind::Consumer).map(drop)
+    }
+
+    /// Refuses options that a producer would refuse.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, naming the option.
+    pub fn check_producer(&self) -> Result<(), KafkaError> {
+        self.translated(ClientKind::Producer).map(drop)
+    }
+
+    /// The options of librdkafka for one kind of client.
+    pub(crate) fn translated(&self, kind: ClientKind) -> Result<IndexMap<String, String>, KafkaError> {
+        let mut native = IndexMap::new();
+        options::translate(self, kind, &mut native)?;
+        security::translate(self, &mut native)?;
+        Ok(native)
+    }
+}
+
+impl<'a> IntoIterator for &'a ClientConfig {
+    type Item = (&'a String, &'a String);
+    type IntoIter = indexmap::map::Iter<'a, String, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.options.iter()
+    }
+}
+
+/// Hides the values of options that hold secrets.
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map()
+            .entries(
+                self.options
+                    .iter()
+                    .map(|(name, value)| (name, if is_secret(name) { "[hidden]" } else { value.as_str() })),
+            )
+            .finish()
+    }
+}
+
+/// Java's options of type PASSWORD, and anything that looks like one.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [
+        "password",
+        "jaas",
+        "secret",
+        "keystore.key",
+        "certificate",
+        "token",
+        "credential",
+        "passphrase",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests;
