@@ -1,1 +1,39 @@
 //! Stores in RocksDB: global and keyed, write-back cache, changelog, stream time, expiry, archive.
+//!
+//! ```text
+//! events ---------> stream_time, ttl              (pure: when is it, what has expired)
+//!                       |
+//! task thread ----> keyed::KeyedPartition         write-back cache -> barrier -> changelog records
+//!                       |   ^                                            | (the owner's transaction)
+//!                       v   | restore                                    v
+//! state.dir ------> database::Database  <---------------- changelog topic (changelog: its bytes)
+//!                       ^
+//! compacted topic -> global::GlobalStore          bulk load -> rows -> versions at markers -> gate -> hot rows
+//!                       |
+//! due entries ----> archive                       intent -> Parquet object -> manifest and tombstones -> read by key
+//! ```
+//! Topics are the truth, the database is a copy: it is written without a log, data and position in one batch.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)
+)]
+
+pub mod changelog;
+mod database;
+mod error;
+pub mod global;
+mod keyed;
+mod keyspace;
+mod stream_time;
+mod ttl;
+
+pub use changelog::{ChangeRecord, EntryVersion};
+pub use database::{Database, MemoryBudget};
+pub use error::StateError;
+pub use keyed::{
+    Changes, CommittedEntry, ExpiredEntry, KeyedPartition, KeyedReader, KeyedSpec, Position, RebuildReason, RestorePlan,
+    StateValue, plan_restore,
+};
+pub use stream_time::{AheadOfWallClock, MAX_AHEAD_MS, StreamTime};
+pub use ttl::{Since, Ttl};

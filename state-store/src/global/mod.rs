@@ -1,0 +1,3 @@
+//! Global stores: a whole compacted topic on every worker.
+
+pub mod marker;
