@@ -1,0 +1,46 @@
+# The commands of this repository. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Dependencies build once for tests, checks and the demo: one profile, one set of features (the whole workspace).
+CARGO ?= cargo
+PROFILE := --release
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+MILLRACE := $(TARGET)/release/millrace
+
+.PHONY: help
+help: ## list these commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+.PHONY: build
+build: ## build the millrace command, demo included
+	@scripts/install-packages.sh build
+	$(CARGO) build $(PROFILE) --workspace --bins
+
+.PHONY: demo
+demo: build ## the whole product on real retail data, in one process, with a view in the terminal
+	$(MILLRACE) demo
+
+.PHONY: demo-full
+demo-full: build ## the same on all 1,469,307 transactions, which are fetched first
+	configs/demo/training/setup.sh
+	$${HOME}/.cache/millrace/venv/bin/python configs/demo/data/make_sample.py --full demo-data/full
+	$(MILLRACE) demo --data demo-data/full --directory demo-data/full-state
+
+.PHONY: demo-check
+demo-check: build ## the demo with all bundled events, without a terminal; exits 0 if every event is accounted for
+	$(MILLRACE) demo --events all --exit --directory "$$(mktemp -d)/demo"
+
+.PHONY: test
+test: ## install what is missing and run all tests, those against Apache Kafka included
+	@scripts/install-packages.sh build test
+	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
+
+.PHONY: check
+check: ## formatting, lints, documentation, crate directions, licences
+	@scripts/install-packages.sh build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps
+	$(CARGO) test $(PROFILE) --workspace --test architecture --test licences
+	@scripts/check-advisories.sh

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Installs the system packages that are missing, after saying which and why.
+#   install-packages.sh build         what the build needs
+#   install-packages.sh build test    and what the tests need
+set -euo pipefail
+
+declare -A reason
+need() { # need PACKAGE WHY TEST...: PACKAGE is missing if TEST fails
+  local package=$1 why=$2
+  shift 2
+  "$@" >/dev/null 2>&1 || reason[$package]=$why
+}
+has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null; }
+
+for purpose in "$@"; do
+  case $purpose in
+    build)
+      need gcc 'compiles librdkafka, OpenSSL and RocksDB' command -v gcc
+      need g++ 'compiles RocksDB' command -v g++
+      need make 'builds librdkafka and OpenSSL' command -v make
+      need perl 'configures OpenSSL' command -v perl
+      need clang 'reads the headers of RocksDB' command -v clang
+      need libclang-dev 'reads the headers of RocksDB' has_libclang
+      ;;
+    test)
+      need default-jre-headless 'runs Apache Kafka, the broker that the tests are judged by' command -v java
+      need maven 'fetches Apache Kafka' command -v mvn
+      ;;
+    *)
+      echo "install-packages.sh: no such purpose: $purpose (build, test)" >&2
+      exit 2
+      ;;
+  esac
+done
+
+command -v cargo >/dev/null || {
+  echo "millrace needs a Rust toolchain (1.92 or later): see https://rustup.rs" >&2
+  exit 1
+}
+[ ${#reason[@]} -gt 0 ] || exit 0
+
+echo "These system packages are missing and will be installed with apt-get:"
+for package in "${!reason[@]}"; do echo "  $package: ${reason[$package]}"; done
+command -v apt-get >/dev/null || {
+  echo "this machine has no apt-get: install the packages above by its own means, then run the command again" >&2
+  exit 1
+}
+root=()
+[ "$(id -u)" = 0 ] || root=(sudo)
+"${root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "${!reason[@]}"
