@@ -1,0 +1,6 @@
+//! One partition: batches in order, producers, open and aborted transactions.
+
+pub mod batch;
+pub mod partition;
+pub mod producers;
+pub mod records;
