@@ -26,4 +26,20 @@
     )
 )]
 
+mod aggregate;
+mod catalog_row;
+mod evaluator;
+mod event;
+mod expression;
+mod offline;
+pub mod plan;
 pub mod resource;
+mod slot;
+
+pub use aggregate::AggregateRow;
+pub use catalog_row::{CatalogRow, FieldSet, RowValue};
+pub use evaluator::{AggregateStore, EvaluationCounts, Evaluator, GlobalLookup};
+pub use event::{Event, EventError, StateFault};
+pub use offline::{BackfillRow, MemoryGlobals, MemoryState, backfill};
+pub use plan::{AggregateGroup, ExpressionId, FeaturePlan, FeatureSlot, StoreCatalog, Wanted};
+pub use slot::Scalar;

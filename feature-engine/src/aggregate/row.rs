@@ -1,0 +1,226 @@
+//! All aggregates of one key in one value of the state store.
+//!
+//! Encoding, little-endian: version (1 byte, 1), number of cells (1 byte), then per cell its id (4 bytes), its kind
+//! (1 byte), `a` (8 bytes, IEEE 754) and, for kinds that use it, `b` (8 bytes).
+
+use super::cell::{Cell, CellKind, CellPlan};
+
+const VERSION: u8 = 1;
+
+/// The aggregates of one key and group. A row that was never written is empty.
+///
+/// Cells carry their identity, so a plan that wants other aggregates than the one before reads what the two share. What
+/// a plan does not want is dropped at its next update: an aggregate that is wanted again later starts empty rather than
+/// with a gap.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AggregateRow {
+    cells: Vec<Cell>,
+}
+
+impl AggregateRow {
+    /// An empty row.
+    pub fn new() -> AggregateRow {
+        AggregateRow::default()
+    }
+
+    /// Whether it holds no aggregate.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// Appends the encoded row.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        // A group has at most 255 cells, which the plan checks.
+        out.push(self.cells.len() as u8);
+        for cell in &self.cells {
+            out.extend_from_slice(&cell.id.to_le_bytes());
+            out.push(cell.kind as u8);
+            out.extend_from_slice(&cell.a.to_le_bytes());
+            if cell.kind.has_second() {
+                out.extend_from_slice(&cell.b.to_le_bytes());
+            }
+        }
+    }
+
+    /// Decodes what [`AggregateRow::encode`] wrote.
+    ///
+    /// # Errors
+    /// A sentence, when the bytes are not an encoded row of a known version.
+    pub fn decode(bytes: &[u8]) -> Result<AggregateRow, String> {
+        let mut rest = bytes;
+        let [version, cells] = take::<2>(&mut rest)?;
+        if version != VERSION {
+            return Err(format!("aggregate row of unknown version {version}"));
+        }
+        let mut row = AggregateRow {
+            cells: Vec::with_capacity(usize::from(cells)),
+        };
+        for _ in 0..cells {
+            let id = u32::from_le_bytes(take(&mut rest)?);
+            let [code] = take(&mut rest)?;
+            let kind =
+                CellKind::from_code(code).ok_or_else(|| format!("aggregate row with unknown cell kind {code}"))?;
+            let a = f64::from_le_bytes(take(&mut rest)?);
+            let b = if kind.has_second() {
+                f64::from_le_bytes(take(&mut rest)?)
+            } else {
+                0.0
+            };
+            row.cells.push(Cell { id, kind, a, b });
+        }
+        if rest.is_empty() {
+            Ok(row)
+        } else {
+            Err(format!("aggregate row with {} bytes too many", rest.len()))
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<Cell>()
+    }
+
+    /// The cell with this identity, `expected` being where a row that this plan wrote has it.
+    #[inline]
+    pub(crate) fn cell(&self, id: u32, expected: usize) -> Option<&Cell> {
+        match self.cells.get(expected) {
+            Some(cell) if cell.id == id => Some(cell),
+            _ => self.cells.iter().find(|cell| cell.id == id),
+        }
+    }
+
+    /// Gives one event's values to the cells; `None` changes nothing.
+    pub(crate) fn update(&mut self, plans: &[CellPlan], values: &[Option<f64>], time_ms: i64) {
+        let is_of = |cell: &Cell, plan: &CellPlan| plan.id == cell.id && plan.kind == cell.kind;
+        if self.cells.len() != plans.len() || !self.cells.iter().zip(plans).all(|(cell, plan)| is_of(cell, plan)) {
+            self.cells.retain(|cell| plans.iter().any(|plan| is_of(cell, plan)));
+        }
+        for (expected, (plan, value)) in plans.iter().zip(values).enumerate() {
+            let Some(value) = *value else { continue };
+            let at = match self.cells.get(expected) {
+                Some(cell) if cell.id == plan.id => Some(expected),
+                _ => self.cells.iter().position(|cell| cell.id == plan.id),
+            };
+            match at.and_then(|at| self.cells.get_mut(at)) {
+                Some(cell) => plan.update(cell, value, time_ms),
+                None => self
+                    .cells
+                    .insert(expected.min(self.cells.len()), plan.first(value, time_ms)),
+            }
+        }
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], String> {
+    match rest.split_first_chunk::<N>() {
+        Some((bytes, after)) => {
+            *rest = after;
+            Ok(*bytes)
+        }
+        None => Err("aggregate row is cut short".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn plan(id: u32, kind: CellKind) -> CellPlan {
+        CellPlan {
+            id,
+            kind,
+            half_life_ms: 1000.0,
+        }
+    }
+
+    #[test]
+    fn a_changed_plan_keeps_what_is_shared_and_drops_the_rest() {
+        let (count, sum, max) = (plan(1, CellKind::Count), plan(2, CellKind::Sum), plan(3, CellKind::Max));
+        let mut row = AggregateRow::new();
+        row.update(&[count.clone(), sum.clone()], &[Some(1.0), Some(5.0)], 10);
+        row.update(&[max.clone(), sum.clone()], &[Some(7.0), Some(6.0)], 11);
+        assert_eq!(row.cell(1, 0), None);
+        assert_eq!(row.cell(2, 0).unwrap().a, 11.0);
+        assert_eq!(row.cell(3, 5).unwrap().a, 7.0);
+        row.update(&[count, sum, max], &[Some(1.0), None, None], 12);
+        assert_eq!(row.cell(1, 0).unwrap().a, 1.0);
+        assert_eq!(row.cells.iter().map(|cell| cell.id).collect::<Vec<_>>(), [1, 3, 2]);
+    }
+
+    #[test]
+    fn decoding_refuses_what_was_not_encoded() {
+        assert_eq!(AggregateRow::decode(&[]), Err("aggregate row is cut short".to_owned()));
+        assert_eq!(
+            AggregateRow::decode(&[2, 0]),
+            Err("aggregate row of unknown version 2".to_owned())
+        );
+        assert_eq!(
+            AggregateRow::decode(&[1, 0, 9]),
+            Err("aggregate row with 1 bytes too many".to_owned())
+        );
+        assert!(
+            AggregateRow::decode(&[1, 1, 0, 0, 0, 0, 99, 0])
+                .unwrap_err()
+                .contains("unknown cell kind 99")
+        );
+    }
+
+    fn any_kind() -> impl Strategy<Value = CellKind> {
+        (1u8..=8).prop_map(|code| CellKind::from_code(code).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn an_encoded_row_decodes_to_itself(
+            cells in prop::collection::vec((any::<u32>(), any_kind(), -1e9..1e9f64, -1e9..1e9f64), 0..6)
+        ) {
+            let cell = |(id, kind, a, b): (u32, CellKind, f64, f64)| {
+                Cell { id, kind, a, b: if kind.has_second() { b } else { 0.0 } }
+            };
+            let row = AggregateRow { cells: cells.into_iter().map(cell).collect() };
+            let mut bytes = Vec::new();
+            row.encode(&mut bytes);
+            prop_assert_eq!(AggregateRow::decode(&bytes), Ok(row));
+        }
+
+        #[test]
+        fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = AggregateRow::decode(&bytes);
+        }
+
+        /// The oracle: the definitions, over all values at once.
+        #[test]
+        fn cells_agree_with_their_definitions(
+            events in prop::collection::vec((prop::option::of(-1000..1000i32), 0..100_000i64), 1..30)
+        ) {
+            let kinds = [CellKind::Count, CellKind::Sum, CellKind::Min, CellKind::Max, CellKind::First, CellKind::Last,
+                CellKind::LastTime, CellKind::DecayedSum];
+            let plans: Vec<CellPlan> = kinds.into_iter().map(|kind| plan(kind as u32, kind)).collect();
+            let mut row = AggregateRow::new();
+            for (value, time) in &events {
+                let value = value.map(f64::from);
+                row.update(&plans, &vec![value; plans.len()], *time);
+            }
+            let seen: Vec<(f64, f64)> =
+                events.iter().filter_map(|(value, time)| Some((f64::from((*value)?), *time as f64))).collect();
+            let values = || seen.iter().map(|(value, _)| *value);
+            let a = |kind: CellKind| row.cell(kind as u32, 0).map(|cell| cell.a);
+            if seen.is_empty() {
+                prop_assert!(row.is_empty());
+                return Ok(());
+            }
+            prop_assert_eq!(a(CellKind::Count), Some(seen.len() as f64));
+            prop_assert_eq!(a(CellKind::Sum), Some(values().sum()));
+            prop_assert_eq!(a(CellKind::Min), values().reduce(f64::min));
+            prop_assert_eq!(a(CellKind::Max), values().reduce(f64::max));
+            prop_assert_eq!(a(CellKind::First), values().next());
+            prop_assert_eq!(a(CellKind::Last), values().last());
+            let latest = seen.iter().map(|(_, time)| *time).fold(f64::MIN, f64::max);
+            prop_assert_eq!(a(CellKind::LastTime), Some(latest));
+            let decayed: f64 = seen.iter().map(|(value, time)| value * (-(latest - time) / 1000.0).exp2()).sum();
+            prop_assert!((a(CellKind::DecayedSum).unwrap() - decayed).abs() < 1e-6);
+        }
+    }
+}

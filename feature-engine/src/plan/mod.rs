@@ -1,0 +1,174 @@
+//! A feature view compiled for what its models want.
+//!
+//! ```text
+//! view + wanted -> dependencies (cycles, depth of aggregates) -> compiler (names, types, each computation once)
+//!     -> FeaturePlan: one straight list of steps over registers, aggregate groups, lookups
+//! ```
+
+mod compiler;
+mod dependencies;
+mod fingerprint;
+mod group;
+mod program;
+
+use std::collections::{BTreeMap, HashMap};
+
+use indexmap::IndexMap;
+
+use crate::resource::{FeatureView, FieldError, Store};
+use crate::slot::Register;
+
+pub use group::AggregateGroup;
+pub(crate) use group::{Output, encode_key_part};
+pub(crate) use program::{Action, Program, Step};
+
+/// The stores that there are, by name.
+pub trait StoreCatalog {
+    /// The store of this name.
+    fn store(&self, name: &str) -> Option<&Store>;
+}
+
+impl<S: std::hash::BuildHasher> StoreCatalog for HashMap<String, Store, S> {
+    fn store(&self, name: &str) -> Option<&Store> {
+        self.get(name)
+    }
+}
+
+impl StoreCatalog for BTreeMap<String, Store> {
+    fn store(&self, name: &str) -> Option<&Store> {
+        self.get(name)
+    }
+}
+
+impl<S: std::hash::BuildHasher> StoreCatalog for IndexMap<String, Store, S> {
+    fn store(&self, name: &str) -> Option<&Store> {
+        self.get(name)
+    }
+}
+
+/// What a plan must compute: the features of models' inputs, and the expressions of output keys, filters, event types
+/// and windows.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    inputs: Vec<String>,
+    shown: Vec<String>,
+    expressions: Vec<WantedExpression>,
+}
+
+#[derive(Clone, Debug)]
+struct WantedExpression {
+    field: String,
+    text: String,
+    filter: bool,
+}
+
+impl Wanted {
+    /// Nothing.
+    pub fn new() -> Wanted {
+        Wanted::default()
+    }
+
+    /// Everything that a view declares, so that its compilation shows everything that is wrong with it.
+    pub fn everything(view: &FeatureView) -> Wanted {
+        Wanted {
+            shown: view.features.keys().cloned().collect(),
+            ..Wanted::default()
+        }
+    }
+
+    /// A column of a model's input; it must be numeric.
+    pub fn input(mut self, feature: impl Into<String>) -> Wanted {
+        self.inputs.push(feature.into());
+        self
+    }
+
+    /// Columns of a model's input; they must be numeric.
+    pub fn inputs(mut self, features: impl IntoIterator<Item = impl Into<String>>) -> Wanted {
+        self.inputs.extend(features.into_iter().map(Into::into));
+        self
+    }
+
+    /// An expression that gives a value, such as `output.key`. `field` is where its errors are reported.
+    pub fn expression(mut self, field: impl Into<String>, text: impl Into<String>) -> Wanted {
+        self.expressions.push(WantedExpression {
+            field: field.into(),
+            text: text.into(),
+            filter: false,
+        });
+        self
+    }
+
+    /// An expression that gives true or false. `field` is where its errors are reported.
+    pub fn filter(mut self, field: impl Into<String>, text: impl Into<String>) -> Wanted {
+        self.expressions.push(WantedExpression {
+            field: field.into(),
+            text: text.into(),
+            filter: true,
+        });
+        self
+    }
+}
+
+/// A feature of a plan, for reading its value after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureSlot {
+    pub(crate) register: Register,
+    pub(crate) index: u32,
+}
+
+/// A wanted expression of a plan, for reading its value after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpressionId(pub(crate) u32);
+
+/// A compiled view: immutable, shared by the evaluators of all threads.
+#[derive(Debug)]
+pub struct FeaturePlan {
+    pub(crate) program: Program,
+    pub(crate) features: IndexMap<String, FeatureSlot>,
+    pub(crate) expressions: IndexMap<String, Register>,
+    pub(crate) groups: Vec<AggregateGroup>,
+    pub(crate) global_stores: Vec<String>,
+    pub(crate) event_time: Option<String>,
+}
+
+impl FeaturePlan {
+    /// Compiles a view. Only what `wanted` needs is in the plan.
+    ///
+    /// # Errors
+    /// Everything that is wrong: unknown names, cycles, types, stores, partitioning; by the view's fields, or the fields
+    /// given with the wanted expressions.
+    pub fn compile(
+        view: &FeatureView,
+        wanted: &Wanted,
+        catalog: &dyn StoreCatalog,
+    ) -> Result<FeaturePlan, Vec<FieldError>> {
+        compiler::compile(view, wanted, catalog)
+    }
+
+    /// The groups of aggregates; [`crate::AggregateStore`] names them by their index here.
+    pub fn groups(&self) -> &[AggregateGroup] {
+        &self.groups
+    }
+
+    /// Names of the global stores; [`crate::GlobalLookup`] names them by their index here.
+    pub fn global_stores(&self) -> &[String] {
+        &self.global_stores
+    }
+
+    /// The feature of this name, if the plan computes it. A lookup has no value and so no slot.
+    pub fn slot(&self, feature: &str) -> Option<FeatureSlot> {
+        self.features.get(feature).copied()
+    }
+
+    /// The features that the plan computes, in the order of [`crate::Evaluator::missing_counts`].
+    pub fn features(&self) -> impl Iterator<Item = (&str, FeatureSlot)> {
+        self.features.iter().map(|(name, slot)| (name.as_str(), *slot))
+    }
+
+    /// The wanted expression of this text.
+    pub fn expression(&self, text: &str) -> Option<ExpressionId> {
+        self.expressions
+            .get_index_of(text)
+            .map(|index| ExpressionId(index as u32))
+    }
+}
