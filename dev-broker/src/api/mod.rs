@@ -51,7 +51,7 @@ pub async fn dispatch(broker: &Arc<Broker>, context: &RequestContext, request: R
             return wants_answer.then_some(A::Produce(answer));
         }
         Q::Fetch(request) => A::Fetch(fetch::fetch(broker, request).await),
-        Q::ListOffsets(request) => A::ListOffsets(offsets::list_offsets(broker, request)),
+        Q::ListOffsets(request) => A::ListOffsets(offsets::list_offsets(broker, context, request)),
         Q::DeleteRecords(request) => A::DeleteRecords(offsets::delete_records(broker, request)),
         Q::OffsetForLeaderEpoch(request) => A::OffsetForLeaderEpoch(offsets::offset_for_leader_epoch(broker, request)),
         Q::Metadata(request) => A::Metadata(metadata::metadata(broker, context, request)),

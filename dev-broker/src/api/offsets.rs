@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse,
 };
 
+use super::RequestContext;
 use crate::log::batch::LEADER_EPOCH;
 use crate::log::partition::{Isolation, PartitionLog};
 use crate::log::records;
@@ -22,7 +23,8 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 
 /// Answers offsets by timestamp.
-pub fn list_offsets(broker: &Broker, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub fn list_offsets(broker: &Broker, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let leader_epoch = if context.version >= 4 { LEADER_EPOCH } else { -1 };
     let isolation = Isolation::from_code(request.isolation_level);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|wanted| {
@@ -35,7 +37,7 @@ pub fn list_offsets(broker: &Broker, request: ListOffsetsRequest) -> ListOffsets
                 Ok((offset, timestamp)) => answer
                     .with_offset(offset)
                     .with_timestamp(timestamp)
-                    .with_leader_epoch(LEADER_EPOCH),
+                    .with_leader_epoch(leader_epoch),
                 Err(error) => answer.with_error_code(error.code()),
             }
         });
