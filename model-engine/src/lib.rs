@@ -10,10 +10,29 @@
     )
 )]
 //! ONNX models in the process: loading, checking, running in batches; tree ensembles by a flat walk.
+//!
+//! ```text
+//! bytes -> [onnx] container, attributes, constants
+//!       -> [graph] who uses what; loops and data-dependent shapes refused
+//!       -> [compile] nodes become steps:
+//!             [operators], [ensemble]  our own, over tables of rows
+//!             [segment]                the rest, by tract, one plan per batch size
+//!       -> [Model] immutable, shared -> [Session] per thread: rows in, cut into batches
+//!       -> [Outputs] one value per row by [OutputSelector]
+//! ```
+//! A model is checked against [`Limits`] before it may run: its bytes, its memory (computed from its
+//! shapes), its operators. Nothing in a file can panic the caller or reach outside of the file.
 
+mod compile;
+mod ensemble;
 mod error;
+mod graph;
 mod model;
+mod onnx;
+mod operators;
 mod outputs;
+mod program;
+mod segment;
 mod session;
 mod spec;
 

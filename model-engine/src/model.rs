@@ -1,8 +1,12 @@
 //! A loaded, checked, immutable model.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::{ModelError, OutputSelector, Session, TensorSpec};
+use sha2::{Digest, Sha256};
+
+use crate::compile::{self, Program};
+use crate::{ElementType, ModelError, OutputSelector, Session, TensorSpec, onnx};
 
 /// What a model may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,23 +33,34 @@ impl Default for Limits {
 /// A model that was loaded and checked. Immutable; shared by `Arc` between the sessions that run it.
 #[derive(Debug)]
 pub struct Model {
+    pub(crate) program: Program,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     sha256: String,
-    memory_bytes: usize,
-    batch_sizes: Vec<usize>,
 }
 
 impl Model {
     /// Reads an ONNX file, checks it against `limits` and compiles it for each batch size.
+    ///
+    /// Refused, with the name of what is wrong: broken or oversized files, tensors outside of the
+    /// file, operators that are not supported, loops and branches, shapes that depend on data or are
+    /// dynamic beyond the first dimension, inputs that are not numbers, more memory than allowed.
+    /// A panic of the engine is caught and is an error like any other.
     pub fn load(onnx: &[u8], limits: &Limits) -> Result<Model, ModelError> {
         if onnx.len() > limits.max_bytes {
-            return Err(ModelError::TooLarge {
-                bytes: onnx.len(),
-                limit: limits.max_bytes,
-            });
+            return Err(ModelError::TooLarge { bytes: onnx.len(), limit: limits.max_bytes });
         }
-        Err(ModelError::NoOutputs)
+        let ascending = limits.batch_sizes.windows(2).all(|pair| pair.first() < pair.last());
+        if !ascending || limits.batch_sizes.first().is_none_or(|first| *first == 0) {
+            return Err(ModelError::BatchSizes { sizes: limits.batch_sizes.clone() });
+        }
+        let program = contain("loaded", || compile::compile(&onnx::decode(onnx)?, limits))?;
+        Ok(Model {
+            inputs: program.inputs.iter().map(|(spec, _)| spec.clone()).collect(),
+            outputs: program.outputs.iter().map(|(spec, _)| spec.clone()).collect(),
+            sha256: Sha256::digest(onnx).iter().map(|byte| format!("{byte:02x}")).collect(),
+            program,
+        })
     }
 
     /// The inputs, in the graph's order.
@@ -65,44 +80,89 @@ impl Model {
 
     /// Weights and activations of every compiled batch size, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.program.memory_bytes
     }
 
-    /// The compiled batch sizes, ascending.
+    /// The batch sizes that runs are cut into, ascending: those of [`Limits`], or the one that the
+    /// file fixes.
     pub fn batch_sizes(&self) -> &[usize] {
-        &self.batch_sizes
+        &self.program.batch_sizes
     }
 
     /// Refuses a number of features that an input does not take.
     pub fn check_width(&self, input: usize, features: usize) -> Result<(), ModelError> {
         let Some(spec) = self.inputs.get(input) else {
-            return Err(ModelError::InputCount {
-                expected: self.inputs.len(),
-                got: input + 1,
-            });
+            return Err(ModelError::InputCount { expected: self.inputs.len(), got: input + 1 });
         };
         if spec.width() == features {
             return Ok(());
         }
-        Err(ModelError::InputWidth {
-            input: spec.name.clone(),
-            expected: spec.width(),
-            got: features,
-        })
+        Err(ModelError::InputWidth { input: spec.name.clone(), expected: spec.width(), got: features })
     }
 
-    /// Reads an output selector: `label`, `variable`, `probabilities[1]`. The bracket is the column
-    /// (row-major over the dimensions after the batch), or the class for a ZipMap's output.
+    /// Reads an output selector: `label`, `variable`, `probabilities[1]`. The bracket is the column,
+    /// counted from 0 (row-major over the dimensions after the batch), or the class for the output of
+    /// a ZipMap; it may be left out where there is one column.
     pub fn selector(&self, text: &str) -> Result<OutputSelector, ModelError> {
-        Err(ModelError::Selector {
+        let refuse = |reason: String| ModelError::Selector {
             text: text.to_owned(),
-            reason: "there is no such output".to_owned(),
-            outputs: String::new(),
-        })
+            reason,
+            outputs: self.outputs.iter().map(TensorSpec::to_string).collect::<Vec<_>>().join(", "),
+        };
+        let (name, column) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
+            Some((name, column)) => (name, Some(column.trim())),
+            None => (text, None),
+        };
+        let (output, spec) = self
+            .outputs
+            .iter()
+            .enumerate()
+            .find(|(_, output)| output.name == name)
+            .ok_or_else(|| refuse(format!("there is no output '{name}'")))?;
+        let width = spec.width();
+        let column = match column {
+            None if width == 1 => 0,
+            None => return Err(refuse(format!("it has {width} columns; name one, as in {name}[0]"))),
+            Some(class) if !spec.classes.is_empty() => {
+                let class = class.trim_matches(['"', '\'']);
+                spec.classes
+                    .iter()
+                    .position(|known| known == class)
+                    .ok_or_else(|| refuse(format!("there is no class '{class}' among {}", spec.classes.join(", "))))?
+            }
+            Some(column) => column
+                .parse::<usize>()
+                .ok()
+                .filter(|column| *column < width)
+                .ok_or_else(|| refuse(format!("'{column}' is not a column from 0 to {}", width.saturating_sub(1))))?,
+        };
+        Ok(OutputSelector { output, column, element: spec.element })
     }
 
     /// A new session with scratch memory of its own.
     pub fn session(self: &Arc<Self>) -> Session {
         Session::new(self.clone())
     }
+}
+
+impl OutputSelector {
+    /// Type of the values: text for string labels, otherwise a number.
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+}
+
+/// Runs `work` and turns a panic inside into an error of this model.
+pub(crate) fn contain<T>(
+    stage: &'static str,
+    work: impl FnOnce() -> Result<T, ModelError>,
+) -> Result<T, ModelError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(ModelError::Panicked { stage, message })
+    })
 }

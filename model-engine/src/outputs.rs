@@ -1,10 +1,17 @@
 //! Results of one run, and how one value of them is named.
 
+use std::sync::Arc;
+
+use crate::ElementType;
+use crate::compile::Program;
+use crate::program::{Slot, Tables};
+
 /// Names one value per row of an output. Made by [`crate::Model::selector`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputSelector {
     pub(crate) output: usize,
     pub(crate) column: usize,
+    pub(crate) element: ElementType,
 }
 
 /// One value of an output.
@@ -19,20 +26,77 @@ pub enum OutputValue<'a> {
 }
 
 /// Outputs of the last run of a session, one row per input row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outputs {
     rows: usize,
+    columns: Vec<Output>,
+}
+
+#[derive(Debug)]
+struct Output {
+    slot: Slot,
+    width: usize,
+    texts: Option<Arc<Vec<String>>>,
+    floats: Vec<f32>,
+    ints: Vec<i64>,
 }
 
 impl Outputs {
+    pub(crate) fn new(program: &Program) -> Outputs {
+        let output = |value: &crate::compile::Value| Output {
+            slot: value.slot,
+            width: value.width(),
+            texts: value.texts.clone(),
+            floats: Vec::new(),
+            ints: Vec::new(),
+        };
+        Outputs { rows: 0, columns: program.outputs.iter().map(|(_, value)| output(value)).collect() }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.rows = 0;
+        for output in &mut self.columns {
+            output.floats.clear();
+            output.ints.clear();
+        }
+    }
+
+    /// Appends the first `rows` rows of a batch that has just run.
+    pub(crate) fn append(&mut self, rows: usize, tables: &Tables) {
+        for output in &mut self.columns {
+            let values = rows * output.width;
+            match output.slot {
+                Slot::Floats(table) => {
+                    output.floats.extend_from_slice(tables.floats(table).get(..values).unwrap_or_default());
+                }
+                Slot::Ints(table) => {
+                    output.ints.extend_from_slice(tables.ints(table).get(..values).unwrap_or_default());
+                }
+            }
+        }
+        self.rows += rows;
+    }
+
     /// Rows of the run.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// The selected value of a row; `None` past the last row.
-    pub fn get(&self, _selector: &OutputSelector, _row: usize) -> Option<OutputValue<'_>> {
-        None
+    #[inline]
+    pub fn get(&self, selector: &OutputSelector, row: usize) -> Option<OutputValue<'_>> {
+        let output = self.columns.get(selector.output)?;
+        let place = row.checked_mul(output.width)?.checked_add(selector.column)?;
+        match output.slot {
+            Slot::Floats(_) => output.floats.get(place).map(|value| OutputValue::Float(*value)),
+            Slot::Ints(_) => {
+                let value = *output.ints.get(place)?;
+                match &output.texts {
+                    Some(texts) => texts.get(usize::try_from(value).ok()?).map(|text| OutputValue::Text(text)),
+                    None => Some(OutputValue::Integer(value)),
+                }
+            }
+        }
     }
 
     /// Whether the selected value of a row is a number that is not NaN and not infinite (text and
