@@ -183,7 +183,7 @@ impl Builder<'_> {
             .ok_or_else(|| broken(node, "it has no class labels"))?;
         let coefficients = attributes.floats("coefficients");
         let intercepts = attributes.floats("intercepts");
-        let classes = if width == 0 { 0 } else { coefficients.len() / width };
+        let classes = coefficients.len().checked_div(width).unwrap_or_default();
         if classes == 0 || classes * width != coefficients.len() {
             return Err(broken(node, format!("{} coefficients for {width} features", coefficients.len())));
         }

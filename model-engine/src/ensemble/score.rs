@@ -87,10 +87,12 @@ fn softmax_zero(scores: &mut [f32]) {
 /// The inverse of the normal distribution, by Winitzki's approximation of the inverse error
 /// function, with the constants that ONNX Runtime uses.
 fn probit(value: f32) -> f32 {
+    /// Pi as ONNX Runtime writes it, times Winitzki's constant.
+    const PI_A: f32 = 314_159.0 / 100_000.0 * 0.147;
     let x = 2.0 * value - 1.0;
     let log = ((1.0 - x) * (1.0 + x)).ln();
-    let half = 2.0 / (3.14159 * 0.147) + 0.5 * log;
-    let root = (-half + (half * half - log / 0.147).sqrt()).sqrt();
+    let half = 2.0 / PI_A + 0.5 * log;
+    let root = (-half + (half * half - 1.0 / 0.147 * log).sqrt()).sqrt();
     std::f32::consts::SQRT_2 * if x < 0.0 { -root } else { root }
 }
 
@@ -148,7 +150,10 @@ impl Rules {
                 self.regression(trees, sums, scores);
                 0
             }
-            (true, [first, second]) => self.two_classes([*first, *second], given, scores),
+            (true, [first, second]) => {
+                let given = [given.first(), given.get(1)].map(|given| given.copied().unwrap_or_default());
+                self.two_classes([*first, *second], given, scores)
+            }
             (true, sums) => self.classes(sums, given, scores),
         }
     }
@@ -187,46 +192,45 @@ impl Rules {
         best.map_or(0, |(class, _)| class as i64)
     }
 
-    /// Two classes. Weights may be for one of them only; then its score makes both.
-    fn two_classes(&self, mut sums: [f32; 2], given: &[bool], scores: &mut Vec<f32>) -> i64 {
-        let mut second_given = given.get(1).copied().unwrap_or_default();
-        if self.one_sided {
-            // One score, whichever class the weights were written for.
-            sums[0] += sums[1];
-            second_given = false;
-        }
+    /// Two classes. Weights may be for one of them only: for the first (as exporters write them), and
+    /// its score then makes both; for the second, and the first has none. The order of the cases is
+    /// ONNX Runtime's.
+    fn two_classes(&self, sums: [f32; 2], given: [bool; 2], scores: &mut Vec<f32>) -> i64 {
+        let [mut first, mut second] = sums;
+        let [first_given, second_given] = given;
         match *self.base_values.as_slice() {
-            [_, base] if self.one_sided => {
-                sums[1] = sums[0] + base;
-                sums[0] = -sums[1];
-                second_given = true;
+            [_, base] if second_given => {
+                second = base + first;
+                first = -second;
             }
-            [first, second] => {
-                sums[0] += first;
-                sums[1] += second;
-                second_given = true;
+            [base, other] => {
+                first += base;
+                second += other;
             }
-            [base] => sums[0] += base,
+            [base] => first += base,
             _ => {}
         }
-        let decisive = if second_given { sums[1] } else { sums[0] };
+        let alone = !second_given && self.base_values.len() < 2;
+        let decisive = match (second_given, first_given) {
+            (true, _) => second,
+            (false, true) => first,
+            (false, false) => 0.0,
+        };
         let middle = if self.one_sided && self.all_positive { 0.5 } else { 0.0 };
-        let label = i64::from(decisive > middle);
-        if !second_given {
-            if self.post_transform == PostTransform::Probit {
-                sums[0] = probit(sums[0]);
-                scores.extend_from_slice(&sums);
-                return label;
-            }
-            sums = match (self.all_positive, self.post_transform) {
-                (true, _) => [1.0 - sums[0], sums[0]],
-                (false, PostTransform::Logistic) => [logistic(-sums[0]), logistic(sums[0])],
-                (false, _) => [-sums[0], sums[0]],
-            };
+        let label = decisive > middle;
+        let mut pair = [if first_given { first } else { 0.0 }, if second_given { second } else { 0.0 }];
+        if !alone {
+            self.post_transform.apply(&mut pair);
+        } else if self.post_transform == PostTransform::Probit {
+            pair = [probit(first), 0.0];
         } else {
-            self.post_transform.apply(&mut sums);
+            pair = match self.post_transform {
+                PostTransform::Logistic => [logistic(-first), logistic(first)],
+                _ if self.one_sided && self.all_positive => [1.0 - first, first],
+                _ => [-first, first],
+            };
         }
-        scores.extend_from_slice(&sums);
-        label
+        scores.extend_from_slice(&pair);
+        i64::from(label)
     }
 }
