@@ -1,23 +1,29 @@
 //! The broker's life: start on a thread of its own, stop, kill.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
+use crate::cleaner;
 use crate::config::{DevBrokerConfig, DevBrokerError};
 use crate::connection;
 use crate::faults::{Fault, Faults};
 use crate::groups::coordinator::{GroupCoordinator, GroupLimits};
-use crate::state::Broker;
+use crate::state::{Broker, open_partition};
+use crate::storage::DataDirectory;
 use crate::storage::journal::Journal;
-use crate::topics::Topics;
-use crate::transactions::{TransactionCoordinator, Transactions};
+use crate::storage::restored::{Restored, RestoredTopic};
+use crate::topic_config::TopicConfig;
+use crate::topics::{Topic, Topics};
+use crate::transactions::TransactionCoordinator;
 
 /// A running broker. It runs on a thread of its own and stops when this is dropped.
 #[derive(Debug)]
@@ -40,7 +46,9 @@ impl DevBroker {
         let listener = StdListener::bind(listen).map_err(listen_error)?;
         listener.set_nonblocking(true).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        let broker = Arc::new(build(config, address));
+        let path = config.data_dir.clone().unwrap_or_default();
+        let built = build(config, address);
+        let broker = Arc::new(built.map_err(|source| DevBrokerError::DataDirectory { path, source })?);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -98,6 +106,15 @@ impl DevBroker {
         self.broker.faults.clear();
     }
 
+    /// Compacts a topic now. Blocking: meant for tests; the broker does it by itself too.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, `POLICY_VIOLATION` when the topic's `cleanup.policy` is not
+    /// `compact`, `CORRUPT_MESSAGE` when a batch cannot be read.
+    pub fn compact(&self, topic: &str) -> Result<(), ResponseError> {
+        cleaner::compact_topic(&self.broker, topic)
+    }
+
     /// Stops it: no new requests, connections are closed. Everything is in its files by then.
     pub async fn stop(mut self) {
         self.shutdown.send_replace(true);
@@ -132,34 +149,65 @@ impl Drop for DevBroker {
     }
 }
 
-fn build(config: DevBrokerConfig, address: SocketAddr) -> Broker {
-    let advertised = config.advertised.unwrap_or(address);
+fn build(config: DevBrokerConfig, address: SocketAddr) -> io::Result<Broker> {
+    let data = config.data_dir.as_deref().map(DataDirectory::open).transpose()?;
+    let mut restored = match &data {
+        Some(data) => Restored::from_entries(Journal::read(data.path())?),
+        None => Restored::default(),
+    };
+    let cluster_id = restored
+        .cluster_id
+        .get_or_insert_with(|| Uuid::new_v4().simple().to_string())
+        .clone();
+    let journal = match &data {
+        Some(data) => {
+            data.remove_unknown_topics(&restored)?;
+            Journal::rewrite(data.path(), &restored.entries())?
+        }
+        None => Journal::default(),
+    };
+    let topics = Arc::new(Topics::default());
+    for (name, topic) in restored.topics {
+        topics.insert(Arc::new(open_topic(data.as_ref(), name, topic)?));
+    }
     let limits = GroupLimits {
         min_session_timeout: config.group_min_session_timeout,
         max_session_timeout: config.group_max_session_timeout,
         initial_rebalance_delay: config.group_initial_rebalance_delay,
     };
-    let journal = Journal::default();
-    let topics = Arc::new(Topics::default());
-    let groups = Arc::new(GroupCoordinator::new(limits, journal.clone()));
+    let groups = Arc::new(GroupCoordinator::new(limits, journal.clone(), restored.groups));
     let transactions = TransactionCoordinator::new(
-        Transactions::default(),
+        restored.transactions,
         topics.clone(),
         groups.clone(),
         journal.clone(),
         config.transaction_max_timeout,
     );
-    Broker {
-        cluster_id: StrBytes::from_string(Uuid::new_v4().simple().to_string()),
+    let advertised = config.advertised.unwrap_or(address);
+    Ok(Broker {
+        cluster_id: StrBytes::from_string(cluster_id),
         host: StrBytes::from_string(advertised.ip().to_string()),
         port: i32::from(advertised.port()),
         topics,
         groups,
         transactions,
         journal,
+        data,
         faults: Faults::default(),
         config,
-    }
+    })
+}
+
+fn open_topic(data: Option<&DataDirectory>, name: String, topic: RestoredTopic) -> io::Result<Topic> {
+    let config =
+        TopicConfig::new(topic.config).map_err(|message| io::Error::new(io::ErrorKind::InvalidData, message))?;
+    let partitions = (0..topic.partitions).map(|index| {
+        let log_start_offset = topic.log_starts.get(&index).copied().unwrap_or(0);
+        let index = usize::try_from(index).unwrap_or(0);
+        open_partition(data, topic.id, index, &config, log_start_offset)
+    });
+    let partitions = partitions.collect::<io::Result<Vec<_>>>()?;
+    Ok(Topic::new(StrBytes::from_string(name), topic.id, partitions, config))
 }
 
 async fn serve(broker: Arc<Broker>, listener: StdListener, mut shutdown: watch::Receiver<bool>) {
@@ -174,6 +222,7 @@ async fn serve(broker: Arc<Broker>, listener: StdListener, mut shutdown: watch::
         () = accept(&broker, listener) => {}
         () = broker.groups.run_timers() => {}
         () = broker.transactions.run_timers() => {}
+        () = cleaner::run(broker.clone(), broker.config.cleaner_interval) => {}
         _ = shutdown.wait_for(|shut_down| *shut_down) => {}
     }
 }

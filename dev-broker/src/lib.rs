@@ -46,6 +46,7 @@
 
 mod api;
 mod broker;
+mod cleaner;
 mod config;
 mod connection;
 mod faults;

@@ -1,6 +1,7 @@
 //! Everything the broker holds, shared by its connections and timers.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -10,7 +11,10 @@ use uuid::Uuid;
 use crate::config::DevBrokerConfig;
 use crate::faults::Faults;
 use crate::groups::coordinator::GroupCoordinator;
+use crate::log::partition::PartitionLog;
+use crate::storage::DataDirectory;
 use crate::storage::journal::{Entry, Journal};
+use crate::storage::segments::PartitionFiles;
 use crate::topic_config::TopicConfig;
 use crate::topics::{Partition, Topic, Topics, is_valid_name};
 use crate::transactions::TransactionCoordinator;
@@ -37,6 +41,8 @@ pub struct Broker {
     pub transactions: TransactionCoordinator,
     /// Where changes are kept.
     pub journal: Journal,
+    /// Where files are, if there are any.
+    pub data: Option<DataDirectory>,
     /// Faults to inject.
     pub faults: Faults,
 }
@@ -93,7 +99,10 @@ impl Broker {
         let config = TopicConfig::new(config).map_err(|message| Refusal::new(ResponseError::InvalidConfig, message))?;
         let id = Uuid::new_v4();
         let count = usize::try_from(partitions).unwrap_or(1);
-        let empty = (0..count).map(|_| Arc::new(Partition::default())).collect();
+        let empty = match validate_only {
+            true => (0..count).map(|_| Arc::new(Partition::default())).collect(),
+            false => self.new_partitions(id, 0..count, &config)?,
+        };
         let own = config.own().clone();
         let topic = Arc::new(Topic::new(StrBytes::from_string(name.to_owned()), id, empty, config));
         if validate_only {
@@ -112,6 +121,21 @@ impl Broker {
         Ok(topic)
     }
 
+    fn new_partitions(
+        &self,
+        topic: Uuid,
+        indexes: Range<usize>,
+        config: &TopicConfig,
+    ) -> Result<Vec<Arc<Partition>>, Refusal> {
+        let partitions = indexes.map(|index| {
+            open_partition(self.data.as_ref(), topic, index, config, 0).map_err(|error| {
+                let message = format!("the files of partition {index} cannot be opened: {error}");
+                Refusal::new(ResponseError::KafkaStorageError, message)
+            })
+        });
+        partitions.collect()
+    }
+
     /// Deletes a topic with the offsets that groups have of it.
     ///
     /// # Errors
@@ -119,6 +143,9 @@ impl Broker {
     pub fn delete_topic(&self, name: &str) -> Result<Arc<Topic>, ResponseError> {
         let topic = self.topics.remove(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
         self.journal.record(&Entry::TopicDeleted { name: name.to_owned() });
+        if let Some(data) = &self.data {
+            data.remove_topic(topic.id);
+        }
         self.groups.forget_topic(name);
         Ok(topic)
     }
@@ -140,7 +167,8 @@ impl Broker {
             return Err(Refusal::new(ResponseError::InvalidPartitions, message));
         }
         if !validate_only {
-            topic.extend((current..wanted).map(|_| Arc::new(Partition::default())));
+            let config = topic.config.read().clone();
+            topic.extend(self.new_partitions(topic.id, current..wanted, &config)?);
             let name = name.to_owned();
             self.journal.record(&Entry::PartitionsAdded {
                 name,
@@ -169,6 +197,28 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// Opens a partition with what is in its files, if the broker keeps any.
+///
+/// # Errors
+/// When they cannot be read or written.
+pub fn open_partition(
+    data: Option<&DataDirectory>,
+    topic: Uuid,
+    index: usize,
+    config: &TopicConfig,
+    log_start_offset: i64,
+) -> std::io::Result<Arc<Partition>> {
+    let log = match data {
+        None => PartitionLog::default(),
+        Some(data) => {
+            let directory = data.partition(topic, index);
+            let (files, batches) = PartitionFiles::open(directory, config.segment_bytes())?;
+            PartitionLog::with_files(files, batches, log_start_offset)
+        }
+    };
+    Ok(Arc::new(Partition::new(log)))
 }
 
 fn already_exists(name: &str) -> Refusal {

@@ -22,10 +22,20 @@ const MAX_NAME_LENGTH: usize = 249;
 pub struct Partition {
     /// The log.
     pub log: Mutex<PartitionLog>,
+    /// Held while the log is compacted.
+    pub compacting: Mutex<()>,
     waiters: Mutex<FxHashMap<u64, Arc<Notify>>>,
 }
 
 impl Partition {
+    /// A partition with what is in its log.
+    pub fn new(log: PartitionLog) -> Partition {
+        Partition {
+            log: Mutex::new(log),
+            ..Partition::default()
+        }
+    }
+
     /// Has `waiter` notified once something becomes readable here.
     pub fn register(&self, waiter: &FetchWaiter) {
         self.waiters.lock().insert(waiter.id, waiter.notify.clone());

@@ -156,11 +156,20 @@ impl TransactionCoordinator {
         let mut transactions = self.transactions.lock();
         for (id, entry) in &mut transactions.by_id {
             match entry.state {
-                TransactionState::PrepareCommit => self.finish(id, entry, true),
-                TransactionState::PrepareAbort => self.finish(id, entry, false),
+                TransactionState::PrepareCommit => self.finish_after_restart(id, entry, true),
+                TransactionState::PrepareAbort => self.finish_after_restart(id, entry, false),
                 _ => {}
             }
         }
+    }
+
+    /// Partitions without an open transaction of the producer have their marker already.
+    fn finish_after_restart(&self, id: &str, entry: &mut TransactionalProducer, commit: bool) {
+        entry.partitions.retain(|(topic, index)| {
+            let partition = self.topics.partition(topic, *index);
+            partition.is_ok_and(|found| found.log.lock().has_open_transaction(entry.producer_id))
+        });
+        self.finish(id, entry, commit);
     }
 
     /// The state, for checks that must hold while something is appended.
@@ -313,8 +322,7 @@ impl TransactionCoordinator {
         }
     }
 
-    /// Writes the markers and ends the groups' pending offsets. Done twice (after a crash between
-    /// decision and end) it does only what was left.
+    /// Writes the markers and ends the groups' pending offsets.
     fn finish(&self, transactional_id: &str, entry: &mut TransactionalProducer, commit: bool) {
         for (topic, index) in &entry.partitions {
             let Ok(partition) = self.topics.partition(topic, *index) else {

@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
 use super::{RequestContext, code};
-use crate::groups::member::{JoinRefused, JoinRequest, Joined};
+use crate::groups::member::{JoinRefused, JoinRequest, Joined, SyncRequest};
 use crate::state::Broker;
 
 fn milliseconds(ms: i32) -> Duration {
@@ -79,23 +79,20 @@ fn joined_answer(context: &RequestContext, joined: Joined) -> JoinGroupResponse 
 
 /// The member's assignment, once its leader has sent it.
 pub async fn sync(broker: &Broker, context: &RequestContext, request: SyncGroupRequest) -> SyncGroupResponse {
-    let protocol = request.protocol_type.as_ref().zip(request.protocol_name.as_ref());
-    let protocol = protocol.filter(|_| context.version >= 5);
+    let protocol = request.protocol_type.zip(request.protocol_name);
     let assignments = request.assignments.into_iter();
-    let assignments = assignments.map(|item| (item.member_id, item.assignment)).collect();
+    let sync = SyncRequest {
+        member_id: request.member_id,
+        instance_id: request.group_instance_id,
+        generation: request.generation_id,
+        protocol: protocol.filter(|_| context.version >= 5),
+        assignments: assignments.map(|item| (item.member_id, item.assignment)).collect(),
+    };
     let (answer, answered) = oneshot::channel();
     broker
         .groups
         .with_group(request.group_id.as_str(), |group| match group {
-            Some(group) => group.sync(
-                &request.member_id,
-                request.group_instance_id.as_ref(),
-                request.generation_id,
-                protocol,
-                assignments,
-                Instant::now(),
-                answer,
-            ),
+            Some(group) => group.sync(sync, Instant::now(), answer),
             None => {
                 let _ = answer.send(Err(ResponseError::UnknownMemberId));
             }

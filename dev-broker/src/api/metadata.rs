@@ -30,7 +30,7 @@ pub fn metadata(broker: &Broker, context: &RequestContext, request: MetadataRequ
         .topics
         .filter(|topics| context.version > 0 || !topics.is_empty());
     let topics = match wanted {
-        None => broker.topics.all().iter().map(|topic| describe(topic)).collect(),
+        None => broker.topics.all().iter().map(describe).collect(),
         Some(wanted) => {
             let described = wanted.into_iter().map(|wanted| match wanted.name {
                 Some(name) => by_name(broker, name, may_create),

@@ -1,5 +1,6 @@
 //! Produce: one batch per partition, checked, appended, readers woken.
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -8,6 +9,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use super::code;
 use crate::log::batch::{BatchHeader, validate_produced};
 use crate::log::partition::Appended;
+use crate::log::records;
 use crate::state::Broker;
 use crate::topics::{Partition, Topic};
 use crate::transactions::{ProducerIdentity, now_ms};
@@ -50,6 +52,9 @@ fn append(
         if bytes.len() > config.max_message_bytes() {
             return Err(ResponseError::MessageTooLarge);
         }
+        if config.is_compacted() {
+            check_keys(&header, bytes)?;
+        }
         config.uses_log_append_time().then(now_ms)
     };
     if !header.is_transactional() {
@@ -65,6 +70,15 @@ fn append(
     let key = (topic.name.to_string(), data.index);
     transactions.check_append(transactional_id, producer, &key)?;
     append_to_log(&partition, &header, bytes, log_append_time_ms)
+}
+
+/// A compacted topic takes no record without a key.
+fn check_keys(header: &BatchHeader, batch: &Bytes) -> Result<(), ResponseError> {
+    let records = records::read_bytes(header, batch).map_err(|_| ResponseError::CorruptMessage)?;
+    match records.iter().all(|record| record.key.is_some()) {
+        true => Ok(()),
+        false => Err(ResponseError::InvalidRecord),
+    }
 }
 
 fn append_to_log(

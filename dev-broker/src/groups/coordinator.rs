@@ -12,6 +12,7 @@ use super::group::Group;
 use super::member::{JoinAnswer, JoinRequest};
 use super::offsets::{CommittedOffset, PartitionKey};
 use crate::storage::journal::{Entry, Journal};
+use crate::storage::restored::RestoredGroup;
 
 /// Limits that a member's timeouts must keep to.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +35,16 @@ pub struct GroupCoordinator {
 }
 
 impl GroupCoordinator {
-    /// No groups yet.
-    pub fn new(limits: GroupLimits, journal: Journal) -> GroupCoordinator {
+    /// Goes on with the groups that a journal holds; their members must join again.
+    pub fn new(limits: GroupLimits, journal: Journal, restored: BTreeMap<String, RestoredGroup>) -> GroupCoordinator {
+        let groups = restored.into_iter().map(|(id, restored)| {
+            let mut group = Group::new(restored.generation);
+            group.protocol_type = restored.protocol_type.map(StrBytes::from_string);
+            group.offsets = restored.offsets;
+            (id, group)
+        });
         GroupCoordinator {
-            groups: Mutex::new(BTreeMap::new()),
+            groups: Mutex::new(groups.collect()),
             limits,
             timers_changed: Notify::new(),
             journal,
@@ -155,10 +162,7 @@ impl GroupCoordinator {
     /// Deletes the offsets of a topic that is gone, in every group.
     pub fn forget_topic(&self, topic: &str) {
         for group in self.groups.lock().values_mut() {
-            group.offsets.committed.retain(|(name, _), _| name != topic);
-            for pending in group.offsets.pending.values_mut() {
-                pending.retain(|(name, _), _| name != topic);
-            }
+            group.offsets.forget_topic(topic);
         }
     }
 

@@ -17,7 +17,9 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::member::{JoinAnswer, JoinRefused, JoinRequest, Joined, JoinedMember, Member, SyncAnswer, Synced};
+use super::member::{
+    JoinAnswer, JoinRefused, JoinRequest, Joined, JoinedMember, Member, SyncAnswer, SyncRequest, Synced,
+};
 use super::offsets::GroupOffsets;
 
 /// Where a group is.
@@ -244,26 +246,26 @@ impl Group {
     }
 
     /// The assignment of a member: its leader's, once it is there.
-    pub fn sync(
-        &mut self,
-        member_id: &StrBytes,
-        instance_id: Option<&StrBytes>,
-        generation: i32,
-        protocol: Option<(&StrBytes, &StrBytes)>,
-        assignments: Vec<(StrBytes, Bytes)>,
-        now: Instant,
-        answer: oneshot::Sender<SyncAnswer>,
-    ) {
-        let check = self.check_member(member_id, instance_id, generation).and_then(|()| {
-            let same = protocol.is_none_or(|(protocol_type, name)| {
-                self.protocol_type.as_ref() == Some(protocol_type) && self.protocol.as_ref() == Some(name)
+    pub fn sync(&mut self, request: SyncRequest, now: Instant, answer: oneshot::Sender<SyncAnswer>) {
+        let SyncRequest {
+            member_id,
+            instance_id,
+            generation,
+            protocol,
+            assignments,
+        } = request;
+        let check = self
+            .check_member(&member_id, instance_id.as_ref(), generation)
+            .and_then(|()| {
+                let same = protocol.is_none_or(|(protocol_type, name)| {
+                    self.protocol_type.as_ref() == Some(&protocol_type) && self.protocol.as_ref() == Some(&name)
+                });
+                if same {
+                    Ok(())
+                } else {
+                    Err(ResponseError::InconsistentGroupProtocol)
+                }
             });
-            if same {
-                Ok(())
-            } else {
-                Err(ResponseError::InconsistentGroupProtocol)
-            }
-        });
         if let Err(error) = check {
             let _ = answer.send(Err(error));
             return;
@@ -276,17 +278,17 @@ impl Group {
                 let _ = answer.send(Err(ResponseError::RebalanceInProgress));
             }
             GroupState::CompletingRebalance => {
-                if let Some(member) = self.members.get_mut(member_id) {
+                if let Some(member) = self.members.get_mut(&member_id) {
                     member.heard_of(now);
                     member.synced = true;
                     member.syncing = Some(answer);
                 }
-                if self.leader.as_ref() == Some(member_id) {
+                if self.leader.as_ref() == Some(&member_id) {
                     self.assign(assignments, now);
                 }
             }
             GroupState::Stable => {
-                if let Some(member) = self.members.get_mut(member_id) {
+                if let Some(member) = self.members.get_mut(&member_id) {
                     member.heard_of(now);
                     member.synced = true;
                     member.syncing = Some(answer);

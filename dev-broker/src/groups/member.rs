@@ -85,6 +85,21 @@ pub struct JoinRequest {
     pub requires_known_member_id: bool,
 }
 
+/// What a member asks its assignment with.
+#[derive(Debug, Clone)]
+pub struct SyncRequest {
+    /// Its id.
+    pub member_id: StrBytes,
+    /// Its static name.
+    pub instance_id: Option<StrBytes>,
+    /// The generation it has joined.
+    pub generation: i32,
+    /// Type and name of the protocol that it thinks was chosen, where the version says it.
+    pub protocol: Option<(StrBytes, StrBytes)>,
+    /// What each member is to do: from the leader only.
+    pub assignments: Vec<(StrBytes, Bytes)>,
+}
+
 /// A member.
 #[derive(Debug)]
 pub struct Member {

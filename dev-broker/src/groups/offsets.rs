@@ -47,8 +47,11 @@ impl GroupOffsets {
         pending.into_iter().collect()
     }
 
-    /// Whether there is nothing to keep.
-    pub fn is_empty(&self) -> bool {
-        self.committed.is_empty() && self.pending.is_empty()
+    /// Drops what there is of a topic.
+    pub fn forget_topic(&mut self, topic: &str) {
+        self.committed.retain(|(name, _), _| name != topic);
+        for pending in self.pending.values_mut() {
+            pending.retain(|(name, _), _| name != topic);
+        }
     }
 }

@@ -8,7 +8,9 @@ use kafka_protocol::ResponseError;
 use rustc_hash::FxHashMap;
 
 use super::batch::{self, BatchHeader};
+use super::compaction::CompactionInput;
 use super::producers::{ProducerStates, SequenceCheck};
+use crate::storage::segments::PartitionFiles;
 
 /// A batch in the log.
 #[derive(Debug, Clone)]
@@ -82,9 +84,25 @@ pub struct PartitionLog {
     /// The same offsets in order: the first is the last stable offset.
     open_offsets: BTreeSet<i64>,
     aborted: Vec<AbortedTransaction>,
+    files: Option<PartitionFiles>,
+    /// Everything before this offset has been compacted.
+    clean_end: i64,
 }
 
 impl PartitionLog {
+    /// A log that is kept in files too: goes on with the batches that were in them, from
+    /// `log_start_offset` on.
+    pub fn with_files(files: PartitionFiles, batches: Vec<StoredBatch>, log_start_offset: i64) -> PartitionLog {
+        let mut log = PartitionLog::default();
+        for batch in batches {
+            log.take_in(batch);
+        }
+        log.next_offset = log.next_offset.max(log_start_offset);
+        log.files = Some(files);
+        log.drop_before(log_start_offset);
+        log
+    }
+
     /// Offset of the first record that may be read.
     pub fn log_start_offset(&self) -> i64 {
         self.log_start_offset
@@ -106,11 +124,6 @@ impl PartitionLog {
             Isolation::ReadUncommitted => self.next_offset,
             Isolation::ReadCommitted => self.last_stable_offset(),
         }
-    }
-
-    /// Bytes of all batches.
-    pub fn size_bytes(&self) -> usize {
-        self.size_bytes
     }
 
     /// The batches, oldest first.
@@ -156,7 +169,7 @@ impl PartitionLog {
         if let Some(now_ms) = log_append_time_ms {
             header.max_timestamp = now_ms;
         }
-        self.push(StoredBatch { header, bytes: stored });
+        self.push(StoredBatch { header, bytes: stored })?;
         Ok(Appended {
             base_offset,
             log_append_time_ms: log_append_time_ms.unwrap_or(-1),
@@ -177,13 +190,24 @@ impl PartitionLog {
     ) -> Result<(), ResponseError> {
         let bytes = batch::transaction_marker(self.next_offset, producer_id, producer_epoch, commit, now_ms)?;
         let header = BatchHeader::read(&bytes)?;
-        self.push(StoredBatch { header, bytes });
+        self.push(StoredBatch { header, bytes })?;
+        Ok(())
+    }
+
+    fn push(&mut self, stored: StoredBatch) -> Result<(), ResponseError> {
+        if let Some(files) = &mut self.files
+            && let Err(error) = files.append(&stored)
+        {
+            tracing::error!(%error, "the partition's file cannot be written");
+            return Err(ResponseError::KafkaStorageError);
+        }
+        self.take_in(stored);
         Ok(())
     }
 
     /// Takes a batch in as it is, with everything that follows from it: the way of every append
     /// and of every batch read back from a file.
-    fn push(&mut self, stored: StoredBatch) {
+    fn take_in(&mut self, stored: StoredBatch) {
         let header = stored.header;
         self.producers.appended(&header);
         if header.is_control() {
@@ -283,6 +307,16 @@ impl PartitionLog {
         if offset > self.next_offset || offset < 0 {
             return Err(ResponseError::OffsetOutOfRange);
         }
+        self.drop_before(offset);
+        if let Some(files) = &mut self.files
+            && let Err(error) = files.delete_before(self.log_start_offset)
+        {
+            tracing::error!(%error, "a segment of deleted records cannot be removed");
+        }
+        Ok(self.log_start_offset)
+    }
+
+    fn drop_before(&mut self, offset: i64) {
         self.log_start_offset = self.log_start_offset.max(offset);
         while let Some(front) = self.batches.front()
             && front.header.last_offset() < self.log_start_offset
@@ -292,7 +326,71 @@ impl PartitionLog {
         }
         let log_start_offset = self.log_start_offset;
         self.aborted.retain(|aborted| aborted.last_offset >= log_start_offset);
-        Ok(self.log_start_offset)
+    }
+
+    /// Where records must be deleted up to so that none is older than `oldest_ms` and all together
+    /// are not more than `max_bytes`: an offset after the log's start, if there is one. Records of
+    /// open transactions stay.
+    pub fn retention_offset(&self, oldest_ms: Option<i64>, max_bytes: Option<usize>) -> Option<i64> {
+        let end = self.last_stable_offset();
+        let mut size = self.size_bytes;
+        let mut offset = None;
+        for batch in &self.batches {
+            let is_old = oldest_ms.is_some_and(|oldest| batch.header.max_timestamp < oldest);
+            let is_too_much = max_bytes.is_some_and(|max| size > max);
+            if !(is_old || is_too_much) || batch.header.last_offset() >= end {
+                break;
+            }
+            size -= batch.bytes.len();
+            offset = Some(batch.header.last_offset() + 1);
+        }
+        offset
+    }
+
+    /// What a compaction starts from.
+    pub fn compaction_input(&self) -> CompactionInput {
+        CompactionInput {
+            batches: self.batches.iter().cloned().collect(),
+            aborted: self.aborted.clone(),
+            stable_end: self.last_stable_offset(),
+        }
+    }
+
+    /// Share of bytes that were never compacted, 0 to 1, and the oldest timestamp among them.
+    pub fn dirtiness(&self) -> (f64, Option<i64>) {
+        let first = self
+            .batches
+            .partition_point(|batch| batch.header.base_offset < self.clean_end);
+        let dirty = self.batches.range(first..);
+        let bytes: usize = dirty.clone().map(|batch| batch.bytes.len()).sum();
+        let oldest = dirty.map(|batch| batch.header.max_timestamp).min();
+        (bytes as f64 / self.size_bytes.max(1) as f64, oldest)
+    }
+
+    /// Puts the outcome of a compaction in the place of what it started from; what was appended
+    /// since stays.
+    ///
+    /// # Errors
+    /// `KAFKA_STORAGE_ERROR` when the files cannot be replaced; nothing is changed then.
+    pub fn replace_compacted(&mut self, compacted: Vec<StoredBatch>, clean_end: i64) -> Result<(), ResponseError> {
+        let first = self
+            .batches
+            .partition_point(|batch| batch.header.base_offset < clean_end);
+        let mut batches: VecDeque<StoredBatch> = compacted.into();
+        batches.extend(self.batches.range(first..).cloned());
+        if let Some(files) = &mut self.files
+            && let Err(error) = files.replace(batches.iter())
+        {
+            tracing::error!(%error, "the compacted files cannot be written");
+            return Err(ResponseError::KafkaStorageError);
+        }
+        self.size_bytes = batches.iter().map(|batch| batch.bytes.len()).sum();
+        self.batches = batches;
+        self.clean_end = clean_end;
+        // Nothing is left of what was aborted before there.
+        self.aborted.retain(|aborted| aborted.last_offset >= clean_end);
+        self.drop_before(self.log_start_offset);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The records inside a batch, when somebody must look: a search by time, or compaction.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
 
 use super::batch::{BatchHeader, HEADER_LENGTH};
@@ -17,8 +17,22 @@ pub struct EncodedRecord {
     pub key: Option<Bytes>,
     /// Whether it has a value; without one it deletes its key.
     pub has_value: bool,
-    /// Length and all.
-    pub encoded: Bytes,
+    attributes: i8,
+    /// What comes after the timestamp's delta: the offset's delta, key, value, headers.
+    rest: Bytes,
+}
+
+impl EncodedRecord {
+    /// Writes it as a record of a batch with that base timestamp; nothing else of it changes.
+    pub fn write(&self, base_timestamp: i64, out: &mut BytesMut) {
+        let mut delta = BytesMut::with_capacity(10);
+        write_varint(self.timestamp.wrapping_sub(base_timestamp), &mut delta);
+        let length = 1 + delta.len() + self.rest.len();
+        write_varint(i64::try_from(length).unwrap_or(i64::MAX), out);
+        out.put_i8(self.attributes);
+        out.extend_from_slice(&delta);
+        out.extend_from_slice(&self.rest);
+    }
 }
 
 /// Why a batch cannot be read.
@@ -56,8 +70,15 @@ pub fn find(batch: &StoredBatch, wanted: impl Fn(&EncodedRecord) -> bool) -> Opt
 /// # Errors
 /// When the batch is damaged.
 pub fn read(batch: &StoredBatch) -> Result<Vec<EncodedRecord>, RecordsError> {
-    let header = &batch.header;
-    let mut payload = decompress(header, batch.bytes.slice(HEADER_LENGTH.min(batch.bytes.len())..))?;
+    read_bytes(&batch.header, &batch.bytes)
+}
+
+/// All records of a batch that is not in a log yet.
+///
+/// # Errors
+/// When the batch is damaged.
+pub fn read_bytes(header: &BatchHeader, batch: &Bytes) -> Result<Vec<EncodedRecord>, RecordsError> {
+    let mut payload = decompress(header, batch.slice(HEADER_LENGTH.min(batch.len())..))?;
     let mut records = Vec::with_capacity(usize::try_from(header.record_count).unwrap_or(0));
     for _ in 0..header.record_count {
         let record = read_record(header, &mut payload).ok_or(RecordsError::Truncated {
@@ -84,16 +105,14 @@ fn decompress(header: &BatchHeader, mut payload: Bytes) -> Result<Bytes, Records
 }
 
 fn read_record(header: &BatchHeader, payload: &mut Bytes) -> Option<EncodedRecord> {
-    let whole = payload.clone();
     let length = usize::try_from(read_varint(payload)?).ok()?;
-    let prefix = whole.len() - payload.len();
     if payload.len() < length {
         return None;
     }
     let mut body = payload.split_to(length);
-    let encoded = whole.slice(..prefix + length);
-    let _attributes = body.try_get_i8().ok()?;
+    let attributes = body.try_get_i8().ok()?;
     let timestamp_delta = read_varint(&mut body)?;
+    let rest = body.clone();
     let offset_delta = read_varint(&mut body)?;
     let key_length = read_varint(&mut body)?;
     let key = match usize::try_from(key_length) {
@@ -105,15 +124,16 @@ fn read_record(header: &BatchHeader, payload: &mut Bytes) -> Option<EncodedRecor
     let log_append_time = header.attributes & (1 << 3) != 0;
     let timestamp = match log_append_time {
         true => header.max_timestamp,
-        false => header.base_timestamp + timestamp_delta,
+        false => header.base_timestamp.wrapping_add(timestamp_delta),
     };
-    let offset = header.base_offset + offset_delta;
+    let offset = header.base_offset.wrapping_add(offset_delta);
     Some(EncodedRecord {
         offset,
         timestamp,
         key,
         has_value,
-        encoded,
+        attributes,
+        rest,
     })
 }
 
@@ -128,4 +148,13 @@ fn read_varint(buffer: &mut Bytes) -> Option<i64> {
         }
     }
     None
+}
+
+fn write_varint(value: i64, out: &mut BytesMut) {
+    let mut zigzag = (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned();
+    while zigzag > 0x7f {
+        out.put_u8((zigzag & 0x7f) as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    out.put_u8(zigzag as u8);
 }

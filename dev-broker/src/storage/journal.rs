@@ -71,7 +71,6 @@ mod partition_list {
 
 /// One change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields say what they are")]
 pub enum Entry {
     /// The cluster's id, once.
     Cluster { id: String },
