@@ -216,7 +216,7 @@ mod tests {
             prop_assert_eq!(a(CellKind::Min), values().reduce(f64::min));
             prop_assert_eq!(a(CellKind::Max), values().reduce(f64::max));
             prop_assert_eq!(a(CellKind::First), values().next());
-            prop_assert_eq!(a(CellKind::Last), values().last());
+            prop_assert_eq!(a(CellKind::Last), values().next_back());
             let latest = seen.iter().map(|(_, time)| *time).fold(f64::MIN, f64::max);
             prop_assert_eq!(a(CellKind::LastTime), Some(latest));
             let decayed: f64 = seen.iter().map(|(value, time)| value * (-(latest - time) / 1000.0).exp2()).sum();

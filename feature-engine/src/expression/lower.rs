@@ -126,7 +126,7 @@ impl<N: Names> Lowering<'_, N> {
             },
             Expr::Ident(name) => match self.names.variable(name)? {
                 (row, ValueType::Row) => Ok((self.names.row_field(row, &path.join(".")), ValueType::Json)),
-                (_, other) => Err(refuse(node, &format!("`{name}` is a {other} and has no fields"))),
+                (_, other) => Err(refuse(node, &format!("`{name}` is {other} and has no fields"))),
             },
             _ => Err(refuse(node, "only event, headers and lookups have fields")),
         }
@@ -159,7 +159,7 @@ impl<N: Names> Lowering<'_, N> {
             (None, [operand]) | (Some(operand), []) if name == "size" => {
                 let (register, value_type) = self.value(operand)?;
                 if value_type != ValueType::Text && !value_type.is_dynamic() {
-                    return Err(refuse(node, &format!("a {value_type} has no size")));
+                    return Err(refuse(node, &format!("{value_type} has no size")));
                 }
                 Ok((self.names.operation(Operation::Size(register)), ValueType::Integer))
             }
@@ -199,10 +199,7 @@ impl<N: Names> Lowering<'_, N> {
     fn expect(&mut self, node: &IdedExpr, expected: ValueType) -> Result<Register, String> {
         let (register, value_type) = self.value(node)?;
         if !value_type.may_be(expected) {
-            return Err(refuse(
-                node,
-                &format!("it is a {value_type}, where a {expected} is needed"),
-            ));
+            return Err(refuse(node, &format!("it is {value_type}, where {expected} is needed")));
         }
         Ok(register)
     }
@@ -212,7 +209,7 @@ impl<N: Names> Lowering<'_, N> {
         let result = match value_type {
             ValueType::Integer | ValueType::Number | ValueType::Any => value_type,
             ValueType::Json => ValueType::Number,
-            other => return Err(refuse(node, &format!("a {other} cannot be negated"))),
+            other => return Err(refuse(node, &format!("{other} cannot be negated"))),
         };
         Ok((self.names.operation(Operation::Negate(register)), result))
     }
@@ -294,7 +291,7 @@ impl<N: Names> Lowering<'_, N> {
             ),
         };
         if !possible {
-            return Err(refuse(node, &format!("a {from} cannot be made a {result}")));
+            return Err(refuse(node, &format!("{from} cannot be made {result}")));
         }
         Ok((self.names.operation(operation), result))
     }
@@ -382,7 +379,7 @@ fn comparable(a: ValueType, b: ValueType) -> Option<ValueType> {
 
 fn mismatch(name: &str, left: &IdedExpr, a: ValueType, right: &IdedExpr, b: ValueType) -> String {
     let operator = name.trim_matches('_');
-    let message = format!("`{operator}` cannot take a {a} and a {b}");
+    let message = format!("`{operator}` cannot take {a} and {b}");
     let int = match (a, b) {
         (ValueType::Integer, other) if other.may_be(ValueType::Number) => left,
         (other, ValueType::Integer) if other.may_be(ValueType::Number) => right,

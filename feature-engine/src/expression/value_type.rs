@@ -43,17 +43,18 @@ impl ValueType {
     }
 }
 
+/// The type with its article, as messages have it.
 impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ValueType::Bool => "bool",
-            ValueType::Integer => "int",
-            ValueType::Number => "double",
-            ValueType::Text => "string",
-            ValueType::Time => "timestamp",
-            ValueType::Json => "JSON value",
-            ValueType::Any => "value",
-            ValueType::Row => "row",
+            ValueType::Bool => "a bool",
+            ValueType::Integer => "an int",
+            ValueType::Number => "a double",
+            ValueType::Text => "a string",
+            ValueType::Time => "a timestamp",
+            ValueType::Json => "a JSON value",
+            ValueType::Any => "a value",
+            ValueType::Row => "a row",
         })
     }
 }

@@ -355,6 +355,7 @@ impl<'c> Compiler<'c> {
         let start = Fingerprint::new()
             .text("group")
             .text(&self.view.name)
+            .text(spec.store.as_ref().unwrap_or(&self.view.name))
             .number(u64::from(depth))
             .number(ttl);
         by.iter()
@@ -399,7 +400,7 @@ impl<'c> Compiler<'c> {
             if !counts && !numeric.iter().any(|wanted| value_type.may_be(*wanted)) {
                 self.error(
                     field,
-                    format!("`{}` is a {value_type}; an aggregate takes numbers", of.canonical()),
+                    format!("`{}` is {value_type}; an aggregate takes numbers", of.canonical()),
                 );
                 return;
             }
@@ -490,7 +491,7 @@ impl<'c> Compiler<'c> {
             (Some(Default::Bool(value)), Bool | Json | Any) => Constant::Bool(*value),
             (Some(Default::Bool(value)), Number) => Constant::Number(f64::from(u8::from(*value))),
             (Some(Default::Text(value)), Text | Json | Any) => Constant::Text(value),
-            (Some(_), other) => return Err(format!("the feature is a {other}, its default is not")),
+            (Some(_), other) => return Err(format!("the feature is {other}, its default is not")),
         };
         Ok(self.constant(constant))
     }
@@ -523,7 +524,7 @@ impl<'c> Compiler<'c> {
         if wanted.filter && !value_type.may_be(ValueType::Bool) {
             self.error(
                 field,
-                format!("`{}` is a {value_type}; it must be true or false", wanted.text),
+                format!("`{}` is {value_type}; it must be true or false", wanted.text),
             );
         }
         self.expressions.insert(wanted.text.clone(), register);

@@ -27,7 +27,8 @@ pub struct AggregateGroup {
     pub ttl: Option<Ttl>,
     /// Names of the features in it.
     pub features: Vec<String>,
-    /// First 8 bytes of its keys: a stable hash of the view, the key's expressions and the aggregates' own time to live.
+    /// First 8 bytes of its keys: a stable hash of the view, the store, the key's expressions and the aggregates'
+    /// own time to live.
     pub identity: u64,
     pub(crate) key: Vec<Register>,
     pub(crate) cells: Vec<CellPlan>,

@@ -49,6 +49,8 @@ impl FieldError {
 }
 
 /// A resource of any kind. Serialises to the document form, with `apiVersion` and `kind`, defaults filled in.
+// There are few of them and they are not moved about, so a box would only be in the way.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resource {
     /// `kind: tenant`
@@ -148,7 +150,11 @@ pub fn parse_document(document: &Value) -> Result<Resource, Vec<FieldError>> {
             fields.error("apiVersion", format!("`{version}` is not known; use {API_VERSION}"));
         }
         let kind = fields.required_text("kind");
-        Some(match kind.as_deref()? {
+        let Some(kind) = kind else {
+            fields.ignore_unknown();
+            return None;
+        };
+        Some(match kind.as_str() {
             "tenant" => Resource::Tenant(Tenant::read(fields)),
             "store" => Resource::Store(Store::read(fields)),
             "feature_view" => Resource::FeatureView(FeatureView::read(fields)),
