@@ -170,6 +170,11 @@ impl Database {
         })
     }
 
+    /// Options for files that are to be taken into a column family.
+    pub(crate) fn file_options(&self) -> Options {
+        family_options(&self.inner.budget, &self.inner.cache)
+    }
+
     /// Writes a batch without the write-ahead log, and flushes when the last flush is long ago.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StateError> {
         let mut options = WriteOptions::default();

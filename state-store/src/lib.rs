@@ -31,6 +31,7 @@ mod ttl;
 pub use changelog::{ChangeRecord, EntryVersion};
 pub use database::{Database, MemoryBudget};
 pub use error::StateError;
+pub use global::{Feeder, FeederConfig, Gate, GlobalRecord, GlobalSpec, GlobalStatus, GlobalStore, Marker};
 pub use keyed::{
     Changes, CommittedEntry, ExpiredEntry, KeyedPartition, KeyedReader, KeyedSpec, Position, RebuildReason, RestorePlan,
     StateValue, plan_restore,

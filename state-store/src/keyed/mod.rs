@@ -21,9 +21,11 @@ mod reader;
 mod restore;
 mod row;
 
+
 pub use barrier::Changes;
 pub use expiry::ExpiredEntry;
 pub use meta::Position;
+pub(crate) use meta::wall_clock_ms;
 pub use reader::{CommittedEntry, KeyedReader};
 pub use restore::{RebuildReason, RestorePlan, plan_restore};
 

@@ -1,0 +1,297 @@
+//! The thread that reads a topic into its global store: every partition, assigned by hand, no group.
+//!
+//! ```text
+//! describe (partitions, offsets, delete.retention.ms) -> plan (carry on | rebuild) -> fetch batches -> apply -> ...
+//!        ^-- any error: the trouble is shown in the status, a pause, and again from the store's own position
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_client::{Admin, ClientConfig, Consumer, IsolationLevel, Message, StartOffset, TopicPartition, Waker};
+use parking_lot::{Condvar, Mutex};
+
+use super::marker::{HEADER, Marker};
+use super::{GlobalRecord, GlobalStore};
+use crate::error::StateError;
+use crate::keyed::wall_clock_ms;
+
+/// Kafka's default `delete.retention.ms`, for topics whose configuration may not be read.
+const DEFAULT_DELETE_RETENTION_MS: i64 = 86_400_000;
+
+/// Messages per fetch; one batch of rows and one position.
+const FETCH_MESSAGES: usize = 8_192;
+const FETCH_WAIT: Duration = Duration::from_secs(1);
+const DESCRIBE_EVERY: Duration = Duration::from_secs(300);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How a feeder reaches Kafka.
+#[derive(Clone, Debug)]
+pub struct FeederConfig {
+    /// The client's settings, under their Java names. What a feeder needs (no group, committed records only) it sets itself.
+    pub client: ClientConfig,
+}
+
+/// A running feeder. Dropping it stops the thread after the batch in progress.
+pub struct Feeder {
+    control: Arc<Control>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feeder").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Control {
+    stop: Mutex<bool>,
+    stopped: Condvar,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Control {
+    fn is_stopping(&self) -> bool {
+        *self.stop.lock()
+    }
+
+    /// Waits, at most this long, until the feeder is to stop; true if it is.
+    fn pause(&self, time: Duration) -> bool {
+        let mut stop = self.stop.lock();
+        let until = Instant::now() + time;
+        while !*stop {
+            if self.stopped.wait_until(&mut stop, until).timed_out() {
+                break;
+            }
+        }
+        *stop
+    }
+}
+
+impl Feeder {
+    /// Starts the thread. An unreachable broker is no error: the feeder goes on trying.
+    ///
+    /// Errors: [`StateError::Topic`] for client settings that are refused by name, or when no thread can be had.
+    pub fn start<R: Send + Sync + 'static>(store: Arc<GlobalStore<R>>, config: FeederConfig) -> Result<Feeder, StateError> {
+        let consumer = consumer_config(&config);
+        // Settings are checked here, where somebody reads the answer.
+        drop(Consumer::new(&consumer).map_err(|error| trouble(&store, &error))?);
+        let control = Arc::new(Control::default());
+        let thread = std::thread::Builder::new()
+            .name(format!("global-{}", store.spec().store))
+            .spawn({
+                let control = control.clone();
+                move || run(&store, &config, &consumer, &control)
+            })
+            .map_err(|error| StateError::Directory { path: "a thread".into(), detail: error.to_string() })?;
+        Ok(Feeder { control, thread: Some(thread) })
+    }
+
+    /// Stops after the batch in progress, which is applied and persisted. Blocks until the thread has ended.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        *self.control.stop.lock() = true;
+        self.control.stopped.notify_all();
+        if let Some(waker) = self.control.waker.lock().as_ref() {
+            waker.wake();
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a global store panicked");
+        }
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn consumer_config(config: &FeederConfig) -> ClientConfig {
+    let mut consumer = config.client.clone();
+    consumer.set("isolation.level", "read_committed");
+    consumer.set("enable.auto.commit", "false");
+    // An offset that is gone is an error here: the plan then rebuilds the copy.
+    consumer.set("auto.offset.reset", "none");
+    consumer
+}
+
+fn trouble<R: Send + Sync + 'static>(store: &GlobalStore<R>, error: &impl std::fmt::Display) -> StateError {
+    StateError::Topic {
+        store: store.spec().store.clone(),
+        topic: store.spec().topic.clone(),
+        detail: error.to_string(),
+    }
+}
+
+fn run<R: Send + Sync + 'static>(
+    store: &GlobalStore<R>,
+    config: &FeederConfig,
+    consumer: &ClientConfig,
+    control: &Control,
+) {
+    let mut pause = FIRST_PAUSE;
+    while !control.is_stopping() {
+        let started = Instant::now();
+        match read(store, config, consumer, control) {
+            Ok(()) => pause = FIRST_PAUSE,
+            Err(error) => {
+                if started.elapsed() > LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
+                }
+                tracing::warn!(store = %store.spec().store, error = %error, retry_ms = pause.as_millis(), "global store stands still");
+                store.set_trouble(Some(error.to_string()));
+                if control.pause(pause) {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// What the brokers say of the topic.
+struct Topic {
+    /// Start and end offset by partition.
+    bounds: BTreeMap<i32, (i64, i64)>,
+    delete_retention_ms: i64,
+}
+
+fn describe<R: Send + Sync + 'static>(store: &GlobalStore<R>, config: &FeederConfig) -> Result<Topic, StateError> {
+    let topic = &store.spec().topic;
+    let failed = |error: kafka_client::KafkaError| trouble(store, &error);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| trouble(store, &error))?;
+    runtime.block_on(async {
+        let admin = Admin::new(&config.client).map_err(failed)?;
+        let found = admin.topic(topic).await.map_err(failed)?;
+        let found = found.ok_or_else(|| trouble(store, &"there is no such topic yet"))?;
+        let name: Arc<str> = topic.as_str().into();
+        let partitions: Vec<TopicPartition> = found
+            .partitions
+            .iter()
+            .map(|partition| TopicPartition { topic: name.clone(), partition: partition.partition })
+            .collect();
+        let starts = admin.beginning_offsets(&partitions).await.map_err(failed)?;
+        let ends = admin.end_offsets(&partitions, IsolationLevel::ReadCommitted).await.map_err(failed)?;
+        // Rights to read a topic's records do not include its configuration.
+        let delete_retention_ms = match admin.describe_topic_config(topic).await {
+            Ok(settings) => settings.get("delete.retention.ms").and_then(|text| text.parse().ok()),
+            Err(_) => None,
+        };
+        let bounds = starts
+            .into_iter()
+            .zip(ends)
+            .map(|((partition, start), (_, end))| (partition.partition, (start, end)))
+            .collect();
+        Ok(Topic { bounds, delete_retention_ms: delete_retention_ms.unwrap_or(DEFAULT_DELETE_RETENTION_MS) })
+    })
+}
+
+/// Reads until the feeder is to stop, or the topic has more partitions than before.
+fn read<R: Send + Sync + 'static>(
+    store: &GlobalStore<R>,
+    config: &FeederConfig,
+    consumer_config: &ClientConfig,
+    control: &Control,
+) -> Result<(), StateError> {
+    let failed = |error: kafka_client::KafkaError| trouble(store, &error);
+    let topic = describe(store, config)?;
+    let partitions = topic.bounds.len();
+    let starts = store.plan(&topic.bounds, wall_clock_ms(), topic.delete_retention_ms)?;
+    store.set_ends(topic.bounds.iter().map(|(&partition, &(_, end))| (partition, end)).collect());
+    let consumer = Consumer::new(consumer_config).map_err(failed)?;
+    *control.waker.lock() = Some(consumer.waker());
+    let name: Arc<str> = store.spec().topic.as_str().into();
+    let named = |partition: i32| TopicPartition { topic: name.clone(), partition };
+    let assignment: Vec<(TopicPartition, StartOffset)> =
+        starts.iter().map(|(&partition, &offset)| (named(partition), StartOffset::At(offset))).collect();
+    consumer.assign(&assignment).map_err(failed)?;
+
+    let mut at_end: BTreeSet<i32> = BTreeSet::new();
+    let mut ends: BTreeMap<i32, i64> = topic.bounds.iter().map(|(&partition, &(_, end))| (partition, end)).collect();
+    let mut paused: BTreeSet<i32> = BTreeSet::new();
+    let mut described = Instant::now();
+    while !control.is_stopping() {
+        let fetched = consumer.fetch(FETCH_MESSAGES, FETCH_WAIT).map_err(failed)?;
+        if let Some(error) = fetched.errors.first() {
+            return Err(trouble(store, error));
+        }
+        if !fetched.messages.is_empty() {
+            apply(store, &fetched.messages)?;
+            for message in &fetched.messages {
+                at_end.remove(&message.partition());
+            }
+            store.set_trouble(None);
+        }
+        for (partition, end) in fetched.end_of_partition.iter().zip(&fetched.end_offsets) {
+            at_end.insert(partition.partition);
+            ends.insert(partition.partition, *end);
+        }
+        // A partition that waits at a marker has nothing to bring before the others get there.
+        let waiting: BTreeSet<i32> = store.waiting_partitions().into_iter().collect();
+        let all = |set: Vec<i32>| set.into_iter().map(named).collect::<Vec<_>>();
+        let (pause, resume) = (
+            all(waiting.difference(&paused).copied().collect()),
+            all(paused.difference(&waiting).copied().collect()),
+        );
+        if !pause.is_empty() {
+            consumer.pause(&pause).map_err(failed)?;
+        }
+        if !resume.is_empty() {
+            consumer.resume(&resume).map_err(failed)?;
+        }
+        paused = waiting;
+        if !fetched.end_of_partition.is_empty() {
+            store.set_ends(ends.clone());
+        }
+        let ended = starts.keys().all(|partition| at_end.contains(partition) || paused.contains(partition));
+        if ended && !fetched.end_of_partition.is_empty() {
+            store.reached_end()?;
+            store.set_trouble(None);
+        }
+        if described.elapsed() > DESCRIBE_EVERY {
+            described = Instant::now();
+            let topic = describe(store, config)?;
+            store.set_ends(topic.bounds.iter().map(|(&partition, &(_, end))| (partition, end)).collect());
+            if topic.bounds.len() != partitions {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply<R: Send + Sync + 'static>(store: &GlobalStore<R>, messages: &[Message]) -> Result<(), StateError> {
+    let records: Vec<GlobalRecord<'_>> = messages
+        .iter()
+        .map(|message| {
+            let key = message.key();
+            let marker_header = match key {
+                Some(key) if Marker::is_key(key) => {
+                    message.headers().find(|(name, _)| *name == HEADER).and_then(|(_, value)| value)
+                }
+                _ => None,
+            };
+            GlobalRecord {
+                partition: message.partition(),
+                offset: message.offset(),
+                timestamp_ms: message.timestamp_ms(),
+                key,
+                value: message.value(),
+                marker_header,
+            }
+        })
+        .collect();
+    store.apply(&records)
+}
