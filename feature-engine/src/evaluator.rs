@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use regex::Regex;
+
 use crate::aggregate::AggregateRow;
 use crate::catalog_row::{CatalogRow, RowValue};
 use crate::event::{Event, EventError, StateFault, scan};
@@ -21,7 +23,8 @@ pub trait GlobalLookup {
 }
 
 /// The rows of aggregates, of the partition that the event is from. Calls name a group by its index in
-/// [`FeaturePlan::groups`]; keys are as [`crate::plan`] encodes them and differ between groups.
+/// [`FeaturePlan::groups`]; keys start with the group's identity, so groups may share a store. A row is visible while
+/// `stream time < since + ttl`, stream time being the greatest event time of the partition so far, this event's too.
 pub trait AggregateStore {
     /// The row of a key that is visible at the event time: there is one, and it has not expired.
     ///
@@ -57,6 +60,8 @@ pub struct Evaluator {
     rows: Vec<Option<Arc<CatalogRow>>>,
     /// Where a field was in the last row, by number of row field.
     row_positions: Vec<usize>,
+    /// The plan's patterns; a copy per thread, as threads would wait for each other's scratch memory.
+    patterns: Vec<Regex>,
     key: Vec<u8>,
     values: Vec<Option<f64>>,
     event_time_ms: i64,
@@ -72,6 +77,7 @@ impl Evaluator {
             arena: String::new(),
             rows: vec![None; plan.program.rows],
             row_positions: vec![0; plan.program.row_fields.len()],
+            patterns: plan.program.patterns.clone(),
             key: Vec::new(),
             values: Vec::new(),
             event_time_ms: 0,
@@ -248,7 +254,7 @@ impl Evaluator {
                     event,
                     constants: &program.constants,
                     rows: &self.rows,
-                    patterns: &program.patterns,
+                    patterns: &self.patterns,
                     elements: &program.elements,
                     arena: &mut self.arena,
                 }

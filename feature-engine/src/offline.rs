@@ -13,9 +13,11 @@ use crate::plan::{AggregateGroup, FeaturePlan, FeatureSlot};
 use crate::resource::{Since, Ttl};
 
 /// Aggregates of one partition in memory, with the rules of the state store: a row is visible while
-/// `event time < since + ttl`, `since` being its last write or its last access.
+/// `stream time < since + ttl`. Stream time is the greatest event time so far, `since` the stream time of the row's last
+/// write or last access.
 #[derive(Debug)]
 pub struct MemoryState {
+    stream_time_ms: i64,
     ttls: Vec<Option<Ttl>>,
     rows: HashMap<Vec<u8>, Timed>,
 }
@@ -30,6 +32,7 @@ impl MemoryState {
     /// Empty state for a plan's groups.
     pub fn new(groups: &[AggregateGroup]) -> MemoryState {
         MemoryState {
+            stream_time_ms: i64::MIN,
             ttls: groups.iter().map(|group| group.ttl).collect(),
             rows: HashMap::new(),
         }
@@ -50,38 +53,38 @@ impl MemoryState {
         self.rows.iter().map(|(key, timed)| (key.as_slice(), &timed.row))
     }
 
-    fn ttl(&self, group: usize) -> Option<Ttl> {
-        self.ttls.get(group).copied().flatten()
+    /// The group's time to live, and the stream time that the event moves on.
+    fn time(&mut self, group: usize, event_time_ms: i64) -> (Option<Ttl>, i64) {
+        self.stream_time_ms = self.stream_time_ms.max(event_time_ms);
+        (self.ttls.get(group).copied().flatten(), self.stream_time_ms)
     }
 }
 
-/// Whether an entry is visible at an event time.
-fn is_visible(ttl: Option<Ttl>, since_ms: i64, event_time_ms: i64) -> bool {
-    ttl.is_none_or(|ttl| event_time_ms < since_ms.saturating_add_unsigned(ttl.after.as_millis()))
+impl Timed {
+    fn is_visible(&self, ttl: Option<Ttl>, now_ms: i64) -> bool {
+        ttl.is_none_or(|ttl| now_ms < self.since_ms.saturating_add_unsigned(ttl.after.as_millis()))
+    }
 }
 
 impl AggregateStore for MemoryState {
     fn read(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<Option<&AggregateRow>, StateFault> {
-        let ttl = self.ttl(group);
-        let Some(timed) = self.rows.get_mut(key) else {
+        let (ttl, now_ms) = self.time(group, event_time_ms);
+        let Some(timed) = self.rows.get_mut(key).filter(|timed| timed.is_visible(ttl, now_ms)) else {
             return Ok(None);
         };
-        if !is_visible(ttl, timed.since_ms, event_time_ms) {
-            return Ok(None);
-        }
         if ttl.is_some_and(|ttl| ttl.since == Since::Access) {
-            timed.since_ms = timed.since_ms.max(event_time_ms);
+            timed.since_ms = now_ms;
         }
         Ok(Some(&timed.row))
     }
 
     fn update(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<&mut AggregateRow, StateFault> {
-        let ttl = self.ttl(group);
+        let (ttl, now_ms) = self.time(group, event_time_ms);
         let timed = self.rows.entry_ref(key).or_default();
-        if !is_visible(ttl, timed.since_ms, event_time_ms) {
+        if !timed.is_visible(ttl, now_ms) {
             timed.row = AggregateRow::new();
         }
-        timed.since_ms = event_time_ms;
+        timed.since_ms = now_ms;
         Ok(&mut timed.row)
     }
 }

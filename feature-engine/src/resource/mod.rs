@@ -106,8 +106,8 @@ impl Resource {
 ///
 /// # Errors
 /// Every error of the document.
-pub fn parse(text: &str) -> Result<Resource, Vec<FieldError>> {
-    parse_document(&document_of(text)?)
+pub fn parse(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<Resource, Vec<FieldError>> {
+    parse_document(&document_of(utf8(text.as_ref())?)?)
 }
 
 /// Reads a file that may hold several YAML documents separated by `---`, or one JSON document. Errors are those of the
@@ -115,8 +115,9 @@ pub fn parse(text: &str) -> Result<Resource, Vec<FieldError>> {
 ///
 /// # Errors
 /// Every error of the first document that has one.
-pub fn parse_all(text: &str) -> Result<Vec<Resource>, Vec<FieldError>> {
+pub fn parse_all(text: &(impl AsRef<[u8]> + ?Sized)) -> Result<Vec<Resource>, Vec<FieldError>> {
     use serde::Deserialize;
+    let text = utf8(text.as_ref())?;
     let mut resources = Vec::new();
     if text.trim_start().starts_with('{') {
         return Ok(vec![parse(text)?]);
@@ -169,6 +170,11 @@ pub fn parse_document(document: &Value) -> Result<Resource, Vec<FieldError>> {
             }
         })
     })
+}
+
+fn utf8(text: &[u8]) -> Result<&str, Vec<FieldError>> {
+    let error = |error| vec![FieldError::new("", format!("not valid UTF-8: {error}"))];
+    std::str::from_utf8(text).map_err(error)
 }
 
 fn document_of(text: &str) -> Result<Value, Vec<FieldError>> {
