@@ -23,12 +23,14 @@ pub mod converter;
 pub mod delivery;
 pub mod error;
 pub mod extension;
+pub mod java_text;
 pub mod partitioned;
 pub mod record;
 pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod transform;
+pub mod validation;
 pub mod value;
 
 pub use config::{ConfigDef, ConfigKey, ConfigMap, ConfigValue, ParsedConfig};
