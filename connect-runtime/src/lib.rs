@@ -25,10 +25,13 @@
 )]
 
 pub mod config;
+pub mod converters;
+pub mod errors;
 pub mod plugins;
 pub mod storage;
 pub mod task_runner;
 pub mod tasks;
+pub mod transforms;
 
 pub use config::{WorkerConfig, WorkerConfigError};
 pub use plugins::Plugins;

@@ -1,1 +1,147 @@
 //! The loops that run tasks.
+//!
+//! ```text
+//!   TaskSpec --start--> source.rs       async task: poll -> pipeline -> producers -> source_offsets -> OffsetStore
+//!                  |--> sink.rs         own thread: consumer -> pipeline -> put -> pre_commit -> group offsets
+//!                  `--> partitioned.rs  own thread: consumer -> hand_over -> advance -> mirrored group offsets
+//!
+//!   control.rs         what the herder wants of the task, what the task tells it
+//!   pipeline.rs        converters and transforms of a connector, in both directions
+//!   producers.rs       producers shared by source tasks with the same settings
+//!   source_offsets.rs  contiguous acknowledged prefix per source partition (pure)
+//!   partitions.rs      which partitions a task owns (pure)
+//! ```
+
+mod control;
+mod metrics;
+mod partitioned;
+mod partitions;
+mod pipeline;
+mod producers;
+mod sink;
+mod source;
+mod source_offsets;
+mod topic_creation;
+
+pub(crate) use control::Control;
+pub(crate) use metrics::Counters;
+pub use topic_creation::definition as topic_creation_definition;
+
+use crate::errors::{DeadLetters, ErrorConfig, ErrorHandler, Reporter};
+use crate::task_runner::{RunningTask, TaskEvents, TaskRunner, TaskSpec};
+use connect_api::partitioned::ClientSettings;
+use connect_api::{ConnectError, Task};
+use kafka_client::ClientConfig;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Everything that a loop works with.
+pub(crate) struct TaskEnvironment {
+    pub(crate) spec: TaskSpec,
+    pub(crate) runner: TaskRunner,
+    pub(crate) control: Arc<Control>,
+    pub(crate) clients: ClientSettings,
+}
+
+impl TaskRunner {
+    /// Starts a task and returns at once. What becomes of it is told to `events`: it runs, is paused, or has failed.
+    /// To be called inside a Tokio runtime.
+    pub fn start(&self, spec: TaskSpec, events: Arc<dyn TaskEvents>) -> Arc<dyn RunningTask> {
+        let control = Arc::new(Control::new(
+            Arc::clone(&spec.connector),
+            spec.task,
+            spec.paused,
+            self.worker.task_shutdown_graceful_timeout,
+            self.worker.topic_tracking_enable,
+            events,
+        ));
+        let running = Arc::clone(&control);
+        let clients = match self.worker.task_clients(&spec.connector, spec.task, &spec.connector_config) {
+            Ok(clients) => clients,
+            Err(error) => {
+                control.ended(Err(error));
+                return running;
+            }
+        };
+        let task = spec.plugin.task();
+        let environment = TaskEnvironment { spec, runner: self.clone(), control, clients };
+        match task {
+            Task::Source(task) => source::spawn(environment, task),
+            Task::Sink(task) => sink::spawn(environment, task),
+            Task::Partitioned(make) => partitioned::spawn(environment, make),
+        }
+        running
+    }
+}
+
+impl TaskEnvironment {
+    /// `CONNECTOR-TASK`, as logs and threads name it.
+    fn name(&self) -> String {
+        format!("{}-{}", self.spec.connector, self.spec.task)
+    }
+
+    /// The connector's error handling, with its dead letter topic ready.
+    async fn error_handler(&self) -> Result<ErrorHandler, ConnectError> {
+        let config = Arc::new(ErrorConfig::new(&self.spec.connector_config, self.spec.plugin.kind())?);
+        let counters = Arc::clone(&self.control.counters);
+        let dead_letters = match &config.dead_letter_topic {
+            Some(topic) => Some(DeadLetters::start(topic, &config, &self.clients, Arc::clone(&counters)).await?),
+            None => None,
+        };
+        Ok(ErrorHandler {
+            reporter: Arc::new(Reporter {
+                connector: Arc::clone(&self.spec.connector),
+                task: self.spec.task,
+                task_class: self.spec.plugin.task_class(),
+                config: Arc::clone(&config),
+                dead_letters,
+                counters,
+                batch: Mutex::default(),
+            }),
+            config,
+            control: Arc::clone(&self.control),
+        })
+    }
+
+    /// Runs `body` on a thread of the task's own. A panic fails the task and nothing else.
+    fn spawn_thread(self, body: impl FnOnce(&Self, &tokio::runtime::Handle) -> Result<(), ConnectError> + Send + 'static) {
+        let runtime = tokio::runtime::Handle::current();
+        let control = Arc::clone(&self.control);
+        let thread = std::thread::Builder::new().name(format!("task-{}", self.name()));
+        let spawned = thread.spawn(move || {
+            let run = std::panic::AssertUnwindSafe(|| body(&self, &runtime));
+            let result = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
+            self.control.ended(result);
+        });
+        if let Err(error) = spawned {
+            control.ended(Err(ConnectError::fatal(format!("could not start a thread for the task: {error}"))));
+        }
+    }
+}
+
+/// The error of a task that panicked.
+fn panic_error(panic: &(dyn std::any::Any + Send)) -> ConnectError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    ConnectError::fatal(format!("the task panicked: {text}"))
+}
+
+/// A client's configuration from its settings under Java names.
+pub(crate) fn client_config(options: &indexmap::IndexMap<String, String>) -> Result<ClientConfig, ConnectError> {
+    let mut config = ClientConfig::default();
+    for (name, value) in options {
+        config.set(name, value);
+    }
+    Ok(config)
+}
+
+/// An error of Kafka as one of a task: worth another try where the client says so.
+pub(crate) fn kafka_error(error: kafka_client::KafkaError) -> ConnectError {
+    match error.is_retriable() {
+        true => ConnectError::retriable(error.to_string()),
+        false => ConnectError::fatal(error.to_string()),
+    }
+}

@@ -1,0 +1,224 @@
+//! A connector's converters and transforms, in both directions.
+//!
+//! ```text
+//!   source: record -> transforms -> header, key, value converters -> bytes
+//!   sink:   bytes -> key, value, header converters -> transforms -> record
+//! ```
+//! A sink record's key and value are read here, not when the task asks: only so does a record that cannot be read fail in
+//! the converter's stage, where `errors.tolerance` covers it.
+
+use super::TaskEnvironment;
+use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter, StoredRecord};
+use crate::transforms::TransformChain;
+use bytes::Bytes;
+use connect_api::config::{ConfigMap, with_prefix};
+use connect_api::converter::ConverterUse;
+use connect_api::transform::Record;
+use connect_api::{
+    ConnectError, Converter, Datum, Header, HeaderConverter, SinkRecord, SourceRecord, Stage, TimestampType,
+};
+use kafka_client::Message;
+use std::sync::Arc;
+
+/// A record on its way to Kafka, in bytes.
+pub(super) struct OutRecord {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: Option<i32>,
+    pub(super) timestamp_ms: Option<i64>,
+    pub(super) key: Option<Bytes>,
+    pub(super) value: Option<Bytes>,
+    pub(super) headers: Vec<(Arc<str>, Option<Bytes>)>,
+}
+
+impl OutRecord {
+    /// What it takes of a budget of bytes.
+    pub(super) fn size(&self) -> usize {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        64 + length(&self.key) + length(&self.value) + headers
+    }
+}
+
+struct NamedConverter {
+    class: &'static str,
+    converter: Arc<dyn Converter>,
+}
+
+/// Converters and transforms of one task.
+pub(super) struct Pipeline {
+    key: NamedConverter,
+    value: NamedConverter,
+    header_class: &'static str,
+    header: Arc<dyn HeaderConverter>,
+    transforms: TransformChain,
+    pub(super) errors: ErrorHandler,
+}
+
+impl Pipeline {
+    /// Builds what the connector's options, or else the worker's, name.
+    pub(super) fn new(environment: &TaskEnvironment, errors: ErrorHandler) -> Result<Self, ConnectError> {
+        let config = &environment.spec.connector_config;
+        let plugins = &environment.runner.plugins;
+        let converter = |option: &str, converter_use: ConverterUse| -> Result<NamedConverter, ConnectError> {
+            let (class, options) = chosen(environment, config, option);
+            let plugin = plugins.converter(&class).ok_or_else(|| not_found(option, &class))?;
+            Ok(NamedConverter {
+                class: plugin.class(),
+                converter: plugin.configure(&options, converter_use)?,
+            })
+        };
+        let (header_class, header_options) = chosen(environment, config, "header.converter");
+        let header_plugin =
+            plugins.header_converter(&header_class).ok_or_else(|| not_found("header.converter", &header_class))?;
+        Ok(Self {
+            key: converter("key.converter", ConverterUse::Key)?,
+            value: converter("value.converter", ConverterUse::Value)?,
+            header_class: header_plugin.class(),
+            header: header_plugin.configure(&header_options)?,
+            transforms: TransformChain::new(plugins, config)?,
+            errors,
+        })
+    }
+
+    /// A record for Kafka; `None` where a transform dropped it or it failed and is skipped.
+    pub(super) async fn to_kafka(&self, record: SourceRecord) -> Result<Option<OutRecord>, ConnectError> {
+        let original = record.clone();
+        let record = if self.transforms.is_empty() {
+            record
+        } else {
+            match self.transforms.apply(&self.errors, &original, Record::Source(record)).await? {
+                Handled::Done(Some(Record::Source(record))) => record,
+                Handled::Done(_) | Handled::Skipped => return Ok(None),
+            }
+        };
+        let topic = &record.topic;
+        let mut headers = Vec::with_capacity(record.headers.len());
+        for header in &record.headers {
+            let write = || self.header.from_connect_header(topic, &header.name, &header.data);
+            match self.errors.run(Stage::HeaderConverter, self.header_class, &original, write).await? {
+                Handled::Done(bytes) => headers.push((Arc::clone(&header.name), bytes)),
+                Handled::Skipped => return Ok(None),
+            }
+        }
+        let key = || record.key.to_bytes(topic, &self.key.converter);
+        let Handled::Done(key) = self.errors.run(Stage::KeyConverter, self.key.class, &original, key).await? else {
+            return Ok(None);
+        };
+        let value = || record.value.to_bytes(topic, &self.value.converter);
+        let Handled::Done(value) = self.errors.run(Stage::ValueConverter, self.value.class, &original, value).await?
+        else {
+            return Ok(None);
+        };
+        Ok(Some(OutRecord {
+            partition: record.partition,
+            timestamp_ms: record.timestamp_ms,
+            key,
+            value,
+            headers,
+            topic: record.topic,
+        }))
+    }
+
+    /// A record for a sink task; `None` where a transform dropped it or it failed and is skipped.
+    pub(super) async fn to_task(&self, stored: &StoredRecord) -> Result<Option<SinkRecord>, ConnectError> {
+        let read = |bytes: &Option<Bytes>, converter: &NamedConverter| -> Result<Datum, ConnectError> {
+            let datum = Datum::lazy(Arc::clone(&stored.topic), bytes.clone(), Arc::clone(&converter.converter));
+            datum.get()?;
+            Ok(datum)
+        };
+        let key = || read(&stored.key, &self.key);
+        let Handled::Done(key) = self.errors.run(Stage::KeyConverter, self.key.class, stored, key).await? else {
+            return Ok(None);
+        };
+        let value = || read(&stored.value, &self.value);
+        let Handled::Done(value) = self.errors.run(Stage::ValueConverter, self.value.class, stored, value).await? else {
+            return Ok(None);
+        };
+        let mut headers = Vec::with_capacity(stored.headers.len());
+        for (name, bytes) in &stored.headers {
+            let read = || self.header.to_connect_header(&stored.topic, name, bytes.as_ref());
+            match self.errors.run(Stage::HeaderConverter, self.header_class, stored, read).await? {
+                Handled::Done(data) => headers.push(Header { name: name.as_str().into(), data }),
+                Handled::Skipped => return Ok(None),
+            }
+        }
+        let record = SinkRecord {
+            topic: Arc::clone(&stored.topic),
+            partition: stored.partition,
+            offset: stored.offset,
+            timestamp_ms: stored.timestamp_ms,
+            timestamp_type: stored.timestamp_type,
+            key,
+            value,
+            headers,
+            original_topic: Arc::clone(&stored.topic),
+        };
+        if self.transforms.is_empty() {
+            return Ok(Some(record));
+        }
+        match self.transforms.apply(&self.errors, stored, Record::Sink(record)).await? {
+            Handled::Done(Some(Record::Sink(record))) => Ok(Some(record)),
+            Handled::Done(_) | Handled::Skipped => Ok(None),
+        }
+    }
+}
+
+/// The class and options of a converter: the connector's, or the worker's where the connector names none.
+fn chosen(environment: &TaskEnvironment, config: &ConfigMap, option: &str) -> (String, ConfigMap) {
+    match config.get(option).and_then(Option::as_deref).map(str::trim).filter(|class| !class.is_empty()) {
+        Some(class) => (class.to_owned(), with_prefix(config, &format!("{option}."))),
+        None => environment.runner.worker.converter(option),
+    }
+}
+
+fn not_found(option: &str, class: &str) -> ConnectError {
+    ConnectError::config(format!(
+        "Invalid value {class} for configuration {option}: Class {class} could not be found."
+    ))
+}
+
+impl FailedRecord for StoredRecord {
+    fn report(&self, reporter: &Reporter, stage: Stage, class: &str, error: &ConnectError) {
+        reporter.sink(self, stage, class, error, false);
+    }
+}
+
+impl FailedRecord for SourceRecord {
+    fn report(&self, reporter: &Reporter, stage: Stage, class: &str, error: &ConnectError) {
+        let describe = || {
+            format!(
+                "{{sourcePartition={}, sourceOffset={}, topic='{}'}}",
+                serde_json::Value::Object((*self.source_partition).clone()),
+                serde_json::Value::Object(self.source_offset.clone()),
+                self.topic
+            )
+        };
+        reporter.source(describe, stage, class, error);
+    }
+}
+
+/// A copy of a fetched record, with its topic's shared name.
+pub(super) fn stored(message: &Message, topic: Arc<str>) -> StoredRecord {
+    StoredRecord {
+        topic,
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp_ms(),
+        timestamp_type: timestamp_type(message),
+        key: message.key_bytes(),
+        value: message.value_bytes(),
+        headers: message
+            .headers()
+            .map(|(name, value)| (name.to_owned(), value.map(Bytes::copy_from_slice)))
+            .collect(),
+    }
+}
+
+/// What the timestamp of a fetched record means.
+pub(super) fn timestamp_type(message: &Message) -> TimestampType {
+    match message.timestamp_type() {
+        kafka_client::TimestampType::CreateTime => TimestampType::CreateTime,
+        kafka_client::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
+        kafka_client::TimestampType::NotAvailable => TimestampType::NoTimestamp,
+    }
+}
