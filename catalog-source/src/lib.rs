@@ -1,1 +1,27 @@
-//! Catalogs into compacted topics.
+//! Catalogs into compacted topics, from which every worker fills its global stores.
+//!
+//! ```text
+//!   file/    CSV or JSON lines --rows--> compare with the topic --changed rows, tombstones, marker--> compacted topic
+//! ```
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+pub mod file;
+pub mod marker;
+
+use connect_api::ConnectorPlugin;
+use std::sync::Arc;
+
+/// Every connector of this crate.
+pub fn plugins() -> Vec<Arc<dyn ConnectorPlugin>> {
+    vec![Arc::new(file::FileCatalogSource)]
+}

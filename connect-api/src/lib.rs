@@ -29,6 +29,7 @@ pub mod record;
 pub mod schema;
 pub mod sink;
 pub mod source;
+pub mod testing;
 pub mod transform;
 pub mod validation;
 pub mod value;
@@ -43,6 +44,6 @@ pub use partitioned::{Advance, PartitionedSinkTask, PartitionedTaskContext, RawH
 pub use record::{Datum, Header, Headers, SinkRecord, SourceRecord, TimestampType};
 pub use schema::{Field, Schema, SchemaType};
 pub use sink::{ErrantRecordReporter, SinkTask, SinkTaskContext};
-pub use source::{SourceTask, SourceTaskContext};
+pub use source::{OffsetReader, SourceTask, SourceTaskContext, TopicLayout, WrittenTopics};
 pub use transform::{Predicate, PredicatePlugin, Transformation, TransformationPlugin};
 pub use value::{SchemaAndValue, Struct, Value};

@@ -1,6 +1,7 @@
 //! The contract of source tasks.
 
 use crate::config::ConfigMap;
+use crate::converter::Converter;
 use crate::delivery::Durable;
 use crate::error::ConnectError;
 use crate::record::{SourceMap, SourceRecord};
@@ -15,6 +16,30 @@ pub trait OffsetReader: Send + Sync {
     async fn offset(&self, partition: &SourceMap) -> Result<Option<SourceMap>, ConnectError>;
 }
 
+/// A topic as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicLayout {
+    /// number of partitions
+    pub partitions: i32,
+    /// its options (`cleanup.policy`)
+    pub config: indexmap::IndexMap<String, String>,
+}
+
+/// Called with partition, key and value of each record of a topic.
+pub type VisitRecord = Box<dyn FnMut(i32, Option<&[u8]>, Option<&[u8]>) + Send>;
+
+/// The topics that a connector writes to, for sources that must know what they wrote before: a compacted topic is the
+/// only complete record of which keys need a tombstone one day.
+#[async_trait]
+pub trait WrittenTopics: Send + Sync {
+    /// The topic as it is; `None` if there is none.
+    async fn layout(&self, topic: &str) -> Result<Option<TopicLayout>, ConnectError>;
+
+    /// Visits every record from the beginning to the end that there is now; in order within each partition. A retriable
+    /// error may come after some records: begin anew.
+    async fn read(&self, topic: &str, visit: VisitRecord) -> Result<(), ConnectError>;
+}
+
 /// What a source task is given when it starts.
 #[derive(Clone)]
 pub struct SourceTaskContext {
@@ -26,6 +51,13 @@ pub struct SourceTaskContext {
     pub config: ConfigMap,
     /// committed offsets
     pub offsets: Arc<dyn OffsetReader>,
+    /// topics that it writes to
+    pub topics: Arc<dyn WrittenTopics>,
+    /// the connector's converter of keys. A task that has converted a key by it may hand the bytes on as
+    /// [`Datum::lazy`](crate::record::Datum::lazy) with this converter: they are written as they are
+    pub key_converter: Arc<dyn Converter>,
+    /// the connector's converter of values; as with keys
+    pub value_converter: Arc<dyn Converter>,
 }
 
 /// Reads a part of a source.

@@ -10,6 +10,7 @@
 //!   producers.rs       producers shared by source tasks with the same settings
 //!   source_offsets.rs  contiguous acknowledged prefix per source partition (pure)
 //!   partitions.rs      which partitions a task owns (pure)
+//!   topic_creation.rs  topics that a source creates;  written_topics.rs  topics that it reads back
 //! ```
 
 mod control;
@@ -22,6 +23,7 @@ mod sink;
 mod source;
 mod source_offsets;
 mod topic_creation;
+mod written_topics;
 
 pub(crate) use control::Control;
 pub(crate) use metrics::Counters;

@@ -80,6 +80,16 @@ impl Pipeline {
         })
     }
 
+    /// The converter of keys.
+    pub(super) fn key_converter(&self) -> Arc<dyn Converter> {
+        Arc::clone(&self.key.converter)
+    }
+
+    /// The converter of values.
+    pub(super) fn value_converter(&self) -> Arc<dyn Converter> {
+        Arc::clone(&self.value.converter)
+    }
+
     /// A record for Kafka; `None` where a transform dropped it or it failed and is skipped.
     pub(super) async fn to_kafka(&self, record: SourceRecord) -> Result<Option<OutRecord>, ConnectError> {
         let original = record.clone();

@@ -15,6 +15,7 @@ use super::pipeline::{OutRecord, Pipeline};
 use super::producers::TaskProducer;
 use super::source_offsets::{Committable, SourceOffsets};
 use super::topic_creation::TopicCreation;
+use super::written_topics::KafkaTopics;
 use super::{TaskEnvironment, panic_error};
 use crate::errors::Tolerance;
 use crate::storage::OffsetStore;
@@ -126,6 +127,9 @@ impl<'a> SourceLoop<'a> {
                 store: Arc::clone(&self.environment.runner.offsets),
                 connector: Arc::clone(&spec.connector),
             }),
+            topics: Arc::new(KafkaTopics::new(&self.environment.clients)),
+            key_converter: self.pipeline.key_converter(),
+            value_converter: self.pipeline.value_converter(),
         };
         tokio::select! {
             started = task.start(context) => started?,

@@ -252,10 +252,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    struct NoOffsets(Option<u64>);
+    struct Committed(Option<u64>);
 
     #[async_trait]
-    impl connect_api::source::OffsetReader for NoOffsets {
+    impl connect_api::source::OffsetReader for Committed {
         async fn offset(&self, _: &SourceMap) -> Result<Option<SourceMap>, ConnectError> {
             Ok(self.0.map(|position| {
                 let mut offset = SourceMap::new();
@@ -268,12 +268,8 @@ mod tests {
     async fn started(path: &std::path::Path, position: Option<u64>) -> SourceFile {
         let mut task = SourceFile::default();
         let config = [(FILE, path.to_str().unwrap()), (TOPIC, "t"), (BATCH_SIZE, "3")];
-        let context = SourceTaskContext {
-            connector: "c".into(),
-            task: 0,
-            config: config.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect(),
-            offsets: Arc::new(NoOffsets(position)),
-        };
+        let config = config.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+        let context = connect_api::testing::source_context(config, Arc::new(Committed(position)));
         task.start(context).await.unwrap();
         task
     }
