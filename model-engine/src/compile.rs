@@ -15,7 +15,7 @@ use crate::graph::Graph;
 use crate::onnx::{self, pb};
 use crate::program::{Layout, Operator, Slot};
 use crate::segment::{Segment, SegmentInput, SegmentLimits};
-use crate::{Dim, ElementType, Limits, ModelError, TensorSpec};
+use crate::{Dim, ElementType, Limits, ModelError, TensorSpec, bounds};
 
 /// A value of the graph that has been computed: where it is, and what it means.
 #[derive(Clone, Debug)]
@@ -34,7 +34,14 @@ pub(crate) struct Value {
 
 impl Value {
     pub(crate) fn new(slot: Slot, element: ElementType, dims: Vec<usize>) -> Value {
-        Value { slot, element, dims, texts: None, classes: Vec::new(), batch_last: false }
+        Value {
+            slot,
+            element,
+            dims,
+            texts: None,
+            classes: Vec::new(),
+            batch_last: false,
+        }
     }
 
     pub(crate) fn width(&self) -> usize {
@@ -76,7 +83,9 @@ struct Builder<'a> {
 /// Compiles the whole graph, within the limits.
 pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program, ModelError> {
     let Some(proto) = &model.graph else {
-        return Err(ModelError::Broken { reason: "there is no graph in it".to_owned() });
+        return Err(ModelError::Broken {
+            reason: "there is no graph in it".to_owned(),
+        });
     };
     if proto.node.len() > MAX_NODES {
         return Err(ModelError::Broken {
@@ -94,6 +103,7 @@ pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program
         done: FxHashSet::default(),
         fixed: false,
     };
+    bounds::check(&builder.graph, limits.max_memory_bytes)?;
     let inputs = builder.inputs()?;
     if proto.output.is_empty() {
         return Err(ModelError::NoOutputs);
@@ -104,7 +114,10 @@ pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program
     let tables = builder.layout.bytes_per_row().saturating_mul(largest);
     let memory_bytes = builder.weights().saturating_add(tables);
     if memory_bytes > limits.max_memory_bytes {
-        return Err(ModelError::Memory { needed: memory_bytes, limit: limits.max_memory_bytes });
+        return Err(ModelError::Memory {
+            needed: memory_bytes,
+            limit: limits.max_memory_bytes,
+        });
     }
     Ok(Program {
         steps: builder.steps,
@@ -119,7 +132,9 @@ pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program
 
 impl<'a> Builder<'a> {
     fn weights(&self) -> usize {
-        self.steps.iter().fold(0_usize, |sum, step| sum.saturating_add(step.memory_bytes()))
+        self.steps
+            .iter()
+            .fold(0_usize, |sum, step| sum.saturating_add(step.memory_bytes()))
     }
 
     /// Declares the inputs; a fixed first dimension becomes the only batch size.
@@ -159,7 +174,9 @@ impl<'a> Builder<'a> {
         while self.done.len() < self.graph.nodes.len() {
             let before = self.done.len();
             for position in 0..self.graph.nodes.len() {
-                let Some(&node) = self.graph.nodes.get(position) else { continue };
+                let Some(&node) = self.graph.nodes.get(position) else {
+                    continue;
+                };
                 if !self.done.contains(&position) && self.is_ready(node, &FxHashSet::default()) && self.lower(node)? {
                     self.done.insert(position);
                 }
@@ -221,12 +238,14 @@ impl<'a> Builder<'a> {
         }
         let limits = SegmentLimits {
             batch_sizes: &self.batch_sizes,
-            memory_bytes: self.limits.max_memory_bytes.saturating_sub(self.weights()),
+            used_bytes: self.weights(),
+            max_bytes: self.limits.max_memory_bytes,
         };
         let (segment, outputs) =
             Segment::compile(self.model, &self.graph, &positions, inputs, &limits, &mut self.layout)?;
         for output in outputs {
-            self.values.insert(output.name, Value::new(output.slot, output.element, output.dims));
+            self.values
+                .insert(output.name, Value::new(output.slot, output.element, output.dims));
         }
         self.steps.push(Box::new(segment));
         self.done.extend(positions);
@@ -244,11 +263,17 @@ impl<'a> Builder<'a> {
                 return onnx::unsupported(node, "it is not among the operators of this engine");
             }
             let made = |name: &String| self.graph.nodes.iter().any(|node| node.output.contains(name));
-            if let Some(name) = node.input.iter().find(|name| !name.is_empty() && !self.known(name) && !made(name)) {
+            if let Some(name) = node
+                .input
+                .iter()
+                .find(|name| !name.is_empty() && !self.known(name) && !made(name))
+            {
                 return onnx::broken(node, format!("nothing computes its input '{name}'"));
             }
         }
-        ModelError::Broken { reason: "the graph goes round in a circle".to_owned() }
+        ModelError::Broken {
+            reason: "the graph goes round in a circle".to_owned(),
+        }
     }
 
     fn known(&self, name: &str) -> bool {
@@ -289,9 +314,11 @@ fn fixed_dims(spec: &TensorSpec) -> Vec<usize> {
 fn input_spec(input: &pb::ValueInfoProto) -> Result<(TensorSpec, Option<usize>), ModelError> {
     use pb::tensor_proto::DataType;
     use pb::tensor_shape_proto::dimension::Value as DimValue;
-    let wrong = |reason: String| ModelError::Shape { tensor: input.name.clone(), reason };
-    let Some(pb::type_proto::Value::TensorType(tensor)) =
-        input.r#type.as_ref().and_then(|kind| kind.value.as_ref())
+    let wrong = |reason: String| ModelError::Shape {
+        tensor: input.name.clone(),
+        reason,
+    };
+    let Some(pb::type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|kind| kind.value.as_ref())
     else {
         return Err(wrong("an input must be a tensor".to_owned()));
     };
@@ -309,7 +336,11 @@ fn input_spec(input: &pb::ValueInfoProto) -> Result<(TensorSpec, Option<usize>),
             });
         }
     };
-    let shape = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
+    let shape = tensor
+        .shape
+        .as_ref()
+        .map(|shape| shape.dim.as_slice())
+        .unwrap_or_default();
     let Some((first, rest)) = shape.split_first() else {
         return Err(wrong("it has no dimensions; the first must be the batch".to_owned()));
     };
@@ -328,12 +359,23 @@ fn input_spec(input: &pb::ValueInfoProto) -> Result<(TensorSpec, Option<usize>),
                 dims.push(Dim::Fixed(usize::try_from(*size).unwrap_or(usize::MAX)));
             }
             Some(DimValue::DimParam(name)) => {
-                return Err(wrong(format!("dimension '{name}' is dynamic; only the first, the batch, may be")));
+                return Err(wrong(format!(
+                    "dimension '{name}' is dynamic; only the first, the batch, may be"
+                )));
             }
-            _ => return Err(wrong("a dimension beyond the batch is dynamic or not positive".to_owned())),
+            _ => {
+                return Err(wrong(
+                    "a dimension beyond the batch is dynamic or not positive".to_owned(),
+                ));
+            }
         }
     }
-    let spec = TensorSpec { name: input.name.clone(), element, dims, classes: Vec::new() };
+    let spec = TensorSpec {
+        name: input.name.clone(),
+        element,
+        dims,
+        classes: Vec::new(),
+    };
     if spec.width() > MAX_WIDTH {
         return Err(wrong(format!("{} values per row, more than {MAX_WIDTH}", spec.width())));
     }

@@ -95,7 +95,10 @@ impl<'a> Graph<'a> {
     /// Whether a value is used after the nodes at `inside`, or is an output of the graph.
     pub(crate) fn used_outside(&self, value: &str, inside: &FxHashSet<usize>) -> bool {
         self.outputs.contains(value)
-            || self.consumers.get(value).is_some_and(|users| users.iter().any(|user| !inside.contains(user)))
+            || self
+                .consumers
+                .get(value)
+                .is_some_and(|users| users.iter().any(|user| !inside.contains(user)))
     }
 }
 

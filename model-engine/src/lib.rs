@@ -14,6 +14,7 @@
 //! ```text
 //! bytes -> [onnx] container, attributes, constants
 //!       -> [graph] who uses what; loops and data-dependent shapes refused
+//!       -> [bounds] what constants could blow up to
 //!       -> [compile] nodes become steps:
 //!             [operators], [ensemble]  our own, over tables of rows
 //!             [segment]                the rest, by tract, one plan per batch size
@@ -23,6 +24,7 @@
 //! A model is checked against [`Limits`] before it may run: its bytes, its memory (computed from its
 //! shapes), its operators. Nothing in a file can panic the caller or reach outside of the file.
 
+mod bounds;
 mod compile;
 mod ensemble;
 mod error;

@@ -48,11 +48,16 @@ impl Model {
     /// A panic of the engine is caught and is an error like any other.
     pub fn load(onnx: &[u8], limits: &Limits) -> Result<Model, ModelError> {
         if onnx.len() > limits.max_bytes {
-            return Err(ModelError::TooLarge { bytes: onnx.len(), limit: limits.max_bytes });
+            return Err(ModelError::TooLarge {
+                bytes: onnx.len(),
+                limit: limits.max_bytes,
+            });
         }
         let ascending = limits.batch_sizes.windows(2).all(|pair| pair.first() < pair.last());
         if !ascending || limits.batch_sizes.first().is_none_or(|first| *first == 0) {
-            return Err(ModelError::BatchSizes { sizes: limits.batch_sizes.clone() });
+            return Err(ModelError::BatchSizes {
+                sizes: limits.batch_sizes.clone(),
+            });
         }
         let program = contain("loaded", || compile::compile(&onnx::decode(onnx)?, limits))?;
         Ok(Model {
@@ -92,12 +97,19 @@ impl Model {
     /// Refuses a number of features that an input does not take.
     pub fn check_width(&self, input: usize, features: usize) -> Result<(), ModelError> {
         let Some(spec) = self.inputs.get(input) else {
-            return Err(ModelError::InputCount { expected: self.inputs.len(), got: input + 1 });
+            return Err(ModelError::InputCount {
+                expected: self.inputs.len(),
+                got: input + 1,
+            });
         };
         if spec.width() == features {
             return Ok(());
         }
-        Err(ModelError::InputWidth { input: spec.name.clone(), expected: spec.width(), got: features })
+        Err(ModelError::InputWidth {
+            input: spec.name.clone(),
+            expected: spec.width(),
+            got: features,
+        })
     }
 
     /// Reads an output selector: `label`, `variable`, `probabilities[1]`. The bracket is the column,
@@ -107,7 +119,12 @@ impl Model {
         let refuse = |reason: String| ModelError::Selector {
             text: text.to_owned(),
             reason,
-            outputs: self.outputs.iter().map(TensorSpec::to_string).collect::<Vec<_>>().join(", "),
+            outputs: self
+                .outputs
+                .iter()
+                .map(TensorSpec::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         let (name, column) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
             Some((name, column)) => (name, Some(column.trim())),
@@ -134,9 +151,18 @@ impl Model {
                 .parse::<usize>()
                 .ok()
                 .filter(|column| *column < width)
-                .ok_or_else(|| refuse(format!("'{column}' is not a column from 0 to {}", width.saturating_sub(1))))?,
+                .ok_or_else(|| {
+                    refuse(format!(
+                        "'{column}' is not a column from 0 to {}",
+                        width.saturating_sub(1)
+                    ))
+                })?,
         };
-        Ok(OutputSelector { output, column, element: spec.element })
+        Ok(OutputSelector {
+            output,
+            column,
+            element: spec.element,
+        })
     }
 
     /// A new session with scratch memory of its own.
@@ -153,10 +179,7 @@ impl OutputSelector {
 }
 
 /// Runs `work` and turns a panic inside into an error of this model.
-pub(crate) fn contain<T>(
-    stage: &'static str,
-    work: impl FnOnce() -> Result<T, ModelError>,
-) -> Result<T, ModelError> {
+pub(crate) fn contain<T>(stage: &'static str, work: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<&str>()

@@ -18,7 +18,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<pb::ModelProto, ModelError> {
         check_inline(tensor)?;
     }
     for node in &graph.node {
-        for tensor in node.attribute.iter().flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors)) {
+        for tensor in node
+            .attribute
+            .iter()
+            .flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors))
+        {
             check_inline(tensor)?;
         }
     }
@@ -30,7 +34,10 @@ fn check_inline(tensor: &pb::TensorProto) -> Result<(), ModelError> {
     let external = tensor.data_location == Some(pb::tensor_proto::DataLocation::External as i32);
     if external || !tensor.external_data.is_empty() {
         return Err(ModelError::Broken {
-            reason: format!("tensor '{}' is stored outside the file; save the model as one file", tensor.name),
+            reason: format!(
+                "tensor '{}' is stored outside the file; save the model as one file",
+                tensor.name
+            ),
         });
     }
     Ok(())
@@ -71,7 +78,12 @@ pub(crate) fn unsupported(node: &pb::NodeProto, reason: impl Into<String>) -> Mo
 /// A node that contradicts itself or its operator's definition.
 pub(crate) fn broken(node: &pb::NodeProto, reason: impl AsRef<str>) -> ModelError {
     ModelError::Broken {
-        reason: format!("{} of node '{}': {}", operator_name(node), node_name(node), reason.as_ref()),
+        reason: format!(
+            "{} of node '{}': {}",
+            operator_name(node),
+            node_name(node),
+            reason.as_ref()
+        ),
     }
 }
 
@@ -101,12 +113,17 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn string(&self, name: &str) -> Option<&'a str> {
-        self.find(name).and_then(|attribute| std::str::from_utf8(&attribute.s).ok())
+        self.find(name)
+            .and_then(|attribute| std::str::from_utf8(&attribute.s).ok())
     }
 
     pub(crate) fn strings(&self, name: &str) -> Vec<String> {
         self.find(name).map_or_else(Vec::new, |attribute| {
-            attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+            attribute
+                .strings
+                .iter()
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+                .collect()
         })
     }
 
@@ -187,20 +204,27 @@ pub(crate) fn constant(tensor: &pb::TensorProto) -> Result<Option<Constant>, Mod
         Ok(DataType::Double) => Data::Doubles(tensor.double_data.clone()),
         Ok(DataType::Int64) if raw => Data::Ints(little_endian(&tensor.raw_data, i64::from_le_bytes)),
         Ok(DataType::Int64) => Data::Ints(tensor.int64_data.clone()),
-        Ok(DataType::Int32) if raw => {
-            Data::Ints(little_endian(&tensor.raw_data, |bytes| i64::from(i32::from_le_bytes(bytes))))
-        }
+        Ok(DataType::Int32) if raw => Data::Ints(little_endian(&tensor.raw_data, |bytes| {
+            i64::from(i32::from_le_bytes(bytes))
+        })),
         Ok(DataType::Uint8) if raw => Data::Ints(tensor.raw_data.iter().map(|&byte| i64::from(byte)).collect()),
         Ok(DataType::Int32 | DataType::Uint8) => {
             Data::Ints(tensor.int32_data.iter().map(|&value| i64::from(value)).collect())
         }
         Ok(DataType::String) => Data::Texts(
-            tensor.string_data.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
+            tensor
+                .string_data
+                .iter()
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+                .collect(),
         ),
         _ => return Ok(None),
     };
     if data.len() != elements {
-        return Err(broken(&format!("has {} elements, its dimensions say {elements}", data.len())));
+        return Err(broken(&format!(
+            "has {} elements, its dimensions say {elements}",
+            data.len()
+        )));
     }
     Ok(Some(Constant { dims, data }))
 }

@@ -50,7 +50,10 @@ impl Outputs {
             floats: Vec::new(),
             ints: Vec::new(),
         };
-        Outputs { rows: 0, columns: program.outputs.iter().map(|(_, value)| output(value)).collect() }
+        Outputs {
+            rows: 0,
+            columns: program.outputs.iter().map(|(_, value)| output(value)).collect(),
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -67,10 +70,14 @@ impl Outputs {
             let values = rows * output.width;
             match output.slot {
                 Slot::Floats(table) => {
-                    output.floats.extend_from_slice(tables.floats(table).get(..values).unwrap_or_default());
+                    output
+                        .floats
+                        .extend_from_slice(tables.floats(table).get(..values).unwrap_or_default());
                 }
                 Slot::Ints(table) => {
-                    output.ints.extend_from_slice(tables.ints(table).get(..values).unwrap_or_default());
+                    output
+                        .ints
+                        .extend_from_slice(tables.ints(table).get(..values).unwrap_or_default());
                 }
             }
         }
@@ -92,7 +99,9 @@ impl Outputs {
             Slot::Ints(_) => {
                 let value = *output.ints.get(place)?;
                 match &output.texts {
-                    Some(texts) => texts.get(usize::try_from(value).ok()?).map(|text| OutputValue::Text(text)),
+                    Some(texts) => texts
+                        .get(usize::try_from(value).ok()?)
+                        .map(|text| OutputValue::Text(text)),
                     None => Some(OutputValue::Integer(value)),
                 }
             }

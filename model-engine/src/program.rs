@@ -96,8 +96,13 @@ impl Layout {
 
     /// Bytes of all tables for one row.
     pub(crate) fn bytes_per_row(&self) -> usize {
-        let floats = self.floats.iter().fold(0_usize, |sum, width| sum.saturating_add(width.saturating_mul(4)));
-        self.ints.iter().fold(floats, |sum, width| sum.saturating_add(width.saturating_mul(8)))
+        let floats = self
+            .floats
+            .iter()
+            .fold(0_usize, |sum, width| sum.saturating_add(width.saturating_mul(4)));
+        self.ints
+            .iter()
+            .fold(floats, |sum, width| sum.saturating_add(width.saturating_mul(8)))
     }
 }
 

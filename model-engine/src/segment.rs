@@ -49,8 +49,10 @@ pub(crate) struct Segment {
 /// What a segment is compiled for.
 pub(crate) struct SegmentLimits<'a> {
     pub(crate) batch_sizes: &'a [usize],
-    /// Memory that is left, in bytes.
-    pub(crate) memory_bytes: usize,
+    /// Memory that the steps before need, in bytes.
+    pub(crate) used_bytes: usize,
+    /// Memory that all steps may need, in bytes.
+    pub(crate) max_bytes: usize,
 }
 
 impl Segment {
@@ -64,8 +66,12 @@ impl Segment {
         layout: &mut Layout,
     ) -> Result<(Segment, Vec<SegmentOutput>), ModelError> {
         let mut proto = extract(model, graph, positions);
-        let wanted: Vec<String> =
-            proto.graph.iter().flat_map(|graph| &graph.output).map(|output| output.name.clone()).collect();
+        let wanted: Vec<String> = proto
+            .graph
+            .iter()
+            .flat_map(|graph| &graph.output)
+            .map(|output| output.name.clone())
+            .collect();
         let mut plans = Vec::new();
         let mut memory_bytes = 0_usize;
         let mut facts: Option<Vec<(ElementType, Vec<usize>)>> = None;
@@ -73,8 +79,8 @@ impl Segment {
             if let Some(graph) = &mut proto.graph {
                 graph.input = inputs.iter().map(|input| declare(input, batch)).collect();
             }
-            let left = limits.memory_bytes.saturating_sub(memory_bytes);
-            let (plan, bytes) = plan(&proto, graph, positions, left)?;
+            let used = limits.used_bytes.saturating_add(memory_bytes);
+            let (plan, bytes) = plan(&proto, graph, positions, used, limits.max_bytes)?;
             memory_bytes = memory_bytes.saturating_add(bytes);
             let mut seen = Vec::with_capacity(wanted.len());
             for (name, outlet) in wanted.iter().zip(plan.model().outputs.iter()) {
@@ -97,7 +103,12 @@ impl Segment {
                 ElementType::Float | ElementType::Double => Slot::Floats(layout.add_floats(width)),
                 _ => Slot::Ints(layout.add_ints(width)),
             };
-            outputs.push(SegmentOutput { name, slot, element, dims });
+            outputs.push(SegmentOutput {
+                name,
+                slot,
+                element,
+                dims,
+            });
         }
         let segment = Segment {
             index: layout.segments,
@@ -113,13 +124,17 @@ impl Segment {
 
 impl Operator for Segment {
     fn run(&self, rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let failed = |error: TractError| ModelError::Run { reason: format!("{error:#}") };
+        let failed = |error: TractError| ModelError::Run {
+            reason: format!("{error:#}"),
+        };
         let (number, plan) = self
             .plans
             .iter()
             .enumerate()
             .find_map(|(number, (batch, plan))| (*batch == rows).then_some((number, plan)))
-            .ok_or_else(|| ModelError::Run { reason: format!("no plan was compiled for {rows} rows") })?;
+            .ok_or_else(|| ModelError::Run {
+                reason: format!("no plan was compiled for {rows} rows"),
+            })?;
         let mut inputs = TVec::new();
         for input in &self.inputs {
             inputs.push(tensor(input, rows, tables).map_err(failed)?.into_tvalue());
@@ -151,12 +166,17 @@ impl Operator for Segment {
 /// The part of the graph that the segment is.
 fn extract(model: &pb::ModelProto, graph: &Graph<'_>, positions: &[usize]) -> pb::ModelProto {
     let inside: FxHashSet<usize> = positions.iter().copied().collect();
-    let nodes: Vec<&pb::NodeProto> =
-        positions.iter().filter_map(|position| graph.nodes.get(*position).copied()).collect();
+    let nodes: Vec<&pb::NodeProto> = positions
+        .iter()
+        .filter_map(|position| graph.nodes.get(*position).copied())
+        .collect();
     let mut initializers: FxHashMap<&str, pb::TensorProto> = FxHashMap::default();
     for name in nodes.iter().flat_map(|node| &node.input) {
         if let Some(tensor) = graph.initializers.get(name.as_str()) {
-            let named = pb::TensorProto { name: name.clone(), ..(*tensor).clone() };
+            let named = pb::TensorProto {
+                name: name.clone(),
+                ..(*tensor).clone()
+            };
             initializers.insert(name, named);
         }
     }
@@ -164,7 +184,10 @@ fn extract(model: &pb::ModelProto, graph: &Graph<'_>, positions: &[usize]) -> pb
         .iter()
         .flat_map(|node| &node.output)
         .filter(|name| !name.is_empty() && graph.used_outside(name, &inside))
-        .map(|name| pb::ValueInfoProto { name: name.clone(), ..Default::default() })
+        .map(|name| pb::ValueInfoProto {
+            name: name.clone(),
+            ..Default::default()
+        })
         .collect();
     pb::ModelProto {
         ir_version: model.ir_version,
@@ -199,7 +222,10 @@ fn declare(input: &SegmentInput, batch: usize) -> pb::ValueInfoProto {
             value: Some(pb::type_proto::Value::TensorType(pb::type_proto::Tensor {
                 elem_type: element as i32,
                 shape: Some(pb::TensorShapeProto {
-                    dim: std::iter::once(batch).chain(input.dims.iter().copied()).map(dim).collect(),
+                    dim: std::iter::once(batch)
+                        .chain(input.dims.iter().copied())
+                        .map(dim)
+                        .collect(),
                 }),
             })),
             ..Default::default()
@@ -209,7 +235,9 @@ fn declare(input: &SegmentInput, batch: usize) -> pb::ValueInfoProto {
 }
 
 fn refused(error: &TractError) -> ModelError {
-    ModelError::Broken { reason: format!("{error:#}") }
+    ModelError::Broken {
+        reason: format!("{error:#}"),
+    }
 }
 
 /// Compiles for one batch size; the memory is known from the shapes before anything is optimised.
@@ -217,6 +245,7 @@ fn plan(
     proto: &pb::ModelProto,
     graph: &Graph<'_>,
     positions: &[usize],
+    used: usize,
     limit: usize,
 ) -> Result<(Plan, usize), ModelError> {
     let onnx = tract_onnx::onnx();
@@ -240,20 +269,34 @@ fn plan(
             bytes = bytes.saturating_add(elements.saturating_mul(output.fact.datum_type.size_of()));
         }
     }
-    if bytes > limit {
-        return Err(ModelError::Memory { needed: bytes, limit });
+    let needed = used.saturating_add(bytes);
+    if needed > limit {
+        return Err(ModelError::Memory { needed, limit });
     }
-    let plan = model.into_optimized().and_then(|model| model.into_runnable()).map_err(|error| refused(&error))?;
+    let plan = model
+        .into_optimized()
+        .and_then(|model| model.into_runnable())
+        .map_err(|error| refused(&error))?;
     Ok((plan, bytes))
 }
 
 /// Element type and dimensions after the batch of a value that leaves the segment.
 fn rows_of(name: &str, fact: &TypedFact, batch: usize) -> Result<(ElementType, Vec<usize>), ModelError> {
-    let wrong = |reason: String| ModelError::Shape { tensor: name.to_owned(), reason };
-    let shape = fact.shape.as_concrete().ok_or_else(|| wrong("it depends on data".to_owned()))?;
+    let wrong = |reason: String| ModelError::Shape {
+        tensor: name.to_owned(),
+        reason,
+    };
+    let shape = fact
+        .shape
+        .as_concrete()
+        .ok_or_else(|| wrong("it depends on data".to_owned()))?;
     let dims = match shape.split_first() {
         Some((first, dims)) if *first == batch => dims.to_vec(),
-        _ => return Err(wrong(format!("its first dimension is not the batch: {shape:?} for {batch} rows"))),
+        _ => {
+            return Err(wrong(format!(
+                "its first dimension is not the batch: {shape:?} for {batch} rows"
+            )));
+        }
     };
     let element = match fact.datum_type {
         DatumType::F32 => ElementType::Float,
@@ -311,4 +354,3 @@ fn store(result: &TValue, slot: Slot, tables: &mut Tables) -> TractResult<()> {
     }
     Ok(())
 }
-

@@ -39,7 +39,9 @@ impl Session {
             let (taken, batch) = next_batch(rows - done, self.model.batch_sizes(), self.model.program.fixed);
             self.fill(done, taken, batch, inputs);
             let (model, tables) = (&self.model, &mut self.tables);
-            contain("run", || model.program.steps.iter().try_for_each(|step| step.run(batch, tables)))?;
+            contain("run", || {
+                model.program.steps.iter().try_for_each(|step| step.run(batch, tables))
+            })?;
             self.outputs.append(taken, &self.tables);
             done += taken;
         }
@@ -49,7 +51,10 @@ impl Session {
     fn check(&self, rows: usize, inputs: &[&[f32]]) -> Result<(), ModelError> {
         let specs = self.model.inputs();
         if inputs.len() != specs.len() {
-            return Err(ModelError::InputCount { expected: specs.len(), got: inputs.len() });
+            return Err(ModelError::InputCount {
+                expected: specs.len(),
+                got: inputs.len(),
+            });
         }
         for (spec, input) in specs.iter().zip(inputs) {
             if rows.checked_mul(spec.width()) != Some(input.len()) {

@@ -23,7 +23,14 @@ fn vectors() -> PathBuf {
 fn names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(vectors())
         .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".onnx").map(str::to_owned))
+        .filter_map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_str()?
+                .strip_suffix(".onnx")
+                .map(str::to_owned)
+        })
         .collect();
     names.sort();
     names
@@ -32,7 +39,11 @@ fn names() -> Vec<String> {
 /// Rows of a tensor as floats; null is NaN.
 fn floats(rows: &Value, count: usize) -> Vec<f32> {
     let row = |row: &Value| -> Vec<f32> {
-        row.as_array().unwrap().iter().map(|value| value.as_f64().map_or(f32::NAN, |value| value as f32)).collect()
+        row.as_array()
+            .unwrap()
+            .iter()
+            .map(|value| value.as_f64().map_or(f32::NAN, |value| value as f32))
+            .collect()
     };
     rows.as_array().unwrap().iter().take(count).flat_map(row).collect()
 }
@@ -75,18 +86,26 @@ fn check(name: &str) -> Result<(), String> {
     let model = Arc::new(Model::load(&onnx, &Limits::default()).map_err(|error| error.to_string())?);
     let mut session = model.session();
     for rows in ROWS {
-        let inputs: Vec<Vec<f32>> =
-            model.inputs().iter().map(|input| floats(&vector["inputs"][&input.name], rows)).collect();
+        let inputs: Vec<Vec<f32>> = model
+            .inputs()
+            .iter()
+            .map(|input| floats(&vector["inputs"][&input.name], rows))
+            .collect();
         let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
         let answer = session.run(rows, &slices).map_err(|error| error.to_string())?;
         if answer.rows() != rows {
             return Err(format!("{} rows for {rows}", answer.rows()));
         }
         for output in model.outputs() {
-            let expected = vector["outputs"][&output.name].as_array().ok_or(format!("no output {}", output.name))?;
+            let expected = vector["outputs"][&output.name]
+                .as_array()
+                .ok_or(format!("no output {}", output.name))?;
             let width = expected[0].as_array().unwrap().len();
             if width != output.width() {
-                return Err(format!("output {output} has width {}, expected {width}", output.width()));
+                return Err(format!(
+                    "output {output} has width {}, expected {width}",
+                    output.width()
+                ));
             }
             for column in 0..width {
                 let text = match output.classes.get(column) {
@@ -97,7 +116,10 @@ fn check(name: &str) -> Result<(), String> {
                 for (row, expected) in expected.iter().take(rows).enumerate() {
                     let got = answer.get(&selector, row);
                     if !agree(&expected[column], got, tolerance(name)) {
-                        return Err(format!("{text} of row {row} of {rows}: {got:?}, expected {}", expected[column]));
+                        return Err(format!(
+                            "{text} of row {row} of {rows}: {got:?}, expected {}",
+                            expected[column]
+                        ));
                     }
                 }
             }

@@ -23,7 +23,10 @@ impl Builder<'_> {
             return self.lower_ml(node).map(|()| true);
         }
         if !onnx::is_default_domain(&node.domain) {
-            return Err(unsupported(node, format!("operators of domain '{}' are not known", node.domain)));
+            return Err(unsupported(
+                node,
+                format!("operators of domain '{}' are not known", node.domain),
+            ));
         }
         match node.op_type.as_str() {
             "Identity" => Ok(self.alias(node, |value| Some(value.clone()))),
@@ -36,7 +39,10 @@ impl Builder<'_> {
                 Ok(self.alias(node, |value| reshape(value, &shape)))
             }
             "Flatten" if Attributes(node).int("axis").unwrap_or(1) == 1 => Ok(self.alias(node, |value| {
-                (!value.batch_last).then(|| Value { dims: vec![value.width()], ..value.clone() })
+                (!value.batch_last).then(|| Value {
+                    dims: vec![value.width()],
+                    ..value.clone()
+                })
             })),
             "MatMul" => self.matmul(node),
             "Gemm" => self.gemm(node),
@@ -80,7 +86,9 @@ impl Builder<'_> {
 
     /// The features of an `ai.onnx.ml` operator as floats, whatever number type they have.
     fn features(&mut self, node: &pb::NodeProto) -> Result<(Floats, usize), ModelError> {
-        let value = self.value(node, 0).ok_or_else(|| broken(node, "its input is not computed from the inputs"))?;
+        let value = self
+            .value(node, 0)
+            .ok_or_else(|| broken(node, "its input is not computed from the inputs"))?;
         let ([width], None) = (value.dims.as_slice(), &value.texts) else {
             return Err(broken(node, "its input is not [rows, features]"));
         };
@@ -108,7 +116,11 @@ impl Builder<'_> {
     }
 
     fn name_floats(&mut self, node: &pb::NodeProto, output: usize, table: Floats, width: usize) {
-        self.name(node, output, Value::new(Slot::Floats(table), ElementType::Float, vec![width]));
+        self.name(
+            node,
+            output,
+            Value::new(Slot::Floats(table), ElementType::Float, vec![width]),
+        );
     }
 
     fn alias(&mut self, node: &pb::NodeProto, change: impl Fn(&Value) -> Option<Value>) -> bool {
@@ -126,7 +138,11 @@ impl Builder<'_> {
         match labels {
             ClassLabels::Ints(labels) => {
                 // Positions that are the labels already need no step.
-                if !labels.iter().enumerate().all(|(position, label)| position as i64 == *label) {
+                if !labels
+                    .iter()
+                    .enumerate()
+                    .all(|(position, label)| position as i64 == *label)
+                {
                     let named = self.layout.add_ints(1);
                     self.steps.push(Box::new(Lookup {
                         input: label,
@@ -145,7 +161,12 @@ impl Builder<'_> {
 
     fn rowwise(&mut self, node: &pb::NodeProto, operation: Operation, input: Floats, width: usize) {
         let output = self.layout.add_floats(width);
-        self.steps.push(Box::new(Rowwise { operation, width, input, output }));
+        self.steps.push(Box::new(Rowwise {
+            operation,
+            width,
+            input,
+            output,
+        }));
         self.name_floats(node, 0, output, width);
     }
 
@@ -157,14 +178,23 @@ impl Builder<'_> {
         if ensemble.min_features() > width {
             return Err(broken(
                 node,
-                format!("it looks at feature {}, its input has {width}", ensemble.min_features() - 1),
+                format!(
+                    "it looks at feature {}, its input has {width}",
+                    ensemble.min_features() - 1
+                ),
             ));
         }
         let scores = self.layout.add_floats(ensemble.score_width());
         let labels = ensemble.labels().cloned();
         let label = labels.is_some().then(|| self.layout.add_ints(1));
         let score_width = ensemble.score_width();
-        self.steps.push(Box::new(Trees { ensemble, input, width, label, scores }));
+        self.steps.push(Box::new(Trees {
+            ensemble,
+            input,
+            width,
+            label,
+            scores,
+        }));
         match (label, labels) {
             (Some(label), Some(labels)) => {
                 self.name_label(node, label, &labels);
@@ -179,16 +209,22 @@ impl Builder<'_> {
     fn linear_classifier(&mut self, node: &pb::NodeProto) -> Result<(), ModelError> {
         let (input, width) = self.features(node)?;
         let attributes = Attributes(node);
-        let labels = ClassLabels::read(attributes, "classlabels_ints")
-            .ok_or_else(|| broken(node, "it has no class labels"))?;
+        let labels =
+            ClassLabels::read(attributes, "classlabels_ints").ok_or_else(|| broken(node, "it has no class labels"))?;
         let coefficients = attributes.floats("coefficients");
         let intercepts = attributes.floats("intercepts");
         let classes = coefficients.len().checked_div(width).unwrap_or_default();
         if classes == 0 || classes * width != coefficients.len() {
-            return Err(broken(node, format!("{} coefficients for {width} features", coefficients.len())));
+            return Err(broken(
+                node,
+                format!("{} coefficients for {width} features", coefficients.len()),
+            ));
         }
         if !intercepts.is_empty() && intercepts.len() != classes {
-            return Err(broken(node, format!("{} intercepts for {classes} classes", intercepts.len())));
+            return Err(broken(
+                node,
+                format!("{} intercepts for {classes} classes", intercepts.len()),
+            ));
         }
         let two_classes = classes == 1 && labels.len() == 2;
         if !two_classes && labels.len() != classes {
@@ -221,7 +257,10 @@ impl Builder<'_> {
         if expected != Some(coefficients.len()) || (!intercepts.is_empty() && intercepts.len() != targets) {
             return Err(broken(
                 node,
-                format!("{} coefficients for {width} features and {targets} targets", coefficients.len()),
+                format!(
+                    "{} coefficients for {width} features and {targets} targets",
+                    coefficients.len()
+                ),
             ));
         }
         let transform = PostTransform::by_name(node, attributes.string("post_transform"))?;
@@ -229,12 +268,22 @@ impl Builder<'_> {
             PostTransform::None => None,
             PostTransform::Logistic => Some(Activation::Sigmoid),
             PostTransform::Softmax => Some(Activation::Softmax),
-            _ => return Err(unsupported(node, "post_transform PROBIT and SOFTMAX_ZERO of a linear regressor")),
+            _ => {
+                return Err(unsupported(
+                    node,
+                    "post_transform PROBIT and SOFTMAX_ZERO of a linear regressor",
+                ));
+            }
         };
         let at =
             |feature: usize, target: usize| coefficients.get(target * width + feature).copied().unwrap_or_default();
         let output = self.layout.add_floats(targets);
-        self.steps.push(Box::new(Dense { matrix: Matrix::new(width, targets, at, intercepts), activation, input, output }));
+        self.steps.push(Box::new(Dense {
+            matrix: Matrix::new(width, targets, at, intercepts),
+            activation,
+            input,
+            output,
+        }));
         self.name_floats(node, 0, output, targets);
         Ok(())
     }
@@ -247,9 +296,15 @@ impl Builder<'_> {
             [] => Ok(vec![default; width]),
             [one] => Ok(vec![one; width]),
             ref each if each.len() == width => Ok(each.to_vec()),
-            ref other => Err(broken(node, format!("{name} has {} entries for {width} features", other.len()))),
+            ref other => Err(broken(
+                node,
+                format!("{name} has {} entries for {width} features", other.len()),
+            )),
         };
-        let operation = Operation::Scale { offset: per_column("offset", 0.0)?, scale: per_column("scale", 1.0)? };
+        let operation = Operation::Scale {
+            offset: per_column("offset", 0.0)?,
+            scale: per_column("scale", 1.0)?,
+        };
         self.rowwise(node, operation, input, width);
         Ok(())
     }
@@ -273,7 +328,10 @@ impl Builder<'_> {
         let labels = ClassLabels::read(Attributes(node), "classlabels_int64s")
             .ok_or_else(|| broken(node, "it has no class labels"))?;
         if labels.len() != width {
-            return Err(broken(node, format!("{} class labels for {width} scores", labels.len())));
+            return Err(broken(
+                node,
+                format!("{} class labels for {width} scores", labels.len()),
+            ));
         }
         let classes = match labels {
             ClassLabels::Ints(labels) => labels.iter().map(i64::to_string).collect(),
@@ -300,14 +358,24 @@ impl Builder<'_> {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| broken(node, format!("a column outside of the {width} there are")))?;
         let (output, picked) = (self.layout.add_floats(columns.len()), columns.len());
-        self.steps.push(Box::new(Pick { input, width, columns, output }));
+        self.steps.push(Box::new(Pick {
+            input,
+            width,
+            columns,
+            output,
+        }));
         self.name_floats(node, 0, output, picked);
         Ok(())
     }
 
     fn lookup(&mut self, node: &pb::NodeProto, list: &Constant) -> Result<(), ModelError> {
         let positions = match self.value(node, 1) {
-            Some(Value { slot: Slot::Ints(table), texts: None, dims, .. }) if dims.iter().product::<usize>() == 1 => *table,
+            Some(Value {
+                slot: Slot::Ints(table),
+                texts: None,
+                dims,
+                ..
+            }) if dims.iter().product::<usize>() == 1 => *table,
             _ => return Err(unsupported(node, "positions that are not one integer per row")),
         };
         if list.dims.iter().rev().skip(1).any(|dim| *dim != 1) {
@@ -329,7 +397,10 @@ impl Builder<'_> {
                 LookupTable::Ints(_, output) => (Slot::Ints(*output), ElementType::Int64),
                 LookupTable::Floats(_, output) => (Slot::Floats(*output), ElementType::Float),
             };
-            self.steps.push(Box::new(Lookup { input: positions, table }));
+            self.steps.push(Box::new(Lookup {
+                input: positions,
+                table,
+            }));
         }
         value.batch_last = true;
         self.name(node, 0, value);
@@ -340,7 +411,9 @@ impl Builder<'_> {
 
     fn cast(&mut self, node: &pb::NodeProto) -> Result<bool, ModelError> {
         use pb::tensor_proto::DataType;
-        let Some(value) = self.value(node, 0).cloned() else { return Ok(false) };
+        let Some(value) = self.value(node, 0).cloned() else {
+            return Ok(false);
+        };
         let to = i32::try_from(Attributes(node).int("to").unwrap_or_default()).unwrap_or_default();
         let element = match DataType::try_from(to) {
             Ok(DataType::Float) => ElementType::Float,
@@ -360,7 +433,12 @@ impl Builder<'_> {
             (ElementType::Double, ElementType::Float) | (ElementType::Boolean | ElementType::Int32, ElementType::Int64)
         );
         if same_storage {
-            return Ok(self.alias(node, |value| Some(Value { element, ..value.clone() })));
+            return Ok(self.alias(node, |value| {
+                Some(Value {
+                    element,
+                    ..value.clone()
+                })
+            }));
         }
         let output = match element {
             ElementType::Float => Slot::Floats(self.layout.add_floats(value.width())),
@@ -371,7 +449,15 @@ impl Builder<'_> {
             output,
             to_boolean: element == ElementType::Boolean,
         }));
-        self.name(node, 0, Value { slot: output, element, ..value });
+        self.name(
+            node,
+            0,
+            Value {
+                slot: output,
+                element,
+                ..value
+            },
+        );
         Ok(true)
     }
 
@@ -392,7 +478,8 @@ impl Builder<'_> {
         if let Some((position, add)) = self.graph.only_consumer(output_name(node))
             && add.op_type == "Add"
             && onnx::is_default_domain(&add.domain)
-            && let Some(constant) = (0..2).find_map(|input| per_column(self.graph.constant_input(add, input)?, *outputs))
+            && let Some(constant) =
+                (0..2).find_map(|input| per_column(self.graph.constant_input(add, input)?, *outputs))
         {
             bias = constant;
             last = add;
@@ -409,25 +496,40 @@ impl Builder<'_> {
         };
         let attributes = Attributes(node);
         let transposed = attributes.int("transB").unwrap_or(0) != 0;
-        let (alpha, beta) = (attributes.float("alpha").unwrap_or(1.0), attributes.float("beta").unwrap_or(1.0));
+        let (alpha, beta) = (
+            attributes.float("alpha").unwrap_or(1.0),
+            attributes.float("beta").unwrap_or(1.0),
+        );
         let weights = weights.clone();
         let (Data::Floats(values), [rows, columns]) = (&weights.data, weights.dims.as_slice()) else {
             return Ok(false);
         };
-        let (inputs, outputs) = if transposed { (*columns, *rows) } else { (*rows, *columns) };
+        let (inputs, outputs) = if transposed {
+            (*columns, *rows)
+        } else {
+            (*rows, *columns)
+        };
         let fits = inputs == width && values.len() <= MAX_DENSE_WEIGHTS && !values.is_empty();
         if !fits || attributes.int("transA").unwrap_or(0) != 0 {
             return Ok(false);
         }
         let mut bias = vec![0.0; outputs];
         if node.input.get(2).is_some_and(|name| !name.is_empty()) {
-            let Some(constant) = self.graph.constant_input(node, 2).and_then(|bias| per_column(bias, outputs)) else {
+            let Some(constant) = self
+                .graph
+                .constant_input(node, 2)
+                .and_then(|bias| per_column(bias, outputs))
+            else {
                 return Ok(false);
             };
             bias = constant.iter().map(|value| beta * value).collect();
         }
         let at = |input: usize, output: usize| {
-            let place = if transposed { output * inputs + input } else { input * outputs + output };
+            let place = if transposed {
+                output * inputs + input
+            } else {
+                input * outputs + output
+            };
             alpha * values.get(place).copied().unwrap_or_default()
         };
         self.dense(node, Matrix::new(inputs, outputs, at, &bias), input);
@@ -448,18 +550,26 @@ impl Builder<'_> {
             self.done.insert(position);
         }
         let (outputs, output) = (matrix.outputs, self.layout.add_floats(matrix.outputs));
-        self.steps.push(Box::new(Dense { matrix, activation, input, output }));
+        self.steps.push(Box::new(Dense {
+            matrix,
+            activation,
+            input,
+            output,
+        }));
         self.name_floats(named, 0, output, outputs);
     }
 
     fn arithmetic(&mut self, node: &pb::NodeProto) -> Result<bool, ModelError> {
         let constant_first = self.graph.constant_input(node, 0).is_some();
         let (value, constant) = if constant_first { (1, 0) } else { (0, 1) };
-        let (Some((input, width)), Some(constant)) = (self.floats(node, value), self.graph.constant_input(node, constant))
+        let (Some((input, width)), Some(constant)) =
+            (self.floats(node, value), self.graph.constant_input(node, constant))
         else {
             return Ok(false);
         };
-        let Some(constants) = per_column(constant, width) else { return Ok(false) };
+        let Some(constants) = per_column(constant, width) else {
+            return Ok(false);
+        };
         let arithmetic = match (node.op_type.as_str(), constant_first) {
             ("Add", _) => Arithmetic::Add,
             ("Mul", _) => Arithmetic::Multiply,
@@ -473,7 +583,9 @@ impl Builder<'_> {
     }
 
     fn activation(&mut self, node: &pb::NodeProto, activation: Activation) -> Result<bool, ModelError> {
-        let Some((input, width)) = self.floats(node, 0) else { return Ok(false) };
+        let Some((input, width)) = self.floats(node, 0) else {
+            return Ok(false);
+        };
         if activation == Activation::Softmax && !is_last_axis(node, -1) {
             return Ok(false);
         }
@@ -482,8 +594,12 @@ impl Builder<'_> {
     }
 
     fn concat(&mut self, node: &pb::NodeProto) -> Result<bool, ModelError> {
-        let inputs: Option<Vec<_>> = (0..node.input.len()).map(|position| self.floats(node, position)).collect();
-        let Some(inputs) = inputs.filter(|_| is_last_axis(node, 0)) else { return Ok(false) };
+        let inputs: Option<Vec<_>> = (0..node.input.len())
+            .map(|position| self.floats(node, position))
+            .collect();
+        let Some(inputs) = inputs.filter(|_| is_last_axis(node, 0)) else {
+            return Ok(false);
+        };
         let width = inputs.iter().map(|(_, width)| width).sum();
         let output = self.layout.add_floats(width);
         self.steps.push(Box::new(Concat { inputs, output }));
@@ -492,11 +608,17 @@ impl Builder<'_> {
     }
 
     fn arg_max(&mut self, node: &pb::NodeProto) -> Result<bool, ModelError> {
-        let Some((input, width)) = self.floats(node, 0) else { return Ok(false) };
+        let Some((input, width)) = self.floats(node, 0) else {
+            return Ok(false);
+        };
         if !is_last_axis(node, 0) || Attributes(node).int("select_last_index").unwrap_or(0) != 0 || width == 0 {
             return Ok(false);
         }
-        let dims = if Attributes(node).int("keepdims").unwrap_or(1) != 0 { vec![1] } else { Vec::new() };
+        let dims = if Attributes(node).int("keepdims").unwrap_or(1) != 0 {
+            vec![1]
+        } else {
+            Vec::new()
+        };
         let output = self.layout.add_ints(1);
         self.steps.push(Box::new(ArgMax { input, width, output }));
         self.name(node, 0, Value::new(Slot::Ints(output), ElementType::Int64, dims));
@@ -515,7 +637,9 @@ fn is_last_axis(node: &pb::NodeProto, default: i64) -> bool {
 
 /// A constant of one value, or of one per column, as one per column.
 fn per_column(constant: &Arc<Constant>, width: usize) -> Option<Vec<f32>> {
-    let Data::Floats(values) = &constant.data else { return None };
+    let Data::Floats(values) = &constant.data else {
+        return None;
+    };
     let row = constant.dims.len() <= 2 && constant.dims.iter().rev().skip(1).all(|dim| *dim == 1);
     match values.as_slice() {
         [one] if row => Some(vec![*one; width]),
@@ -531,11 +655,20 @@ fn reshape(value: &Value, shape: &[i64]) -> Option<Value> {
     if !(*first == -1 && free == 0 || *first == 0 && free <= 1 && !value.batch_last) {
         return None;
     }
-    let known = rest.iter().filter(|dim| **dim != -1).try_fold(1_usize, |product, dim| {
-        product.checked_mul(usize::try_from(*dim).ok().filter(|dim| *dim > 0)?)
-    })?;
-    let dims: Vec<usize> =
-        rest.iter().map(|dim| usize::try_from(*dim).unwrap_or(value.width() / known)).collect();
+    let known = rest
+        .iter()
+        .filter(|dim| **dim != -1)
+        .try_fold(1_usize, |product, dim| {
+            product.checked_mul(usize::try_from(*dim).ok().filter(|dim| *dim > 0)?)
+        })?;
+    let dims: Vec<usize> = rest
+        .iter()
+        .map(|dim| usize::try_from(*dim).unwrap_or(value.width() / known))
+        .collect();
     let same = dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim)) == Some(value.width());
-    same.then(|| Value { dims, batch_last: false, ..value.clone() })
+    same.then(|| Value {
+        dims,
+        batch_last: false,
+        ..value.clone()
+    })
 }

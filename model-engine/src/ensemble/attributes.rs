@@ -114,7 +114,10 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
         if values.len() == trees.len() {
             Ok(values)
         } else {
-            Err(broken(node, format!("{name} has {} entries, nodes_treeids {}", values.len(), trees.len())))
+            Err(broken(
+                node,
+                format!("{name} has {} entries, nodes_treeids {}", values.len(), trees.len()),
+            ))
         }
     };
     let (ids, features) = (column("nodes_nodeids")?, column("nodes_featureids")?);
@@ -122,7 +125,10 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
     let modes = attributes.strings("nodes_modes");
     let values = attributes.floats_or_tensor("nodes_values")?;
     if modes.len() != trees.len() || values.len() != trees.len() {
-        return Err(broken(node, "nodes_modes or nodes_values differ in length from nodes_treeids"));
+        return Err(broken(
+            node,
+            "nodes_modes or nodes_values differ in length from nodes_treeids",
+        ));
     }
     let missing = attributes.ints("nodes_missing_value_tracks_true");
 
@@ -140,14 +146,26 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
         last_tree = Some(tree);
     }
     let child = |tree: i64, id: i64| {
-        positions.get(&(tree, id)).copied().ok_or_else(|| broken(node, format!("node {id} of tree {tree} is missing")))
+        positions
+            .get(&(tree, id))
+            .copied()
+            .ok_or_else(|| broken(node, format!("node {id} of tree {tree} is missing")))
     };
     let mut branches = Vec::with_capacity(trees.len());
-    for (position, ((((&tree, &feature), mode), &value), (&yes, &no))) in
-        trees.iter().zip(features).zip(&modes).zip(&values).zip(yes.iter().zip(no)).enumerate()
+    for (position, ((((&tree, &feature), mode), &value), (&yes, &no))) in trees
+        .iter()
+        .zip(features)
+        .zip(&modes)
+        .zip(&values)
+        .zip(yes.iter().zip(no))
+        .enumerate()
     {
         let mode = mode_by_name(node, mode)?;
-        let (yes, no) = if mode == Mode::Leaf { (position, position) } else { (child(tree, yes)?, child(tree, no)?) };
+        let (yes, no) = if mode == Mode::Leaf {
+            (position, position)
+        } else {
+            (child(tree, yes)?, child(tree, no)?)
+        };
         branches.push(Branch {
             mode,
             feature: feature_id(node, feature)?,
@@ -164,12 +182,18 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
     let leaf_nodes = attributes.ints(&format!("{leaf}_nodeids"));
     let weights = attributes.floats_or_tensor(&format!("{leaf}_weights"))?;
     if leaf_trees.len() != targets.len() || leaf_nodes.len() != targets.len() || weights.len() != targets.len() {
-        return Err(broken(node, format!("{leaf}_ids, _treeids, _nodeids and _weights differ in length")));
+        return Err(broken(
+            node,
+            format!("{leaf}_ids, _treeids, _nodeids and _weights differ in length"),
+        ));
     }
     for (((&target, &tree), &id), &weight) in targets.iter().zip(leaf_trees).zip(leaf_nodes).zip(&weights) {
         let target = u32::try_from(target).map_err(|_| broken(node, format!("target {target}")))?;
         // Weights of inner nodes are written by old exporters and mean nothing.
-        if let Some(branch) = branches.get_mut(child(tree, id)?).filter(|branch| branch.mode == Mode::Leaf) {
+        if let Some(branch) = branches
+            .get_mut(child(tree, id)?)
+            .filter(|branch| branch.mode == Mode::Leaf)
+        {
             branch.weights.push((target, weight));
         }
     }
@@ -199,7 +223,11 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
 fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
     let attributes = Attributes(node);
     let features = attributes.ints("nodes_featureids");
-    let tensor = |name: &str| attributes.tensor(name).ok_or_else(|| broken(node, format!("{name} is missing")));
+    let tensor = |name: &str| {
+        attributes
+            .tensor(name)
+            .ok_or_else(|| broken(node, format!("{name} is missing")))
+    };
     let splits = attributes.tensor_floats(tensor("nodes_splits")?)?;
     let Some(Data::Ints(modes)) = constant(tensor("nodes_modes")?)?.map(|modes| modes.data) else {
         return Err(broken(node, "nodes_modes is not of uint8"));
@@ -209,13 +237,23 @@ fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
         if values.len() == features.len() {
             Ok(values)
         } else {
-            Err(broken(node, format!("{name} has {} entries, nodes_featureids {}", values.len(), features.len())))
+            Err(broken(
+                node,
+                format!(
+                    "{name} has {} entries, nodes_featureids {}",
+                    values.len(),
+                    features.len()
+                ),
+            ))
         }
     };
     let (yes, yes_leaf) = (column("nodes_truenodeids")?, column("nodes_trueleafs")?);
     let (no, no_leaf) = (column("nodes_falsenodeids")?, column("nodes_falseleafs")?);
     if splits.len() != features.len() || modes.len() != features.len() {
-        return Err(broken(node, "nodes_splits or nodes_modes differ in length from nodes_featureids"));
+        return Err(broken(
+            node,
+            "nodes_splits or nodes_modes differ in length from nodes_featureids",
+        ));
     }
     let missing = attributes.ints("nodes_missing_value_tracks_true");
     let leaf_targets = attributes.ints("leaf_targetids");
@@ -280,7 +318,11 @@ fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
     expand_members(node, &mut branches, &sets)?;
 
     // A tree whose root has both children on one leaf is a tree of that leaf alone.
-    let roots = attributes.ints("tree_roots").iter().map(|&root| child(root, 0)).collect::<Result<Vec<_>, _>>()?;
+    let roots = attributes
+        .ints("tree_roots")
+        .iter()
+        .map(|&root| child(root, 0))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(Description {
         branches,
         roots,
@@ -302,22 +344,38 @@ fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
 /// other in the order of these nodes, each ended by a NaN.
 fn expand_members(node: &pb::NodeProto, branches: &mut Vec<Branch>, values: &[f32]) -> Result<(), ModelError> {
     let mut sets = values.split(|value| value.is_nan());
-    let askers: Vec<usize> =
-        branches.iter().enumerate().filter(|(_, branch)| branch.mode == Mode::Member).map(|(at, _)| at).collect();
+    let askers: Vec<usize> = branches
+        .iter()
+        .enumerate()
+        .filter(|(_, branch)| branch.mode == Mode::Member)
+        .map(|(at, _)| at)
+        .collect();
     for at in askers {
         let set = sets.next().unwrap_or_default();
         let Some((&last, others)) = set.split_last() else {
             return Err(broken(node, "a set in membership_values is empty or missing"));
         };
-        let Some(asker) = branches.get(at).cloned() else { continue };
+        let Some(asker) = branches.get(at).cloned() else {
+            continue;
+        };
         let mut next = asker.no;
         for &value in others {
             let position = branches.len();
-            branches.push(Branch { mode: Mode::Eq, value, no: next, ..asker.clone() });
+            branches.push(Branch {
+                mode: Mode::Eq,
+                value,
+                no: next,
+                ..asker.clone()
+            });
             next = position;
         }
         if let Some(branch) = branches.get_mut(at) {
-            *branch = Branch { mode: Mode::Eq, value: last, no: next, ..asker };
+            *branch = Branch {
+                mode: Mode::Eq,
+                value: last,
+                no: next,
+                ..asker
+            };
         }
     }
     Ok(())
@@ -338,5 +396,8 @@ fn mode_by_name(node: &pb::NodeProto, name: &str) -> Result<Mode, ModelError> {
 
 /// Features are counted in 30 bits; two bits of the word are flags of the walk.
 fn feature_id(node: &pb::NodeProto, id: i64) -> Result<u32, ModelError> {
-    u32::try_from(id).ok().filter(|id| *id < 1 << 24).ok_or_else(|| broken(node, format!("feature {id}")))
+    u32::try_from(id)
+        .ok()
+        .filter(|id| *id < 1 << 24)
+        .ok_or_else(|| broken(node, format!("feature {id}")))
 }

@@ -86,17 +86,14 @@ pub(super) fn flatten(node: &pb::NodeProto, description: &Description) -> Result
             }
         }
         let start = placed.get(root).copied().flatten().unwrap_or_default();
-        forest.roots.push((start, depths.get(root).copied().unwrap_or_default()));
+        forest
+            .roots
+            .push((start, depths.get(root).copied().unwrap_or_default()));
     }
     Ok(forest)
 }
 
-fn push(
-    node: &pb::NodeProto,
-    forest: &mut Forest,
-    branch: &Branch,
-    placed: &[Option<u32>],
-) -> Result<(), ModelError> {
+fn push(node: &pb::NodeProto, forest: &mut Forest, branch: &Branch, placed: &[Option<u32>]) -> Result<(), ModelError> {
     let place = |at: usize| placed.get(at).copied().flatten().unwrap_or_default();
     let own = u32::try_from(forest.nodes.len()).unwrap_or_default();
     let flat = match branch.mode {
@@ -107,7 +104,12 @@ fn push(
                 forest.leaves.push((start, start + branch.weights.len() as u32));
             }
             let threshold = branch.weights.first().map_or(0.0, |(_, weight)| *weight);
-            Node { threshold, feature: 0, yes: own, no: own }
+            Node {
+                threshold,
+                feature: 0,
+                yes: own,
+                no: own,
+            }
         }
         _ => {
             if forest.single.is_none() {
@@ -119,7 +121,11 @@ fn push(
             forest.min_features = forest.min_features.max(branch.feature as usize + 1);
             let one_mode = one_mode(branch);
             forest.has_equal |= one_mode.equal;
-            let (yes, no) = if one_mode.swapped { (branch.no, branch.yes) } else { (branch.yes, branch.no) };
+            let (yes, no) = if one_mode.swapped {
+                (branch.no, branch.yes)
+            } else {
+                (branch.yes, branch.no)
+            };
             let nan_to_no = one_mode.nan_to_true == one_mode.swapped;
             Node {
                 threshold: one_mode.threshold,
@@ -187,7 +193,9 @@ fn depths(node: &pb::NodeProto, description: &Description) -> Result<Vec<u32>, M
                 return Err(broken(node, "a child is missing"));
             };
             if branch.mode == Mode::Leaf || depth < OPEN {
-                if branch.mode == Mode::Leaf && let Some(depth) = depths.get_mut(at) {
+                if branch.mode == Mode::Leaf
+                    && let Some(depth) = depths.get_mut(at)
+                {
                     *depth = 0;
                 }
                 stack.pop();

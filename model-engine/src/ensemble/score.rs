@@ -115,7 +115,10 @@ impl Rules {
         let base_values = description.base_values.clone();
         let fits = base_values.len() <= 1 || base_values.len() == description.targets;
         if !fits {
-            return Err(broken(node, format!("{} base values for {} targets", base_values.len(), description.targets)));
+            return Err(broken(
+                node,
+                format!("{} base values for {} targets", base_values.len(), description.targets),
+            ));
         }
         let weights = || description.branches.iter().flat_map(|branch| &branch.weights);
         let first = weights().next().map(|(target, _)| *target);
@@ -163,7 +166,9 @@ impl Rules {
             sums.iter_mut().for_each(|sum| *sum /= trees as f32);
         }
         if self.base_values.len() == sums.len() {
-            sums.iter_mut().zip(&self.base_values).for_each(|(sum, base)| *sum += base);
+            sums.iter_mut()
+                .zip(&self.base_values)
+                .for_each(|(sum, base)| *sum += base);
         }
         let start = scores.len();
         scores.extend_from_slice(sums);
@@ -181,7 +186,12 @@ impl Rules {
             *given = true;
         }
         let mut best: Option<(usize, f32)> = None;
-        for (class, (&sum, _)) in sums.iter().zip(given.iter()).enumerate().filter(|(_, (_, given))| **given) {
+        for (class, (&sum, _)) in sums
+            .iter()
+            .zip(given.iter())
+            .enumerate()
+            .filter(|(_, (_, given))| **given)
+        {
             if best.is_none_or(|(_, most)| sum > most) {
                 best = Some((class, sum));
             }
@@ -218,7 +228,10 @@ impl Rules {
         };
         let middle = if self.one_sided && self.all_positive { 0.5 } else { 0.0 };
         let label = decisive > middle;
-        let mut pair = [if first_given { first } else { 0.0 }, if second_given { second } else { 0.0 }];
+        let mut pair = [
+            if first_given { first } else { 0.0 },
+            if second_given { second } else { 0.0 },
+        ];
         if !alone {
             self.post_transform.apply(&mut pair);
         } else if self.post_transform == PostTransform::Probit {

@@ -25,22 +25,18 @@ pub(super) fn walk(
     let full = rows - rows % LANES;
     for &(root, depth) in &forest.roots {
         for first in (0..full).step_by(LANES) {
-            let lanes: [&[f32]; LANES] = array::from_fn(|lane| {
-                let start = (first + lane) * width;
-                &features[start..start + width]
-            });
-            let leaves = descend(forest, plain, lanes, [root; LANES], depth);
+            let lanes = array::from_fn(|lane| (first + lane) * width);
+            let leaves = descend(forest, plain, features, lanes, [root; LANES], depth);
             for (lane, leaf) in leaves.into_iter().enumerate() {
                 merge(forest, aggregate, first + lane, leaf, scratch);
             }
         }
     }
     for row in full..rows {
-        let features = &features[row * width..(row + 1) * width];
         for trees in forest.roots.chunks(LANES) {
             let roots = array::from_fn(|lane| trees[lane.min(trees.len() - 1)].0);
             let depth = trees.iter().map(|(_, depth)| *depth).max().unwrap_or_default();
-            let leaves = descend(forest, plain, [features; LANES], roots, depth);
+            let leaves = descend(forest, plain, features, [row * width; LANES], roots, depth);
             for leaf in leaves.into_iter().take(trees.len()) {
                 merge(forest, aggregate, row, leaf, scratch);
             }
@@ -49,11 +45,20 @@ pub(super) fn walk(
 }
 
 #[inline]
-fn descend(forest: &Forest, plain: bool, rows: [&[f32]; LANES], at: [u32; LANES], depth: u32) -> [u32; LANES] {
+fn descend(
+    forest: &Forest,
+    plain: bool,
+    features: &[f32],
+    rows: [usize; LANES],
+    at: [u32; LANES],
+    depth: u32,
+) -> [u32; LANES] {
     if plain {
-        steps(&forest.nodes, rows, at, depth, |node, value| value > node.threshold)
+        steps(&forest.nodes, features, rows, at, depth, |node, value| {
+            value > node.threshold
+        })
     } else {
-        steps(&forest.nodes, rows, at, depth, |node, value| {
+        steps(&forest.nodes, features, rows, at, depth, |node, value| {
             (value > node.threshold)
                 | ((node.feature & EQUAL != 0) & (value < node.threshold))
                 | ((node.feature & NAN_TO_NO != 0) & value.is_nan())
@@ -61,21 +66,29 @@ fn descend(forest: &Forest, plain: bool, rows: [&[f32]; LANES], at: [u32; LANES]
     }
 }
 
-/// Takes every lane `depth` steps down; lanes that reach their leaf earlier stay there.
+/// Takes every lane down to its leaf, at most `depth` steps; lanes that arrive early stay there.
+/// `rows` are where the lanes' rows start in `features`.
 #[inline(always)]
 #[allow(clippy::indexing_slicing)]
 fn steps(
     nodes: &[Node],
-    rows: [&[f32]; LANES],
+    features: &[f32],
+    rows: [usize; LANES],
     mut at: [u32; LANES],
     depth: u32,
     goes_to_no: impl Fn(&Node, f32) -> bool,
 ) -> [u32; LANES] {
     for _ in 0..depth {
+        let mut moved = 0;
         for lane in 0..LANES {
             let node = &nodes[at[lane] as usize];
-            let value = rows[lane][(node.feature & FEATURE) as usize];
-            at[lane] = if goes_to_no(node, value) { node.no } else { node.yes };
+            let value = features[rows[lane] + (node.feature & FEATURE) as usize];
+            let next = if goes_to_no(node, value) { node.no } else { node.yes };
+            moved |= next ^ at[lane];
+            at[lane] = next;
+        }
+        if moved == 0 {
+            break;
         }
     }
     at

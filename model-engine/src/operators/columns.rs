@@ -68,7 +68,11 @@ impl Operator for Pick {
         let mut out = tables.take_floats(self.output);
         out.clear();
         for row in tables.floats(self.input).chunks_exact(self.width.max(1)) {
-            out.extend(self.columns.iter().map(|&column| row.get(column).copied().unwrap_or(f32::NAN)));
+            out.extend(
+                self.columns
+                    .iter()
+                    .map(|&column| row.get(column).copied().unwrap_or(f32::NAN)),
+            );
         }
         tables.put_floats(self.output, out);
         Ok(())
@@ -146,7 +150,13 @@ impl Operator for Convert {
             (Slot::Floats(input), Slot::Ints(output)) => {
                 let mut out = tables.take_ints(output);
                 out.clear();
-                let convert = |value: &f32| if self.to_boolean { i64::from(*value != 0.0) } else { *value as i64 };
+                let convert = |value: &f32| {
+                    if self.to_boolean {
+                        i64::from(*value != 0.0)
+                    } else {
+                        *value as i64
+                    }
+                };
                 out.extend(tables.floats(input).iter().map(convert));
                 tables.put_ints(output, out);
             }
@@ -159,7 +169,13 @@ impl Operator for Convert {
             (Slot::Ints(input), Slot::Ints(output)) => {
                 let mut out = tables.take_ints(output);
                 out.clear();
-                let convert = |value: &i64| if self.to_boolean { i64::from(*value != 0) } else { *value };
+                let convert = |value: &i64| {
+                    if self.to_boolean {
+                        i64::from(*value != 0)
+                    } else {
+                        *value
+                    }
+                };
                 out.extend(tables.ints(input).iter().map(convert));
                 tables.put_ints(output, out);
             }

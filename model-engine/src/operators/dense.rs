@@ -36,7 +36,9 @@ impl Matrix {
             wide: (0..wide_blocks * inputs)
                 .map(|i| std::array::from_fn(|lane| weight(i % inputs, i / inputs * WIDE + lane)))
                 .collect(),
-            wide_bias: (0..wide_blocks).map(|b| std::array::from_fn(|lane| bias_at(b * WIDE + lane))).collect(),
+            wide_bias: (0..wide_blocks)
+                .map(|b| std::array::from_fn(|lane| bias_at(b * WIDE + lane)))
+                .collect(),
             narrow: (0..narrow_blocks * inputs)
                 .map(|i| std::array::from_fn(|lane| weight(i % inputs, rest + i / inputs * NARROW + lane)))
                 .collect(),
@@ -136,7 +138,9 @@ impl Operator for Classifier {
             let transform = self.post_transform;
             scores = scores.iter().flat_map(|&score| both(transform, score)).collect();
         } else {
-            scores.chunks_exact_mut(self.matrix.outputs).for_each(|row| self.post_transform.apply(row));
+            scores
+                .chunks_exact_mut(self.matrix.outputs)
+                .for_each(|row| self.post_transform.apply(row));
         }
         tables.put_floats(self.scores, scores);
         match self.label {

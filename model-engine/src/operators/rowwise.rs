@@ -32,13 +32,17 @@ impl Activation {
     pub(crate) fn apply(self, width: usize, values: &mut [f32]) {
         match self {
             // NaN stays NaN, which `max` would hide.
-            Activation::Relu => values.iter_mut().for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value }),
+            Activation::Relu => values
+                .iter_mut()
+                .for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value }),
             Activation::Sigmoid => values.iter_mut().for_each(|value| *value = logistic(*value)),
             Activation::Tanh => values.iter_mut().for_each(|value| *value = value.tanh()),
             Activation::Exp => values.iter_mut().for_each(|value| *value = value.exp()),
             Activation::Neg => values.iter_mut().for_each(|value| *value = -*value),
             Activation::Softmax => {
-                values.chunks_exact_mut(width.max(1)).for_each(|row| PostTransform::Softmax.apply(row));
+                values
+                    .chunks_exact_mut(width.max(1))
+                    .for_each(|row| PostTransform::Softmax.apply(row));
             }
         }
     }
@@ -67,7 +71,10 @@ pub(crate) enum Arithmetic {
 #[derive(Debug)]
 pub(crate) enum Operation {
     /// `(value - offset) * scale`, one of each per column.
-    Scale { offset: Vec<f32>, scale: Vec<f32> },
+    Scale {
+        offset: Vec<f32>,
+        scale: Vec<f32>,
+    },
     Normalize(Norm),
     /// One constant per column.
     Constant(Arithmetic, Vec<f32>),

@@ -23,7 +23,8 @@ impl Operator for Trees {
         };
         let mut scratch = std::mem::take(&mut tables.ensemble);
         let features = tables.floats(self.input);
-        self.ensemble.run(rows, self.width, features, &mut scratch, &mut scores, &mut labels);
+        self.ensemble
+            .run(rows, self.width, features, &mut scratch, &mut scores, &mut labels);
         tables.ensemble = scratch;
         tables.put_floats(self.scores, scores);
         match self.label {
