@@ -132,9 +132,6 @@ pub struct StateRecord<'a> {
     pub payload: &'a [u8],
 }
 
-/// Bytes of a state record before its payload.
-pub(crate) const STATE_HEADER: usize = 17;
-
 impl<'a> StateRecord<'a> {
     /// Takes a value apart. Error: what is wrong with it.
     pub fn decode(bytes: &'a [u8]) -> Result<StateRecord<'a>, String> {
@@ -235,6 +232,9 @@ fn only_u64(bytes: &[u8]) -> Result<u64, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Bytes of a state record before its payload.
+    const STATE_HEADER: usize = 17;
 
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(any::<u8>(), 0..40)

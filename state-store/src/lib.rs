@@ -19,6 +19,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)
 )]
 
+pub mod archive;
 pub mod changelog;
 mod database;
 mod error;
@@ -28,6 +29,7 @@ mod keyspace;
 mod stream_time;
 mod ttl;
 
+pub use archive::{Archive, ArchivedEntry, IntentLog, Manifest};
 pub use changelog::{ChangeRecord, EntryVersion};
 pub use database::{Database, MemoryBudget};
 pub use error::StateError;

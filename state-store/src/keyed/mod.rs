@@ -26,6 +26,7 @@ pub use barrier::Changes;
 pub use expiry::ExpiredEntry;
 pub use meta::Position;
 pub(crate) use meta::wall_clock_ms;
+pub(crate) use reader::side_records;
 pub use reader::{CommittedEntry, KeyedReader};
 pub use restore::{RebuildReason, RestorePlan, plan_restore};
 
