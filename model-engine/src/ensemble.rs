@@ -10,6 +10,8 @@
 
 mod attributes;
 mod flatten;
+#[cfg(test)]
+mod oracle;
 mod score;
 mod walk;
 
