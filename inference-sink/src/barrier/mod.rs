@@ -1,0 +1,14 @@
+//! Barriers: everything of an interval in one transaction at one input offset.
+//!
+//! ```text
+//! task: drain -> changes of every store, owner's records, feature log entries, outputs -> Commit
+//! committer thread: begin -> send all -> commit | abort -> Answer (the task is woken)
+//! task: committed() | aborted() and rewind
+//! ```
+//! The task goes on with the next interval while a commit is under way; there is one at a time.
+
+mod commit;
+mod committer;
+
+pub use commit::{Answer, Commit, CommitFailure, LogEntry, RecordGroup, ShedEvent};
+pub use committer::Committer;

@@ -1,0 +1,112 @@
+//! The connector plugin `millrace.InferenceSink`.
+
+mod options;
+
+pub use options::ConnectorOptions;
+
+use crate::service::InferenceService;
+use crate::task::InferenceTask;
+use async_trait::async_trait;
+use connect_api::config::{ConfigDef, ConfigMap, ConfigValue, entry};
+use connect_api::connector::{Connector, ConnectorContext, ConnectorKind, ConnectorPlugin, Task};
+use connect_api::error::ConnectError;
+use std::sync::Arc;
+
+/// The plugin; it shares the worker's [`InferenceService`].
+pub struct InferenceSink {
+    service: Arc<InferenceService>,
+}
+
+impl InferenceSink {
+    /// The plugin over a service, which is to be registered as the worker's extension.
+    pub fn new(service: Arc<InferenceService>) -> InferenceSink {
+        InferenceSink { service }
+    }
+}
+
+#[async_trait]
+impl ConnectorPlugin for InferenceSink {
+    fn class(&self) -> &'static str {
+        "millrace.InferenceSink"
+    }
+
+    fn task_class(&self) -> &'static str {
+        "millrace.InferenceSinkTask"
+    }
+
+    fn kind(&self) -> ConnectorKind {
+        ConnectorKind::Sink
+    }
+
+    fn config_def(&self) -> ConfigDef {
+        options::config_def()
+    }
+
+    async fn validate(&self, config: &ConfigMap, values: &mut Vec<ConfigValue>) {
+        let text = |name: &str| config.get(name).cloned().flatten().filter(|text| !text.trim().is_empty());
+        if text("topics.regex").is_some() {
+            entry(values, "topics.regex").errors.push(
+                "topics.regex is not supported by millrace.InferenceSink: its partitions are fixed, so name the topics in `topics`".to_owned(),
+            );
+        }
+        if text("transforms").is_some() {
+            entry(values, "transforms").errors.push(
+                "transforms is not supported by millrace.InferenceSink: records are read as they are; use expressions in a feature view".to_owned(),
+            );
+        }
+        if let Some(converter) = text("value.converter").filter(|class| !class.ends_with("JsonConverter")) {
+            entry(values, "value.converter").errors.push(format!(
+                "Invalid value {converter} for configuration value.converter: millrace.InferenceSink reads JSON; use org.apache.kafka.connect.json.JsonConverter"
+            ));
+        }
+        let name = text("name").unwrap_or_default();
+        for topic in topics(config) {
+            if let Some(other) = self.service.owner_of(&topic).filter(|other| **other != *name) {
+                entry(values, "topics").errors.push(format!(
+                    "Invalid value {topic} for configuration topics: the topic's models belong to inference connector {other} already"
+                ));
+            }
+        }
+    }
+
+    fn connector(&self) -> Box<dyn Connector> {
+        Box::new(InferenceConnector { service: self.service.clone(), context: None })
+    }
+
+    fn task(&self) -> Task {
+        let service = self.service.clone();
+        Task::Partitioned(Box::new(move |context| Ok(Box::new(InferenceTask::new(service, context)?))))
+    }
+}
+
+/// The topics of a connector's configuration.
+pub(crate) fn topics(config: &ConfigMap) -> Vec<String> {
+    let text = config.get("topics").cloned().flatten().unwrap_or_default();
+    text.split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect()
+}
+
+struct InferenceConnector {
+    service: Arc<InferenceService>,
+    context: Option<ConnectorContext>,
+}
+
+#[async_trait]
+impl Connector for InferenceConnector {
+    async fn start(&mut self, context: ConnectorContext) -> Result<(), ConnectError> {
+        ConnectorOptions::parse(&context.config)?;
+        self.service.claim(&context.connector, &topics(&context.config))?;
+        self.context = Some(context);
+        Ok(())
+    }
+
+    fn task_configs(&self, max_tasks: usize) -> Result<Vec<ConfigMap>, ConnectError> {
+        let config = self.context.as_ref().map(|context| context.config.clone()).unwrap_or_default();
+        Ok(vec![config; max_tasks.max(1)])
+    }
+
+    async fn stop(&mut self) {
+        if let Some(context) = self.context.take() {
+            self.service.release(&context.connector);
+        }
+    }
+}

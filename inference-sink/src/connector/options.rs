@@ -1,0 +1,76 @@
+//! The options of an inference connector.
+
+use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator, Width};
+use connect_api::error::ConnectError;
+use std::time::Duration;
+
+const GROUP: &str = "Inference";
+
+/// Typed values.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectorOptions {
+    /// outputs are part of the transaction
+    pub exactly_once: bool,
+    /// time between barriers
+    pub commit_interval: Duration,
+    /// how long a barrier waits for models
+    pub commit_drain: Duration,
+    /// time without events after which stream time moves with the wall clock
+    pub idle_after_ms: i64,
+}
+
+/// The declaration.
+pub fn config_def() -> ConfigDef {
+    let key = |name: &str, config_type, order| ConfigKey::new(name, config_type).group(GROUP, order, Width::Medium);
+    ConfigDef::new()
+        .define(
+            key("processing.guarantee", ConfigType::String, 1)
+                .default("exactly_once_v2")
+                .validator(Validator::In(vec!["at_least_once", "exactly_once_v2"]))
+                .importance(Importance::High)
+                .doc("exactly_once_v2: predictions are part of the transaction that commits state and positions. at_least_once: they go out at once, and may be repeated after a crash. State is transactional in both."),
+        )
+        .define(
+            key("inference.commit.interval.ms", ConfigType::Long, 2)
+                .default("100")
+                .validator(Validator::Between(1.0, 60_000.0))
+                .doc("Milliseconds between commits of state, positions and (exactly_once_v2) predictions."),
+        )
+        .define(
+            key("inference.commit.drain.ms", ConfigType::Long, 3)
+                .default("500")
+                .validator(Validator::Between(1.0, 600_000.0))
+                .doc("How long a commit waits for models to finish. A model that has not is detached: its events wait in the feature log."),
+        )
+        .define(
+            key("inference.feature.log", ConfigType::String, 4)
+                .default("detached")
+                .validator(Validator::Custom("[detached]", std::sync::Arc::new(|name, value| match value.to_text().as_deref() {
+                    Some("detached") => Ok(()),
+                    Some("all") => Err(format!("Invalid value all for configuration {name}: is not supported yet; use detached")),
+                    other => Err(format!("Invalid value {} for configuration {name}: String must be one of: detached", other.unwrap_or("null"))),
+                })))
+                .doc("What the feature log holds. detached: what detached models still need."),
+        )
+        .define(
+            key("inference.idle.after.ms", ConfigType::Long, 5)
+                .default("10000")
+                .validator(Validator::AtLeast(1.0))
+                .importance(Importance::Low)
+                .doc("Milliseconds without events after which a partition's stream time moves on by the time that passes, so that windows close and entries expire."),
+        )
+}
+
+impl ConnectorOptions {
+    /// Reads a connector's or task's configuration.
+    pub fn parse(config: &ConfigMap) -> Result<ConnectorOptions, ConnectError> {
+        let parsed = config_def().parse(config)?;
+        let millis = |name: &str| u64::try_from(parsed.integer(name).unwrap_or(1)).unwrap_or(1);
+        Ok(ConnectorOptions {
+            exactly_once: parsed.text("processing.guarantee") == Some("exactly_once_v2"),
+            commit_interval: Duration::from_millis(millis("inference.commit.interval.ms")),
+            commit_drain: Duration::from_millis(millis("inference.commit.drain.ms")),
+            idle_after_ms: parsed.integer("inference.idle.after.ms").unwrap_or(10_000),
+        })
+    }
+}

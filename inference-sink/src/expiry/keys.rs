@@ -1,0 +1,93 @@
+//! Keys of keyed stores as people read and write them: the parts of the key, joined by `|`.
+
+use crate::registry::Resources;
+use crate::registry::check::Stores;
+use feature_engine::{FeaturePlan, Wanted};
+
+/// A key's parts, joined by `|`. The bytes are those of `feature_engine::plan`.
+pub(crate) fn shown_key(key: &[u8]) -> String {
+    let mut rest = key.get(8..).unwrap_or_default();
+    let mut parts: Vec<String> = Vec::new();
+    while let Some((part, after)) = first_part(rest) {
+        parts.push(part);
+        rest = after;
+    }
+    parts.join("|")
+}
+
+fn first_part(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    match tag {
+        1 => rest.split_first().map(|(value, rest)| ((*value == 1).to_string(), rest)),
+        2 => rest.split_first_chunk().map(|(value, rest)| (number(f64::from_be_bytes(*value)), rest)),
+        3 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            let (text, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            Some((String::from_utf8_lossy(text).into_owned(), rest))
+        }
+        4 | 5 => rest.split_first_chunk().map(|(value, rest)| (i64::from_be_bytes(*value).to_string(), rest)),
+        _ => None,
+    }
+}
+
+fn number(value: f64) -> String {
+    if value.trunc() == value && value.abs() < 9e15 { format!("{value:.0}") } else { value.to_string() }
+}
+
+/// The bytes that a key as people write it may stand for in a store: a part that reads as a number may be text too, and
+/// each group of aggregates has keys of its own.
+pub(crate) fn candidate_keys(resources: &Resources, store: &str, key: &str) -> Vec<Vec<u8>> {
+    let mut candidates = Vec::new();
+    for view in resources.views.values() {
+        let Ok(plan) = FeaturePlan::compile(view, &Wanted::everything(view), &Stores(resources)) else { continue };
+        for group in plan.groups().iter().filter(|group| group.store == store) {
+            let parts: Vec<&str> = if group.by.len() == 1 { vec![key] } else { key.split('|').collect() };
+            if parts.len() != group.by.len() {
+                continue;
+            }
+            let mut keys = vec![group.identity.to_be_bytes().to_vec()];
+            for part in parts {
+                keys = keys.iter().flat_map(|start| encodings(part).into_iter().map(|end| [&start[..], &end].concat())).collect();
+            }
+            candidates.append(&mut keys);
+        }
+    }
+    candidates
+}
+
+fn encodings(part: &str) -> Vec<Vec<u8>> {
+    let mut text = vec![3];
+    text.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+    text.extend_from_slice(part.as_bytes());
+    let mut all = vec![text];
+    if let Ok(number) = part.parse::<f64>() {
+        all.push([&[2], &(number + 0.0).to_be_bytes()[..]].concat());
+    }
+    if let Ok(flag) = part.parse::<bool>() {
+        all.push(vec![1, u8::from(flag)]);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_encoding_is_shown_as_it_was_written(text in "[a-z]{0,5}|[0-9]{1,6}|true") {
+            for encoded in encodings(&text) {
+                let key = [&[0; 8][..], &encoded].concat();
+                let plain = text.parse::<f64>().map_or(text.clone(), number);
+                let shown = shown_key(&key);
+                prop_assert!(shown == text || shown == plain);
+            }
+        }
+
+        #[test]
+        fn any_bytes_show_something(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = shown_key(&bytes);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Expired entries of keyed stores: invisible at once, then deleted, or archived first.
+//!
+//! ```text
+//! due -> not archived: tombstones in the next commit
+//!     -> archived:     intent in one commit -> Parquet object -> manifest and tombstones in another (archiver)
+//! key as people write it -> the bytes it may stand for (keys) -> local copies, manifests and objects
+//! ```
+
+mod keys;
+
+pub(crate) use keys::{candidate_keys, shown_key};

@@ -1,0 +1,237 @@
+//! One executor thread: takes batches, runs them, meters their CPU, leaves the results in the task's outbox.
+
+use super::outbox::BatchResult;
+use super::pool::{Flow, Shared};
+use super::queue::Batch;
+use super::rows::RowBlock;
+use crate::models::ServedModel;
+use crate::output::{EncodedOutputs, encode_batch};
+use model_engine::Session;
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// What an executor is doing, for the watch over it.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// when its run started, in microseconds of the pool's clock; 0 between runs
+    since_us: AtomicU64,
+    flow: Mutex<Option<Arc<Flow>>>,
+    abandoned: AtomicBool,
+}
+
+impl Slot {
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    pub(super) fn runs_since(&self, now_us: u64) -> u64 {
+        match self.since_us.load(Ordering::Acquire) {
+            0 => 0,
+            since => now_us.saturating_sub(since),
+        }
+    }
+
+    /// Gives the thread up; none if it has just finished. Whoever takes the flow out settles the grant.
+    pub(super) fn abandon(&self) -> Option<Arc<Flow>> {
+        let mut flow = self.flow.lock();
+        let taken = flow.take()?;
+        self.abandoned.store(true, Ordering::Release);
+        Some(taken)
+    }
+
+    fn begin(&self, flow: &Arc<Flow>, now_us: u64) {
+        *self.flow.lock() = Some(flow.clone());
+        self.since_us.store(now_us.max(1), Ordering::Release);
+    }
+
+    /// False: the thread was given up meanwhile.
+    fn end(&self) -> bool {
+        self.since_us.store(0, Ordering::Release);
+        self.flow.lock().take().is_some()
+    }
+}
+
+pub(super) fn start(shared: &Arc<Shared>, slots: &mut Vec<Arc<Slot>>) {
+    let slot = Arc::new(Slot::default());
+    let (thread_shared, thread_slot) = (shared.clone(), slot.clone());
+    let started = std::thread::Builder::new()
+        .name("inference".to_owned())
+        .spawn(move || execute(&thread_shared, &thread_slot));
+    match started {
+        Ok(_) => slots.push(slot),
+        Err(error) => tracing::error!(error = %error, "an inference thread could not be started"),
+    }
+}
+
+/// Watches over runs that do not end.
+pub(super) fn watch(shared: &Arc<Shared>) {
+    let weak: Weak<Shared> = Arc::downgrade(shared);
+    let pause = (shared.run_limit() / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let started = std::thread::Builder::new().name("inference watch".to_owned()).spawn(move || {
+        loop {
+            std::thread::park_timeout(pause);
+            match weak.upgrade() {
+                Some(shared) if shared.give_up_overdue() => {}
+                _ => return,
+            }
+        }
+    });
+    if let Err(error) = started {
+        tracing::error!(error = %error, "the watch over runs could not be started");
+    }
+}
+
+/// Sessions of one thread: scratch memory by model version.
+#[derive(Default)]
+struct Sessions(Vec<(Weak<ServedModel>, Session)>);
+
+impl Sessions {
+    fn of(&mut self, model: &Arc<ServedModel>) -> &mut Session {
+        let found = self.0.iter().position(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(model)));
+        let index = match found {
+            Some(index) => index,
+            None => {
+                self.0.retain(|(known, _)| known.strong_count() > 0);
+                self.0.push((Arc::downgrade(model), model.engine.session()));
+                self.0.len() - 1
+            }
+        };
+        #[allow(clippy::indexing_slicing)] // found or pushed just above
+        &mut self.0[index].1
+    }
+
+    fn forget(&mut self, model: &Arc<ServedModel>) {
+        self.0.retain(|(known, _)| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(model)));
+    }
+}
+
+fn execute(shared: &Arc<Shared>, slot: &Slot) {
+    let mut sessions = Sessions::default();
+    while let Some((flow, budget_us)) = shared.next(slot) {
+        let now_us = shared.now_us();
+        let allowed = flow.runtime.allows(crate::clock::wall_ms());
+        let batch = if allowed { flow.queue.lock().take(budget_us, now_us) } else { None };
+        let Some(batch) = batch else {
+            shared.settle(&flow, 0.0);
+            continue;
+        };
+        slot.begin(&flow, now_us);
+        let before_us = thread_cpu_us();
+        let outputs = run(shared, &mut sessions, &flow, &batch);
+        let spent_us = (thread_cpu_us() - before_us).max(0.1);
+        if !slot.end() {
+            return;
+        }
+        finish(shared, &flow, &batch, outputs, spent_us);
+    }
+}
+
+/// Leaves the results, unless the rows were taken back.
+fn finish(shared: &Shared, flow: &Arc<Flow>, batch: &Batch, outputs: EncodedOutputs, spent_us: f64) {
+    let runtime = &flow.runtime;
+    runtime.cpu_us.fetch_add(spent_us as u64, Ordering::Relaxed);
+    runtime.batches.fetch_add(1, Ordering::Relaxed);
+    let (mut wake, mut valid) = (false, false);
+    {
+        let mut queue = flow.queue.lock();
+        if queue.finish(batch, spent_us) {
+            valid = true;
+            runtime.succeeded(outputs.len() as u64);
+            flow.outbox.put(BatchResult {
+                model: runtime.identity.clone(),
+                outputs: (!outputs.is_empty()).then_some(outputs),
+                log_done: log_positions(batch),
+            });
+            wake = queue.waiting() == 0;
+        }
+    }
+    if valid {
+        let now_us = shared.now_us();
+        let deadline_us = batch.block.model.document.deadline.map(|deadline| deadline.as_millis().saturating_mul(1000));
+        let metas = batch.block.metas.get(batch.rows.clone()).unwrap_or_default();
+        runtime.took(metas.iter().map(|meta| now_us.saturating_sub(meta.arrived_us)), deadline_us);
+    }
+    shared.settle(flow, spent_us);
+    flow.outbox.finished(wake);
+}
+
+/// Up to where the batch has come in the feature log, by partition.
+fn log_positions(batch: &Batch) -> Vec<(i32, i64)> {
+    let mut positions: Vec<(i32, i64)> = Vec::new();
+    for meta in batch.block.metas.get(batch.rows.clone()).unwrap_or_default() {
+        if meta.log_offset < 0 {
+            continue;
+        }
+        match positions.iter_mut().find(|(partition, _)| *partition == meta.partition) {
+            Some((_, next)) => *next = (*next).max(meta.log_offset + 1),
+            None => positions.push((meta.partition, meta.log_offset + 1)),
+        }
+    }
+    positions
+}
+
+/// Runs a batch; if it fails as a whole, row by row, so that one bad row costs only itself.
+fn run(shared: &Shared, sessions: &mut Sessions, flow: &Arc<Flow>, batch: &Batch) -> EncodedOutputs {
+    let number = shared.batches.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{}-{number}", shared.started_ms);
+    let block = &batch.block;
+    let now_ms = crate::clock::wall_ms();
+    match run_rows(sessions, flow, block, batch.rows.clone(), name.clone()) {
+        Ok((outputs, failed)) => {
+            for _ in failed {
+                flow.runtime.failed("an output is not a finite number", now_ms);
+            }
+            outputs
+        }
+        Err(error) if batch.rows.len() == 1 => {
+            flow.runtime.failed(&error, now_ms);
+            EncodedOutputs::new(block.model.clone(), name)
+        }
+        Err(_) => {
+            let mut all = EncodedOutputs::new(block.model.clone(), name.clone());
+            for row in batch.rows.clone() {
+                match run_rows(sessions, flow, block, row..row + 1, name.clone()) {
+                    Ok((outputs, failed)) if failed.is_empty() => all.append(outputs),
+                    Ok(_) => flow.runtime.failed("an output is not a finite number", now_ms),
+                    Err(error) => flow.runtime.failed(&error, now_ms),
+                }
+            }
+            all
+        }
+    }
+}
+
+fn run_rows(
+    sessions: &mut Sessions,
+    flow: &Flow,
+    block: &RowBlock,
+    rows: Range<usize>,
+    name: String,
+) -> Result<(EncodedOutputs, Vec<usize>), String> {
+    let inputs: Vec<&[f32]> = block
+        .inputs
+        .iter()
+        .zip(block.model.widths())
+        .map(|(input, width)| input.get(rows.start * width..rows.end * width).unwrap_or_default())
+        .collect();
+    let model = block.model.clone();
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let session = sessions.of(&model);
+        let outputs = session.run(rows.len(), &inputs).map_err(|error| error.to_string())?;
+        Ok(encode_batch(block, rows.clone(), outputs, name, &flow.outbox.topics))
+    }));
+    ran.unwrap_or_else(|_| {
+        sessions.forget(&model);
+        Err("the run panicked".to_owned())
+    })
+}
+
+/// CPU time of this thread, in microseconds.
+pub(crate) fn thread_cpu_us() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}

@@ -1,0 +1,82 @@
+//! Figures of the inference part of a worker: counters, a snapshot, Prometheus text.
+
+mod prometheus;
+mod snapshot;
+
+pub use snapshot::{Snapshot, StoreFigures, TenantSnapshot};
+
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+/// Why something was shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ShedReason {
+    /// over the tenant's rate
+    Rate,
+    /// the event's window had closed
+    Late,
+}
+
+impl ShedReason {
+    /// As in labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            ShedReason::Rate => "rate",
+            ShedReason::Late => "late",
+        }
+    }
+}
+
+/// Nanoseconds spent by stage, for the benchmark; divide by the number of events.
+#[derive(Debug, Default)]
+pub struct Stages {
+    /// matching, features and state (sampled)
+    pub match_and_features_ns: AtomicU64,
+    /// commits: changelog, outputs of exactly_once_v2, positions
+    pub commit_ns: AtomicU64,
+    /// waiting for models at barriers
+    pub drain_ns: AtomicU64,
+}
+
+/// The counters.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// events handed over
+    pub events_in: AtomicU64,
+    /// events sent to the dead letter topic
+    pub dead_letters: AtomicU64,
+    /// transactions
+    pub commits: AtomicU64,
+    /// transactions that were aborted
+    pub aborted: AtomicU64,
+    /// changelog records of keyed stores
+    pub state_changes: AtomicU64,
+    /// entries that expired
+    pub expired: AtomicU64,
+    /// entries that were archived
+    pub archived: AtomicU64,
+    /// models that are detached, by partition
+    pub detached: AtomicU64,
+    /// by stage
+    pub stages: Stages,
+    shed: Mutex<BTreeMap<(String, ShedReason), u64>>,
+}
+
+impl Metrics {
+    /// Counts what was shed of a tenant.
+    pub fn shed(&self, tenant: &str, reason: ShedReason, events: u64) {
+        let mut shed = self.shed.lock();
+        match shed.iter_mut().find(|((known, known_reason), _)| known == tenant && *known_reason == reason) {
+            Some((_, count)) => *count += events,
+            None => {
+                shed.insert((tenant.to_owned(), reason), events);
+            }
+        }
+    }
+
+    /// What was shed, by tenant and reason.
+    pub fn shed_counts(&self) -> BTreeMap<(String, ShedReason), u64> {
+        self.shed.lock().clone()
+    }
+}

@@ -1,0 +1,182 @@
+//! What a model does on this worker, whatever its version: breaker, suspension, counters, latency.
+
+use crate::breaker::{Breaker, BreakerPolicy, BreakerState};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Where a model is in its life, as `status` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum LifeCycle {
+    /// its artifact is being loaded
+    Validating,
+    /// it runs
+    Serving,
+    /// this version could not be loaded; the one before it goes on
+    Failed,
+    /// somebody paused it
+    Paused,
+    /// its breaker is open, or a run took too long
+    Suspended,
+}
+
+/// Counters of one model on this worker.
+#[derive(Debug)]
+pub struct ModelRuntime {
+    /// `tenant/name`
+    pub identity: Arc<str>,
+    /// tenant
+    pub tenant: Arc<str>,
+    breaker: Mutex<Breaker>,
+    suspended: AtomicBool,
+    last_error: Mutex<Option<String>>,
+    latency: Mutex<Histogram<u64>>,
+    /// rows that gave an output
+    pub predictions: AtomicU64,
+    /// rows that failed
+    pub errors: AtomicU64,
+    /// rows that came in
+    pub rows: AtomicU64,
+    /// CPU microseconds of its runs
+    pub cpu_us: AtomicU64,
+    /// batches
+    pub batches: AtomicU64,
+    /// predictions that came after the model's deadline
+    pub deadlines_missed: AtomicU64,
+    /// events of closed windows
+    pub late: AtomicU64,
+    /// rows that went to the feature log
+    pub detached_rows: AtomicU64,
+}
+
+/// Figures of one model, for status and metrics.
+#[derive(Clone, Debug, serde::Serialize)]
+#[allow(missing_docs)] // named as the counters
+pub struct RuntimeFigures {
+    pub rows: u64,
+    pub predictions: u64,
+    pub errors: u64,
+    pub batches: u64,
+    pub cpu_us: u64,
+    pub cpu_us_per_row: f64,
+    pub latency_p50_ms: f64,
+    pub latency_p99_ms: f64,
+    pub deadlines_missed: u64,
+    pub late: u64,
+    pub detached_rows: u64,
+    pub last_error: Option<String>,
+}
+
+/// A histogram of microseconds up to an hour, three digits.
+pub(crate) fn latency_histogram() -> Histogram<u64> {
+    #[allow(clippy::expect_used)] // constant bounds: 1 <= low, 2 * low <= high, at most 5 digits
+    Histogram::new_with_bounds(1, 3_600_000_000, 2).expect("bounds of a latency histogram")
+}
+
+impl ModelRuntime {
+    /// A model that has not run.
+    pub fn new(identity: &str, policy: BreakerPolicy) -> ModelRuntime {
+        ModelRuntime {
+            identity: identity.into(),
+            tenant: identity.split('/').next().unwrap_or(identity).into(),
+            breaker: Mutex::new(Breaker::new(policy)),
+            suspended: AtomicBool::new(false),
+            last_error: Mutex::new(None),
+            latency: Mutex::new(latency_histogram()),
+            predictions: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            cpu_us: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            deadlines_missed: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            detached_rows: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over a new document's `on_error`, and gives a suspended model another chance.
+    pub fn renew(&self, policy: BreakerPolicy) {
+        *self.breaker.lock() = Breaker::new(policy);
+        self.suspended.store(false, Ordering::Release);
+    }
+
+    /// Whether a run may start now.
+    pub fn allows(&self, now_ms: i64) -> bool {
+        !self.suspended.load(Ordering::Acquire) && self.breaker.lock().allows(now_ms)
+    }
+
+    /// Whether its runs are stopped: the breaker is open, or it is suspended.
+    pub fn is_stopped(&self) -> bool {
+        self.is_suspended() || matches!(self.breaker.lock().state(), BreakerState::Open { .. })
+    }
+
+    /// Whether a run took too long; only a new version or `resume` lifts that.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    /// Suspends it.
+    pub fn suspend(&self, error: String) {
+        tracing::error!(model = %self.identity, error = %error, "model suspended");
+        *self.last_error.lock() = Some(error);
+        self.suspended.store(true, Ordering::Release);
+    }
+
+    /// A row went well.
+    pub fn succeeded(&self, rows: u64) {
+        self.predictions.fetch_add(rows, Ordering::Relaxed);
+        self.breaker.lock().success();
+    }
+
+    /// A row failed.
+    pub fn failed(&self, error: &str, now_ms: i64) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        *self.last_error.lock() = Some(error.to_owned());
+        if self.breaker.lock().failure(now_ms) {
+            tracing::warn!(model = %self.identity, error = %error, "circuit breaker opened");
+        }
+    }
+
+    /// Notes how long rows took from event to prediction, in microseconds.
+    pub fn took(&self, micros: impl Iterator<Item = u64>, deadline_us: Option<u64>) {
+        let mut latency = self.latency.lock();
+        let mut missed = 0;
+        for us in micros {
+            latency.saturating_record(us);
+            missed += u64::from(deadline_us.is_some_and(|deadline| us > deadline));
+        }
+        self.deadlines_missed.fetch_add(missed, Ordering::Relaxed);
+    }
+
+    /// Adds its latencies to a histogram over several models.
+    pub fn add_latency_to(&self, all: &mut Histogram<u64>) {
+        // Both have the same bounds.
+        let _ = all.add(&*self.latency.lock());
+    }
+
+    /// The figures.
+    pub fn figures(&self) -> RuntimeFigures {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (p50, p99) = {
+            let latency = self.latency.lock();
+            (latency.value_at_quantile(0.5), latency.value_at_quantile(0.99))
+        };
+        let (cpu_us, rows) = (get(&self.cpu_us), get(&self.predictions) + get(&self.errors));
+        RuntimeFigures {
+            rows: get(&self.rows),
+            predictions: get(&self.predictions),
+            errors: get(&self.errors),
+            batches: get(&self.batches),
+            cpu_us,
+            cpu_us_per_row: cpu_us as f64 / rows.max(1) as f64,
+            latency_p50_ms: p50 as f64 / 1e3,
+            latency_p99_ms: p99 as f64 / 1e3,
+            deadlines_missed: get(&self.deadlines_missed),
+            late: get(&self.late),
+            detached_rows: get(&self.detached_rows),
+            last_error: self.last_error.lock().clone(),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The registry of tenants, stores, feature views and models: one compacted topic per cluster.
+//!
+//! ```text
+//! PUT -> check (pure: everything that is wrong, by field) -> topic -> fold (pure) -> Resources
+//!                                                                        |
+//!                     loader thread: artifacts, warming -> Deployment <--'   what tasks take over at a barrier
+//! ```
+
+pub mod check;
+mod deployment;
+pub mod fold;
+pub mod layout;
+mod topic;
+
+pub use deployment::{Deployment, Loader, ModelState};
+pub use fold::{Kind, ModelControl, RecordKey, Resources};
+pub use layout::Layout;
+pub use topic::RegistryTopic;

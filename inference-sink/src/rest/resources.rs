@@ -1,0 +1,262 @@
+//! GET, PUT, DELETE, validate, status, pause and resume of resources.
+
+use super::refused;
+use crate::registry::check::{check, users};
+use crate::registry::{Kind, ModelControl, RecordKey, Resources};
+use crate::service::Started;
+use connect_api::extension::{RestRequest, RestResponse};
+use feature_engine::resource::{FieldError, Model, Resource, parse_document};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What a PUT would do.
+enum Plan {
+    /// the registry has exactly this
+    Unchanged(Resource),
+    /// this is to be written
+    Write { resource: Resource, created: bool },
+}
+
+pub(super) fn list(started: &Started, kind: Kind) -> RestResponse {
+    RestResponse::json(200, &json!(started.deployment().resources.names(kind)))
+}
+
+pub(super) fn list_of_tenant(started: &Started, tenant: &str) -> RestResponse {
+    let names = started.deployment().resources.names(Kind::Model);
+    let own: Vec<&String> = names.iter().filter(|name| name.split('/').next() == Some(tenant)).collect();
+    RestResponse::json(200, &json!(own))
+}
+
+pub(super) fn get(started: &Started, kind: Kind, name: &str) -> RestResponse {
+    match started.deployment().resources.get(kind, name) {
+        Some(resource) => RestResponse::json(200, &resource.document()),
+        None => missing(kind, name),
+    }
+}
+
+fn missing(kind: Kind, name: &str) -> RestResponse {
+    RestResponse::error(404, &format!("there is no {} {name}", kind.words()))
+}
+
+/// The document of a request's body, JSON or YAML. Kind and name of the path hold where the document has none, and must
+/// agree where it has.
+pub(super) fn read_body(request: &RestRequest, kind: Kind, name: &str) -> Result<Resource, Vec<FieldError>> {
+    let wrong = |message: String| vec![FieldError::new("", message)];
+    let text = std::str::from_utf8(&request.body).map_err(|_| wrong("the body is not UTF-8".to_owned()))?;
+    let mut document: Value = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| wrong(format!("not valid JSON: {error}")))?
+    } else {
+        serde_norway::from_str(text).map_err(|error| wrong(format!("not valid YAML: {error}")))?
+    };
+    let fields = document.as_object_mut().ok_or_else(|| wrong("expected an object".to_owned()))?;
+    let kind_name = serde_json::to_value(kind).unwrap_or_default();
+    fields.entry("apiVersion").or_insert_with(|| feature_engine::resource::API_VERSION.into());
+    fields.entry("kind").or_insert(kind_name);
+    match (kind, name.split_once('/')) {
+        (Kind::Model, Some((tenant, model))) => {
+            fields.entry("tenant").or_insert_with(|| tenant.into());
+            fields.entry("name").or_insert_with(|| model.into());
+        }
+        _ => {
+            fields.entry("name").or_insert_with(|| name.into());
+        }
+    }
+    let resource = parse_document(&document)?;
+    if Kind::of(&resource) != kind {
+        return Err(vec![FieldError::new("kind", format!("is {}, the path is that of a {}", resource.kind(), kind.words()))]);
+    }
+    if resource.identity() != name {
+        return Err(vec![FieldError::new("name", format!("is {}, the path says {name}", resource.identity()))]);
+    }
+    Ok(resource)
+}
+
+/// Checks a resource, writes it and waits until this worker serves it.
+pub(crate) async fn put(started: &Arc<Started>, resource: Resource) -> RestResponse {
+    if let Err(error) = started.registry.refresh().await {
+        return RestResponse::error(503, &format!("the registry cannot be read: {error}"));
+    }
+    started.settle().await;
+    match plan(started, resource).await {
+        Err(errors) => refused(&errors),
+        Ok(Plan::Unchanged(resource)) => RestResponse::json(200, &resource.document()),
+        Ok(Plan::Write { resource, created }) => {
+            let key = RecordKey::new(Kind::of(&resource), resource.identity());
+            let document = resource.document();
+            if let Err(error) = started.registry.write(&key, Some(document.to_string().as_bytes())).await {
+                return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
+            }
+            started.settle().await;
+            RestResponse::json(if created { 201 } else { 200 }, &document)
+        }
+    }
+}
+
+/// Everything that is wrong, or what is to be done. Loads a model's artifact.
+async fn plan(started: &Arc<Started>, resource: Resource) -> Result<Plan, Vec<FieldError>> {
+    let resources = started.registry.resources();
+    let before = resources.get(Kind::of(&resource), &resource.identity());
+    let resource = match resource {
+        Resource::Model(model) => {
+            let old = resources.models.get(&model.identity()).cloned();
+            Resource::Model(plan_model(started, &resources, model, old.as_deref()).await?)
+        }
+        other => {
+            let errors = check(&resources, &other);
+            if !errors.is_empty() {
+                return Err(errors);
+            }
+            other
+        }
+    };
+    Ok(match before {
+        Some(before) if before == resource => Plan::Unchanged(resource),
+        before => Plan::Write { created: before.is_none(), resource },
+    })
+}
+
+/// A model with its version and its artifact's hash.
+async fn plan_model(
+    started: &Arc<Started>,
+    resources: &Resources,
+    mut model: Model,
+    old: Option<&Model>,
+) -> Result<Model, Vec<FieldError>> {
+    let mut errors = check(resources, &Resource::Model(model.clone()));
+    let given = model.version;
+    model.version = Some(given.unwrap_or_else(|| old.and_then(|old| old.version).unwrap_or(0) + 1));
+    if let Some(tenant) = resources.tenants.get(&model.tenant).cloned() {
+        let loading = (started.loader.clone(), Arc::new(model.clone()));
+        let loaded = tokio::task::spawn_blocking(move || {
+            let served = loading.0.load(&loading.1, &tenant)?;
+            let warmed = served.warm().map_err(|error| vec![FieldError::new("artifact", format!("warming: {error}"))]);
+            warmed.map(|()| served.engine.sha256().to_owned())
+        });
+        match loaded.await {
+            Ok(Ok(hash)) => model.sha256 = Some(hash),
+            Ok(Err(found)) => errors.extend(found.into_iter().filter(|error| !errors.contains(error)).collect::<Vec<_>>()),
+            Err(error) => errors.push(FieldError::new("artifact", format!("loading failed: {error}"))),
+        }
+    }
+    if let Some(old) = old {
+        let same = Model { version: old.version, ..model.clone() } == *old;
+        if same && (given.is_none() || given == old.version) {
+            model.version = old.version;
+        } else if model.version <= old.version {
+            errors.push(FieldError::new(
+                "version",
+                format!("must be above {}, the version that is there; leave it out for the next one", old.version.unwrap_or(0)),
+            ));
+        }
+    }
+    if errors.is_empty() { Ok(model) } else { Err(errors) }
+}
+
+/// A dry run of PUT.
+pub(super) async fn validate(started: &Arc<Started>, request: &RestRequest, kind: Kind, name: &str) -> RestResponse {
+    let planned = match read_body(request, kind, name) {
+        Ok(resource) => plan(started, resource).await,
+        Err(errors) => Err(errors),
+    };
+    let before = started.registry.resources().get(kind, name).map(|resource| resource.document());
+    let answer = match planned {
+        Err(errors) => json!({ "valid": false, "errors": errors, "changes": [] }),
+        Ok(Plan::Unchanged(_)) => json!({ "valid": true, "errors": [], "changes": [] }),
+        Ok(Plan::Write { resource, created }) => {
+            let mut changes = Vec::new();
+            differences("", before.as_ref().unwrap_or(&Value::Null), &resource.document(), &mut changes);
+            json!({ "valid": true, "errors": [], "created": created, "changes": changes })
+        }
+    };
+    RestResponse::json(200, &answer)
+}
+
+/// Fields that differ, by path.
+fn differences(path: &str, before: &Value, after: &Value, out: &mut Vec<Value>) {
+    match (before, after) {
+        (Value::Object(old), Value::Object(new)) => {
+            let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let null = Value::Null;
+                differences(&path, old.get(name).unwrap_or(&null), new.get(name).unwrap_or(&null), out);
+            }
+        }
+        _ if before == after => {}
+        _ => out.push(json!({ "field": path, "from": before, "to": after })),
+    }
+}
+
+pub(super) async fn delete(started: &Arc<Started>, kind: Kind, name: &str) -> RestResponse {
+    let resources = started.registry.resources();
+    if resources.get(kind, name).is_none() {
+        return missing(kind, name);
+    }
+    let used = users(&resources, kind, name);
+    if !used.is_empty() {
+        return RestResponse::error(409, &format!("{} {name} is in use by {}", kind.words(), used.join(", ")));
+    }
+    for kind in [kind].into_iter().chain((kind == Kind::Model).then_some(Kind::ModelControl)) {
+        if let Err(error) = started.registry.write(&RecordKey::new(kind, name), None).await {
+            return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
+        }
+    }
+    started.settle().await;
+    RestResponse { status: 204, headers: Vec::new(), content_type: "application/json", body: bytes::Bytes::new() }
+}
+
+pub(super) async fn pause(started: &Arc<Started>, name: &str, paused: bool) -> RestResponse {
+    let deployment = started.deployment();
+    if !deployment.resources.models.contains_key(name) {
+        return missing(Kind::Model, name);
+    }
+    if !paused && let (Some(runtime), Some(model)) = (deployment.runtimes.get(name), deployment.resources.models.get(name)) {
+        runtime.renew(crate::breaker::BreakerPolicy::of(model.on_error));
+    }
+    let value = serde_json::to_vec(&ModelControl { paused }).unwrap_or_default();
+    if let Err(error) = started.registry.write(&RecordKey::new(Kind::ModelControl, name), Some(&value)).await {
+        return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
+    }
+    started.settle().await;
+    status(started, Kind::Model, name)
+}
+
+pub(super) fn status(started: &Started, kind: Kind, name: &str) -> RestResponse {
+    let deployment = started.deployment();
+    let resources = &deployment.resources;
+    if resources.get(kind, name).is_none() {
+        return missing(kind, name);
+    }
+    let answer = match kind {
+        Kind::Model => model_status(started, name),
+        Kind::Store => super::stores::status(started, name),
+        Kind::Tenant => {
+            let figures = started.pool.figures();
+            json!({ "name": name, "figures": figures.get(name), "used_by": users(resources, kind, name) })
+        }
+        _ => json!({ "name": name, "used_by": users(resources, kind, name) }),
+    };
+    RestResponse::json(200, &answer)
+}
+
+fn model_status(started: &Started, name: &str) -> Value {
+    let deployment = started.deployment();
+    let mut status = serde_json::to_value(deployment.state(name)).unwrap_or_default();
+    let modes = started.modes_of(name);
+    if let Some(status) = status.as_object_mut() {
+        status.insert("name".to_owned(), name.into());
+        let detached = modes.values().any(|mode| mode.is_detached());
+        status.insert("mode".to_owned(), if detached { "detached" } else { "in step" }.into());
+        status.insert("partitions".to_owned(), json!(modes.iter().map(|((connector, partition), mode)| {
+            json!({ "connector": connector, "partition": partition, "mode": mode, "lag": mode.lag() })
+        }).collect::<Vec<_>>()));
+        if let Some(served) = deployment.models.get(name) {
+            status.insert("batch_sizes".to_owned(), json!(served.engine.batch_sizes()));
+            status.insert("memory_bytes".to_owned(), json!(served.engine.memory_bytes()));
+        }
+        if let Some(runtime) = deployment.runtimes.get(name) {
+            status.insert("figures".to_owned(), serde_json::to_value(runtime.figures()).unwrap_or_default());
+        }
+    }
+    status
+}

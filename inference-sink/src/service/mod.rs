@@ -1,0 +1,290 @@
+//! What lives as long as the worker: registry, loader, executors, state database, global stores, figures.
+//!
+//! ```text
+//! start: registry topic -> loader thread -> Deployment; resources directory; global stores
+//! tasks: deployment(), pool(), database(), globals()
+//! REST:  handle -> rest
+//! ```
+
+mod globals;
+mod options;
+mod resources_dir;
+
+pub use globals::{GlobalRows, GlobalStores};
+pub use options::ServiceOptions;
+
+use crate::detach::Mode;
+use crate::flow::Pool;
+use crate::metrics::Metrics;
+use crate::models::artifact::AllowedPrefixes;
+use crate::registry::{Deployment, Loader, RegistryTopic};
+use crate::rest;
+use async_trait::async_trait;
+use connect_api::config::ConfigDef;
+use connect_api::error::ConnectError;
+use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
+use kafka_client::ClientConfig;
+use parking_lot::{Mutex, RwLock};
+use state_store::{Database, KeyedReader, MemoryBudget, StateError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The service. Shared by the worker extension and the connector plugin.
+pub struct InferenceService {
+    started: RwLock<Option<Arc<Started>>>,
+    /// connector -> topics, of the connectors that run on this worker
+    owners: Mutex<BTreeMap<String, Vec<String>>>,
+    /// figures of this worker
+    pub metrics: Arc<Metrics>,
+}
+
+/// The service once the worker has started.
+pub struct Started {
+    /// what the worker gave
+    pub context: WorkerContext,
+    /// options
+    pub options: ServiceOptions,
+    /// the registry topic
+    pub registry: RegistryTopic,
+    /// loads models
+    pub loader: Arc<Loader>,
+    /// runs models
+    pub pool: Pool,
+    /// global stores
+    pub globals: GlobalStores,
+    /// the async runtime of the worker, for tasks' questions to Kafka
+    pub runtime: tokio::runtime::Handle,
+    database: Mutex<Option<Database>>,
+    /// open partitions of this worker's tasks: what REST reads
+    pub(crate) open_partitions: Mutex<OpenPartitions>,
+    loader_wake: crossbeam_channel::Sender<()>,
+}
+
+/// What tasks publish for REST.
+#[derive(Default)]
+pub(crate) struct OpenPartitions {
+    /// by connector, store and partition
+    pub readers: BTreeMap<(String, String, i32), KeyedReader>,
+    /// by model, connector and partition
+    pub modes: BTreeMap<(String, String, i32), Mode>,
+}
+
+impl Default for InferenceService {
+    fn default() -> Self {
+        InferenceService::new()
+    }
+}
+
+impl InferenceService {
+    /// A service that has not started.
+    pub fn new() -> InferenceService {
+        InferenceService {
+            started: RwLock::new(None),
+            owners: Mutex::new(BTreeMap::new()),
+            metrics: Arc::new(Metrics::default()),
+        }
+    }
+
+    /// The started service. Error: it has not started yet (retriable).
+    pub fn started(&self) -> Result<Arc<Started>, ConnectError> {
+        self.started.read().clone().ok_or_else(|| ConnectError::retriable("the inference service has not started yet"))
+    }
+
+    /// Which connector on this worker owns a topic's models.
+    pub fn owner_of(&self, topic: &str) -> Option<String> {
+        let owners = self.owners.lock();
+        owners.iter().find(|(_, topics)| topics.iter().any(|owned| owned == topic)).map(|(name, _)| name.clone())
+    }
+
+    /// Claims topics for a connector.
+    pub fn claim(&self, connector: &str, topics: &[String]) -> Result<(), ConnectError> {
+        for topic in topics {
+            if let Some(other) = self.owner_of(topic).filter(|other| other != connector) {
+                return Err(ConnectError::config(format!(
+                    "topic {topic}: its models belong to inference connector {other} already; a topic's models belong to exactly one"
+                )));
+            }
+        }
+        self.owners.lock().insert(connector.to_owned(), topics.to_vec());
+        Ok(())
+    }
+
+    /// Gives a connector's topics back.
+    pub fn release(&self, connector: &str) {
+        self.owners.lock().remove(connector);
+    }
+
+    /// Figures of this worker, for the terminal view and the last line of the demo.
+    pub fn snapshot(&self) -> crate::metrics::Snapshot {
+        let started = self.started.read().clone();
+        self.metrics.snapshot(started.as_deref())
+    }
+}
+
+impl Started {
+    /// What is served now.
+    pub fn deployment(&self) -> Arc<Deployment> {
+        self.loader.current()
+    }
+
+    /// The state database, opened at the first call.
+    pub fn database(&self) -> Result<Database, StateError> {
+        let mut database = self.database.lock();
+        match &*database {
+            Some(open) => Ok(open.clone()),
+            None => {
+                let open = Database::open(&self.options.state_dir, MemoryBudget::default())?;
+                *database = Some(open.clone());
+                Ok(open)
+            }
+        }
+    }
+
+    /// The database, if it is open.
+    pub fn open_database(&self) -> Option<Database> {
+        self.database.lock().clone()
+    }
+
+    /// Readers of a keyed store's partitions on this worker, those of features with their own time to live among them.
+    pub fn keyed_readers(&self, store: &str) -> Vec<(String, i32, KeyedReader)> {
+        let open = self.open_partitions.lock();
+        open.readers
+            .iter()
+            .filter(|((_, name, _), _)| name.split(".ttl-").next() == Some(store))
+            .map(|((connector, _, partition), reader)| (connector.clone(), *partition, reader.clone()))
+            .collect()
+    }
+
+    /// Rows by keyed store on this worker.
+    pub fn keyed_sizes(&self) -> BTreeMap<String, u64> {
+        let mut sizes = BTreeMap::new();
+        for ((_, store, _), reader) in &self.open_partitions.lock().readers {
+            *sizes.entry(store.clone()).or_insert(0) += reader.len_estimate().unwrap_or(0);
+        }
+        sizes
+    }
+
+    /// Modes of a model in the partitions of this worker: connector, partition.
+    pub fn modes_of(&self, model: &str) -> BTreeMap<(String, i32), Mode> {
+        let open = self.open_partitions.lock();
+        open.modes
+            .iter()
+            .filter(|((name, _, _), _)| name == model)
+            .map(|((_, connector, partition), mode)| ((connector.clone(), *partition), *mode))
+            .collect()
+    }
+
+    /// Waits until this worker serves what the registry says now.
+    pub async fn settle(self: &Arc<Self>) {
+        let _ = self.loader_wake.try_send(());
+        let (loader, records) = (self.loader.clone(), self.registry.records());
+        let _ = tokio::task::spawn_blocking(move || loader.wait_for(records, Duration::from_secs(60))).await;
+    }
+}
+
+/// Settings under their Java names as a client configuration; errors name the option.
+pub(crate) fn client_config(settings: &indexmap::IndexMap<String, String>) -> Result<ClientConfig, ConnectError> {
+    let mut config = ClientConfig::from_java(settings.clone()).map_err(|error| ConnectError::config(error.to_string()))?;
+    config.unset("group.id").unset("group.instance.id");
+    Ok(config)
+}
+
+#[async_trait]
+impl WorkerExtension for InferenceService {
+    fn name(&self) -> &'static str {
+        "inference"
+    }
+
+    fn config_def(&self) -> ConfigDef {
+        options::config_def()
+    }
+
+    async fn start(&self, context: WorkerContext) -> Result<(), ConnectError> {
+        let options = ServiceOptions::parse(&context.properties)?;
+        let topic = options
+            .registry_topic
+            .clone()
+            .unwrap_or_else(|| format!("{}-inference-registry", context.group_id));
+        let (loader_wake, wakes) = crossbeam_channel::bounded::<()>(1);
+        let waker = loader_wake.clone();
+        let changed = Arc::new(move || {
+            // One wake-up that waits is enough.
+            let _ = waker.try_send(());
+        });
+        let registry = RegistryTopic::start(
+            &client_config(&context.clients.consumer)?,
+            &client_config(&context.clients.producer)?,
+            &topic,
+            options.registry_replication,
+            changed,
+        )
+        .await
+        .map_err(|error| ConnectError::retriable(format!("registry topic {topic}: {error}")))?;
+        let loader = Arc::new(Loader::new(AllowedPrefixes::new(&options.allowed_prefixes)));
+        let started = Arc::new(Started {
+            pool: Pool::new(options.cores, options.run_limit),
+            globals: GlobalStores::new(client_config(&context.clients.consumer)?),
+            runtime: tokio::runtime::Handle::current(),
+            database: Mutex::new(None),
+            open_partitions: Mutex::default(),
+            context,
+            registry,
+            loader,
+            loader_wake,
+            options,
+        });
+        let weak = Arc::downgrade(&started);
+        std::thread::Builder::new()
+            .name("inference loader".to_owned())
+            .spawn(move || {
+                for () in wakes {
+                    let Some(started) = weak.upgrade() else { return };
+                    follow(&started);
+                }
+            })
+            .map_err(|error| ConnectError::fatal(format!("start the loader thread: {error}")))?;
+        *self.started.write() = Some(started.clone());
+        started.settle().await;
+        if let Some(directory) = &started.options.resources_dir {
+            resources_dir::apply(&started, directory).await;
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, request: RestRequest) -> RestResponse {
+        match self.started() {
+            Ok(started) => rest::handle(&started, &self.metrics, request).await,
+            Err(error) => RestResponse::error(503, error.message()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let started = self.started.read().clone();
+        self.metrics.prometheus(started.as_deref())
+    }
+
+    async fn stop(&self) {
+        let started = self.started.write().take();
+        if let Some(started) = started {
+            started.pool.stop();
+            started.globals.stop();
+        }
+    }
+}
+
+/// Brings models, tenants' weights and global stores up to the registry.
+fn follow(started: &Started) {
+    loop {
+        let records = started.registry.records();
+        let resources = started.registry.resources();
+        for tenant in resources.tenants.values() {
+            started.pool.configure(tenant);
+        }
+        started.globals.follow(&resources, || started.database());
+        let _ = started.loader.follow(&resources, records);
+        if started.registry.records() == records {
+            return;
+        }
+    }
+}

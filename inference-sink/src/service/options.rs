@@ -1,0 +1,106 @@
+//! The inference options of the worker's properties.
+
+use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator, Width};
+use connect_api::error::ConnectError;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const GROUP: &str = "Inference";
+
+/// Typed values.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// `inference.registry.topic`
+    pub registry_topic: Option<String>,
+    /// `inference.registry.replication.factor`
+    pub registry_replication: i16,
+    /// `inference.resources.dir`
+    pub resources_dir: Option<PathBuf>,
+    /// `inference.artifact.allowed.prefixes`
+    pub allowed_prefixes: Vec<String>,
+    /// `inference.cores`
+    pub cores: usize,
+    /// `inference.run.limit.ms`
+    pub run_limit: Duration,
+    /// `state.dir`
+    pub state_dir: PathBuf,
+    /// `archive.url`
+    pub archive_url: Option<String>,
+}
+
+/// The declaration.
+pub fn config_def() -> ConfigDef {
+    let key = |name: &str, config_type, order| {
+        ConfigKey::new(name, config_type).group(GROUP, order, Width::Long).importance(Importance::Medium)
+    };
+    ConfigDef::new()
+        .define(
+            key("inference.registry.topic", ConfigType::String, 1)
+                .default_null()
+                .doc("Compacted topic that holds tenants, stores, feature views and models; one per cluster. Default: <group.id>-inference-registry."),
+        )
+        .define(
+            key("inference.registry.replication.factor", ConfigType::Short, 2)
+                .default("-1")
+                .doc("Replication factor of the registry topic where the worker makes it; -1 for the brokers' default."),
+        )
+        .define(
+            key("inference.resources.dir", ConfigType::String, 3)
+                .default_null()
+                .doc("Directory of YAML or JSON documents that are put into the registry when the worker starts."),
+        )
+        .define(
+            key("inference.artifact.allowed.prefixes", ConfigType::List, 4)
+                .default("")
+                .importance(Importance::High)
+                .doc("Where models may be loaded from: file: URLs or directories. Empty: nowhere."),
+        )
+        .define(
+            key("inference.cores", ConfigType::Int, 5)
+                .default("0")
+                .validator(Validator::Between(0.0, 1024.0))
+                .doc("Threads that run models; 0 for one per core."),
+        )
+        .define(
+            key("inference.run.limit.ms", ConfigType::Long, 6)
+                .default("30000")
+                .validator(Validator::AtLeast(10.0))
+                .doc("A run of a model that takes longer gives its thread up, and the model is suspended."),
+        )
+        .define(
+            key("state.dir", ConfigType::String, 7)
+                .default("state")
+                .importance(Importance::High)
+                .doc("Directory of the worker's local copies of stores. Each worker needs its own. It can be deleted while the worker is stopped: state is rebuilt from the changelog topics."),
+        )
+        .define(
+            key("archive.url", ConfigType::String, 8)
+                .default_null()
+                .doc("Where expired entries of stores with `archive: true` go: a file: URL or a directory."),
+        )
+}
+
+impl ServiceOptions {
+    /// Reads the worker's properties.
+    pub fn parse(properties: &ConfigMap) -> Result<ServiceOptions, ConnectError> {
+        let parsed = config_def().parse(properties)?;
+        let text = |name: &str| parsed.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let number = |name: &str| parsed.integer(name).unwrap_or_default();
+        let archive_url = text("archive.url");
+        if let Some((scheme, _)) = archive_url.as_deref().and_then(|url| url.split_once("://")).filter(|(s, _)| *s != "file") {
+            return Err(ConnectError::config(format!(
+                "Invalid value for configuration archive.url: scheme {scheme} is not supported yet; use a file: URL"
+            )));
+        }
+        Ok(ServiceOptions {
+            registry_topic: text("inference.registry.topic"),
+            registry_replication: i16::try_from(number("inference.registry.replication.factor")).unwrap_or(-1),
+            resources_dir: text("inference.resources.dir").map(PathBuf::from),
+            allowed_prefixes: parsed.list("inference.artifact.allowed.prefixes").to_vec(),
+            cores: usize::try_from(number("inference.cores")).unwrap_or(0),
+            run_limit: Duration::from_millis(u64::try_from(number("inference.run.limit.ms")).unwrap_or(30_000)),
+            state_dir: text("state.dir").unwrap_or_else(|| "state".to_owned()).into(),
+            archive_url,
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! Deletes what has expired, a few entries at a time: they are invisible already.
+
+use super::Open;
+use connect_api::error::ConnectError;
+use std::sync::atomic::Ordering;
+
+/// Entries per store, partition and call.
+const ENTRIES: usize = 500;
+
+impl Open {
+    /// Removes due entries of stores that are not archived; their tombstones go with the next commit.
+    pub(super) fn expire(&mut self) -> Result<(), ConnectError> {
+        if self.last_expiry.elapsed() < self.options.commit_interval {
+            return Ok(());
+        }
+        self.last_expiry = std::time::Instant::now();
+        for partition in self.partitions.values_mut() {
+            let Some(now_ms) = partition.stream_time.now_ms() else { continue };
+            for (store, slot) in partition.stores.iter_mut().zip(&self.topology.stores) {
+                if slot.ttl.is_none() || slot.archive {
+                    continue;
+                }
+                let failed = |error: state_store::StateError| ConnectError::retriable(error.to_string());
+                let due = store.due(now_ms, ENTRIES).map_err(failed)?;
+                for entry in &due {
+                    store.remove_version(&entry.key, entry.version).map_err(failed)?;
+                }
+                self.changed |= !due.is_empty();
+                self.metrics.expired.fetch_add(due.len() as u64, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}

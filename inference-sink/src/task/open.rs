@@ -1,0 +1,330 @@
+//! Opening a task: layout, fencing, changelog topics, restore, and where to read each partition.
+
+use super::partition::{PROGRESS, PartitionState};
+use super::restore::restore;
+use super::stored_row::StoredRow;
+use super::topology::{StoreSlot, Topology};
+use super::{Open, TaskModel};
+use crate::barrier::Committer;
+use crate::connector::ConnectorOptions;
+use crate::detach::LogReader;
+use crate::flow::{Outbox, RowBlock};
+use crate::limits::RateLimit;
+use crate::metrics::Metrics;
+use crate::output::OutputSender;
+use crate::registry::{Kind, Layout, RecordKey};
+use crate::service::{Started, client_config};
+use crate::trigger::BatchTrigger;
+use connect_api::delivery::TopicPartition;
+use connect_api::error::ConnectError;
+use connect_api::partitioned::{PartitionedTaskContext, StartAt};
+use feature_engine::resource::Trigger;
+use kafka_client::{Admin, ErrorCode, KafkaError, NewTopic};
+use state_store::{KeyedPartition, KeyedSpec, StateValue};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The changelog topic of a store.
+pub(super) fn changelog_topic(connector: &str, store: &str) -> String {
+    format!("connect-{connector}-{store}-changelog")
+}
+
+fn kafka(what: &str) -> impl Fn(KafkaError) -> ConnectError + '_ {
+    move |error| ConnectError::retriable(format!("{what}: {error}"))
+}
+
+impl Open {
+    pub(super) fn open(
+        started: Arc<Started>,
+        metrics: Arc<Metrics>,
+        context: PartitionedTaskContext,
+        options: ConnectorOptions,
+        owned: &[TopicPartition],
+    ) -> Result<(Open, Vec<(TopicPartition, StartAt)>), ConnectError> {
+        let topics: Arc<[Arc<str>]> =
+            crate::connector::topics(&context.config).into_iter().map(Arc::from).collect::<Vec<_>>().into();
+        let admin = Admin::new(&client_config(&context.clients.admin)?).map_err(kafka("admin client"))?;
+        let counts = partition_counts(&started, &admin, &topics)?;
+        let partition_count = counts.values().copied().max().unwrap_or(0);
+        let layout = agree_on_layout(&started, &context, &counts)?;
+        let earlier = layout.earlier_ids(&context.group_id, &context.connector);
+        if !earlier.is_empty() {
+            started.runtime.block_on(admin.fence_producers(&earlier)).map_err(kafka("fence tasks of earlier layouts"))?;
+        }
+        let transactional_id = layout.transactional_id(&context.group_id, &context.connector, context.task);
+        let committer = Committer::start(&context, &transactional_id, metrics.clone())?;
+        let sender = match options.exactly_once {
+            true => None,
+            false => {
+                let mut config = client_config(&context.clients.producer)?;
+                config.unset("transactional.id");
+                let name = format!("{}-{}", context.connector, context.task);
+                Some(OutputSender::start(&config, &name).map_err(kafka("output producer"))?)
+            }
+        };
+        let features_topic: Arc<str> = format!("connect-{}-features", context.connector).into();
+        let outbox = Arc::new(Outbox::new(topics.clone(), sender, context.wake.clone()));
+        let mut open = Open {
+            log_reader: LogReader::new(features_topic, client_config(&context.clients.consumer)?),
+            log_ends: BTreeMap::new(),
+            candidates: BTreeSet::new(),
+            broken_outputs: BTreeMap::new(),
+            metrics,
+            options,
+            partition_count,
+            partitions: BTreeMap::new(),
+            topology: Topology::default(),
+            models: Vec::new(),
+            limits: BTreeMap::new(),
+            outbox,
+            committer,
+            in_flight: None,
+            outputs: Vec::new(),
+            shed: Vec::new(),
+            changed: false,
+            dead_letters: 0,
+            last_barrier: Instant::now(),
+            durable: None,
+            rewind: None,
+            full: false,
+            publish_modes: false,
+            last_expiry: Instant::now(),
+            passed_over: Vec::new(),
+            topics,
+            context,
+            started,
+        };
+        let mut numbers: Vec<i32> = owned.iter().map(|partition| partition.partition).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let topology = open.compile();
+        let progress = open.open_store(&admin, &numbers, PROGRESS, None, false)?;
+        let mut stores = open.open_stores(&admin, &numbers, &topology.stores)?;
+        for (number, progress) in progress {
+            let own = stores.iter_mut().filter_map(|store| store.remove(&number)).collect();
+            let state = PartitionState::new(progress, own, &open.topics, open.options.idle_after_ms)
+                .map_err(|error| ConnectError::fatal(format!("progress of partition {number}: {error}")))?;
+            open.partitions.insert(number, state);
+        }
+        open.make_feature_log(&admin, &numbers)?;
+        open.install(topology);
+        let starts = owned.iter().map(|partition| (partition.clone(), open.start_of(partition))).collect();
+        Ok((open, starts))
+    }
+
+    fn start_of(&self, partition: &TopicPartition) -> StartAt {
+        let topic = self.topics.iter().position(|topic| *topic == partition.topic);
+        let position = topic.and_then(|topic| self.partitions.get(&partition.partition)?.position(topic));
+        match position {
+            Some(offset) => StartAt::Offset(offset),
+            None => match self.context.clients.consumer.get("auto.offset.reset").map(String::as_str) {
+                Some("latest") => StartAt::End,
+                _ => StartAt::Beginning,
+            },
+        }
+    }
+
+    /// Makes the feature log's topic, and learns where its partitions end.
+    fn make_feature_log(&mut self, admin: &Admin, numbers: &[i32]) -> Result<(), ConnectError> {
+        let topic = self.log_reader.topic().clone();
+        let deployment = self.started.deployment();
+        let retention = deployment.resources.tenants.values().map(|tenant| tenant.feature_log.retention.as_millis()).max();
+        let retention = retention.unwrap_or(7 * 86_400_000);
+        let new = NewTopic::new(&*topic, self.partition_count, -1)
+            .with("cleanup.policy", "delete")
+            .with("retention.ms", &retention.to_string());
+        self.create_topic(admin, new)?;
+        let partitions: Vec<_> = numbers.iter().map(|n| kafka_client::TopicPartition::new(topic.clone(), *n)).collect();
+        let ends = admin.end_offsets(&partitions, kafka_client::IsolationLevel::ReadCommitted);
+        for (partition, end) in self.started.runtime.block_on(ends).map_err(kafka("feature log"))? {
+            self.log_ends.insert(partition.partition, end);
+        }
+        Ok(())
+    }
+
+    pub(super) fn compile(&self) -> Topology {
+        Topology::compile(&self.started.deployment(), &self.topics, &self.started.globals)
+    }
+
+    /// Opens one store in all partitions, its changelog made if it is not there, and restores it.
+    fn open_store<V: StateValue>(
+        &self,
+        admin: &Admin,
+        numbers: &[i32],
+        store: &str,
+        ttl: Option<state_store::Ttl>,
+        archive: bool,
+    ) -> Result<BTreeMap<i32, KeyedPartition<V>>, ConnectError> {
+        let topic = changelog_topic(&self.context.connector, store);
+        self.create_topic(admin, NewTopic::new(&topic, self.partition_count, -1).with("cleanup.policy", "compact"))?;
+        let database = self.started.database().map_err(|error| ConnectError::config(error.to_string()))?;
+        let mut opened = BTreeMap::new();
+        for number in numbers {
+            let spec = KeyedSpec {
+                connector: self.context.connector.to_string(),
+                store: store.to_owned(),
+                partition: *number,
+                ttl,
+                archive,
+            };
+            let partition = KeyedPartition::open(&database, spec).map_err(|error| ConnectError::retriable(error.to_string()))?;
+            opened.insert(*number, partition);
+        }
+        restore(&self.started, &client_config(&self.context.clients.consumer)?, &topic, &mut opened)?;
+        Ok(opened)
+    }
+
+    fn open_stores(
+        &self,
+        admin: &Admin,
+        numbers: &[i32],
+        slots: &[StoreSlot],
+    ) -> Result<Vec<BTreeMap<i32, KeyedPartition<StoredRow>>>, ConnectError> {
+        slots.iter().map(|slot| self.open_store(admin, numbers, &slot.name, slot.ttl, slot.archive)).collect()
+    }
+
+    /// Takes over a new topology between two intervals: nothing runs and nothing is in flight.
+    pub(super) fn replace_topology(&mut self) -> Result<(), ConnectError> {
+        let topology = self.compile();
+        let admin = Admin::new(&client_config(&self.context.clients.admin)?).map_err(kafka("admin client"))?;
+        let numbers: Vec<i32> = self.partitions.keys().copied().collect();
+        // Stores that stay are kept open; a changed time to live means closing and opening again.
+        let mut kept: BTreeMap<i32, BTreeMap<usize, KeyedPartition<StoredRow>>> = BTreeMap::new();
+        let old_slots = std::mem::take(&mut self.topology.stores);
+        for (number, partition) in &mut self.partitions {
+            for (store, slot) in std::mem::take(&mut partition.stores).into_iter().zip(&old_slots) {
+                if let Some(index) = topology.stores.iter().position(|new| new == slot) {
+                    kept.entry(*number).or_default().insert(index, store);
+                }
+            }
+        }
+        for (index, slot) in topology.stores.iter().enumerate() {
+            let missing: Vec<i32> =
+                numbers.iter().copied().filter(|n| !kept.get(n).is_some_and(|stores| stores.contains_key(&index))).collect();
+            if missing.is_empty() {
+                continue;
+            }
+            for (number, store) in self.open_store(&admin, &missing, &slot.name, slot.ttl, slot.archive)? {
+                kept.entry(number).or_default().insert(index, store);
+            }
+        }
+        for (number, partition) in &mut self.partitions {
+            partition.stores = kept.remove(number).unwrap_or_default().into_values().collect();
+        }
+        self.install(topology);
+        Ok(())
+    }
+
+    /// Makes flows and limits for a topology.
+    fn install(&mut self, topology: Topology) {
+        let deployment = self.started.deployment();
+        let mut before: BTreeMap<Arc<str>, TaskModel> =
+            std::mem::take(&mut self.models).into_iter().map(|model| (model.pending.model.identity.clone(), model)).collect();
+        for (served, runtime) in &topology.models {
+            let trigger = match &served.document.trigger {
+                Trigger::Batch { max_batch_size, max_queue_delay } => BatchTrigger {
+                    max_batch_size: Some(*max_batch_size as usize),
+                    max_queue_delay_us: max_queue_delay.as_millis().saturating_mul(1000),
+                },
+                _ => BatchTrigger::EACH,
+            };
+            let flow = match before.remove(&served.identity) {
+                Some(old) => {
+                    old.flow.set_trigger(trigger);
+                    old.flow
+                }
+                None => self.started.pool.flow(runtime, &self.outbox, trigger),
+            };
+            self.models.push(TaskModel { flow, pending: RowBlock::new(served) });
+        }
+        for gone in before.into_values() {
+            self.started.pool.remove(&gone.flow);
+        }
+        self.limits.clear();
+        for tenant in &topology.tenants {
+            let rate = deployment.resources.tenants.get(&**tenant).and_then(|tenant| tenant.rate);
+            if let Some(rate) = rate {
+                let limit = RateLimit::new(&rate, self.partitions.len(), usize::try_from(self.partition_count).unwrap_or(1));
+                self.limits.insert(tenant.to_string(), limit);
+            }
+        }
+        self.topology = topology;
+        self.publish();
+    }
+
+    /// Tells REST what is open.
+    pub(super) fn publish(&self) {
+        let connector = self.context.connector.to_string();
+        let mut open = self.started.open_partitions.lock();
+        for (number, partition) in &self.partitions {
+            open.readers.retain(|(owner, _, other), _| *owner != connector || other != number);
+            open.modes.retain(|(_, owner, other), _| *owner != connector || other != number);
+            for (store, slot) in partition.stores.iter().zip(&self.topology.stores) {
+                open.readers.insert((connector.clone(), slot.name.clone(), *number), store.reader());
+            }
+            for model in &self.models {
+                let identity = &model.pending.model.identity;
+                open.modes.insert((identity.to_string(), connector.clone(), *number), partition.mode(identity));
+            }
+        }
+    }
+
+    /// Takes back what REST was told.
+    pub(super) fn withdraw(&self) {
+        let connector = self.context.connector.to_string();
+        let mut open = self.started.open_partitions.lock();
+        open.readers.retain(|(owner, _, number), _| *owner != connector || !self.partitions.contains_key(number));
+        open.modes.retain(|(_, owner, number), _| *owner != connector || !self.partitions.contains_key(number));
+    }
+
+    pub(super) fn create_topic(&self, admin: &Admin, topic: NewTopic) -> Result<(), ConnectError> {
+        let created = self.started.runtime.block_on(admin.create_topics(std::slice::from_ref(&topic)));
+        for (name, result) in created.map_err(kafka("create topics"))? {
+            match result {
+                Err(error) if error.code != ErrorCode::TopicAlreadyExists => {
+                    return Err(ConnectError::retriable(format!("create topic {name}: {error}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Partitions of each topic; all must have as many.
+fn partition_counts(started: &Started, admin: &Admin, topics: &[Arc<str>]) -> Result<BTreeMap<String, i32>, ConnectError> {
+    let mut counts = BTreeMap::new();
+    for topic in topics {
+        let found = started.runtime.block_on(admin.topic(topic)).map_err(kafka("describe topics"))?;
+        let found = found.ok_or_else(|| ConnectError::retriable(format!("topic {topic} is not there; make it first")))?;
+        counts.insert(topic.to_string(), i32::try_from(found.partitions.len()).unwrap_or(i32::MAX));
+    }
+    let different: std::collections::BTreeSet<i32> = counts.values().copied().collect();
+    if different.len() > 1 {
+        let each: Vec<String> = counts.iter().map(|(topic, count)| format!("{topic} has {count}")).collect();
+        return Err(ConnectError::config(format!(
+            "all input topics of an inference connector need equal numbers of partitions, since state is kept by partition: {}",
+            each.join(", ")
+        )));
+    }
+    Ok(counts)
+}
+
+/// The layout of this connector, written to the registry if it is new.
+fn agree_on_layout(
+    started: &Started,
+    context: &PartitionedTaskContext,
+    counts: &BTreeMap<String, i32>,
+) -> Result<Layout, ConnectError> {
+    let name = context.connector.to_string();
+    started.runtime.block_on(started.registry.refresh()).map_err(kafka("read the registry"))?;
+    let recorded = started.registry.resources().layouts.get(&name).cloned();
+    let layout = Layout::next(recorded.as_ref(), context.tasks, counts).map_err(ConnectError::config)?;
+    if recorded.as_ref() != Some(&layout) {
+        let value = serde_json::to_vec(&layout).unwrap_or_default();
+        let key = RecordKey::new(Kind::Layout, name);
+        started.runtime.block_on(started.registry.write(&key, Some(&value))).map_err(kafka("write the layout"))?;
+    }
+    Ok(layout)
+}

@@ -1,0 +1,13 @@
+//! When rows run: pure state machines over explicit time.
+//!
+//! ```text
+//! each    rows that wait run as one batch, one output each
+//! batch   a full batch, or the oldest row has waited long enough
+//! window  one row per (key, tumbling window), when stream time has passed its end and the grace
+//! ```
+
+mod batch;
+mod window;
+
+pub use batch::{BatchTrigger, Due};
+pub use window::{ClosedWindow, Observed, WindowChange, WindowEntry, Windows};
