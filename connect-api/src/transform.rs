@@ -2,7 +2,7 @@
 
 use crate::config::{ConfigDef, ConfigMap};
 use crate::error::ConnectError;
-use crate::record::{SinkRecord, SourceRecord};
+use crate::record::{Datum, Headers, SinkRecord, SourceRecord};
 use std::sync::Arc;
 
 /// A record of either direction, as a transform sees it.
@@ -12,6 +12,80 @@ pub enum Record {
     Sink(SinkRecord),
     /// on its way to Kafka
     Source(SourceRecord),
+}
+
+impl Record {
+    /// The topic.
+    pub fn topic(&self) -> &Arc<str> {
+        match self {
+            Record::Sink(record) => &record.topic,
+            Record::Source(record) => &record.topic,
+        }
+    }
+
+    /// Sets the topic.
+    pub fn set_topic(&mut self, topic: Arc<str>) {
+        match self {
+            Record::Sink(record) => record.topic = topic,
+            Record::Source(record) => record.topic = topic,
+        }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &Datum {
+        match self {
+            Record::Sink(record) => &record.key,
+            Record::Source(record) => &record.key,
+        }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Datum {
+        match self {
+            Record::Sink(record) => &record.value,
+            Record::Source(record) => &record.value,
+        }
+    }
+
+    /// Sets the key.
+    pub fn set_key(&mut self, key: Datum) {
+        match self {
+            Record::Sink(record) => record.key = key,
+            Record::Source(record) => record.key = key,
+        }
+    }
+
+    /// Sets the value.
+    pub fn set_value(&mut self, value: Datum) {
+        match self {
+            Record::Sink(record) => record.value = value,
+            Record::Source(record) => record.value = value,
+        }
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &Headers {
+        match self {
+            Record::Sink(record) => &record.headers,
+            Record::Source(record) => &record.headers,
+        }
+    }
+
+    /// The partition, if one is set.
+    pub fn partition(&self) -> Option<i32> {
+        match self {
+            Record::Sink(record) => Some(record.partition),
+            Record::Source(record) => record.partition,
+        }
+    }
+
+    /// The timestamp in ms since the epoch, if one is set.
+    pub fn timestamp_ms(&self) -> Option<i64> {
+        match self {
+            Record::Sink(record) => record.timestamp_ms,
+            Record::Source(record) => record.timestamp_ms,
+        }
+    }
 }
 
 /// Changes or drops one record at a time. Called in order, on one thread per task; a transform that reads one field

@@ -1,7 +1,7 @@
 //! From text to typed values.
 
 use super::ConfigMap;
-use super::definition::{ConfigDef, ConfigKey, ConfigType, Default};
+use super::definition::{ConfigDef, ConfigKey, ConfigType, Default, Validator};
 use crate::error::ConnectError;
 use indexmap::IndexMap;
 
@@ -117,7 +117,14 @@ impl ConfigDef {
     pub fn parse(&self, config: &ConfigMap) -> Result<ParsedConfig, ConnectError> {
         let mut values = IndexMap::new();
         for key in self.keys() {
-            let value = key.parse(config).map_err(ConnectError::config)?;
+            let mut value = key.parse(config).map_err(ConnectError::config)?;
+            if let (ParsedValue::List(elements), Some(Validator::AnyNonDuplicateValues { .. } | Validator::ListIn { .. })) =
+                (&mut value, &key.validator)
+            {
+                // as upstream does: validate reports duplicates, parse removes them
+                let mut seen = std::collections::HashSet::new();
+                elements.retain(|element| seen.insert(element.clone()));
+            }
             if let Some(validator) = &key.validator {
                 validator.check(&key.name, &value).map_err(ConnectError::config)?;
             }

@@ -73,18 +73,26 @@ impl ConfigDef {
 impl Validator {
     /// Checks `value` of the option `name`; the error is the whole message.
     pub fn check(&self, name: &str, value: &ParsedValue) -> Result<(), String> {
-        let shown = || value.to_text().unwrap_or_else(|| "null".to_owned());
+        let shown = || match value {
+            ParsedValue::List(elements) => format!("[{}]", elements.join(", ")),
+            other => other.to_text().unwrap_or_else(|| "null".to_owned()),
+        };
+        // bounds print as the value's type prints
+        let bound = |number: f64| match value {
+            ParsedValue::Double(_) => crate::java_text::double_text(number),
+            _ => number.to_string(),
+        };
         let invalid = |reason: String| Err(format!("Invalid value {} for configuration {name}: {reason}", shown()));
         match self {
             Validator::Between(minimum, maximum) => match value.as_number() {
                 None => invalid("Value must be non-null".to_owned()),
-                Some(number) if number < *minimum => invalid(format!("Value must be at least {minimum}")),
-                Some(number) if number > *maximum => invalid(format!("Value must be no more than {maximum}")),
+                Some(number) if number < *minimum => invalid(format!("Value must be at least {}", bound(*minimum))),
+                Some(number) if number > *maximum => invalid(format!("Value must be no more than {}", bound(*maximum))),
                 Some(_) => Ok(()),
             },
             Validator::AtLeast(minimum) => match value.as_number() {
                 None => invalid("Value must be non-null".to_owned()),
-                Some(number) if number < *minimum => invalid(format!("Value must be at least {minimum}")),
+                Some(number) if number < *minimum => invalid(format!("Value must be at least {}", bound(*minimum))),
                 Some(_) => Ok(()),
             },
             Validator::In(allowed) => match value {
@@ -107,7 +115,12 @@ impl Validator {
             Validator::NonEmptyStringWithoutControlChars => match value {
                 ParsedValue::String(text) if text.is_empty() => invalid("String may not be empty".to_owned()),
                 ParsedValue::String(text) if text.chars().any(char::is_control) => {
-                    invalid("String may not contain control sequences".to_owned())
+                    let codes: Vec<String> =
+                        text.chars().filter(|c| c.is_control()).map(|c| u32::from(c).to_string()).collect();
+                    invalid(format!(
+                        "String may not contain control sequences but had the following ASCII chars: {}",
+                        codes.join(", ")
+                    ))
                 }
                 ParsedValue::Null => invalid("Value must not be null".to_owned()),
                 _ => Ok(()),
@@ -117,10 +130,7 @@ impl Validator {
                 null_allowed,
             } => match value {
                 ParsedValue::Null if *null_allowed => Ok(()),
-                ParsedValue::Null => Err(format!(
-                    "Configuration '{name}' must not be null. Valid values include: {}",
-                    self.describe()
-                )),
+                ParsedValue::Null => Err(format!("Configuration '{name}' values must not be null.")),
                 ParsedValue::List(values) if values.is_empty() && !empty_allowed => Err(format!(
                     "Configuration '{name}' must not be empty. Valid values include: {}",
                     self.describe()
@@ -200,12 +210,12 @@ impl Validator {
 }
 
 fn check_elements(name: &str, values: &[String]) -> Result<(), String> {
-    if values.iter().any(String::is_empty) {
-        return Err(format!("Configuration '{name}' values must not be empty."));
-    }
     let mut seen = std::collections::HashSet::new();
-    match values.iter().all(|value| seen.insert(value)) {
-        true => Ok(()),
-        false => Err(format!("Configuration '{name}' values must not be duplicated.")),
+    if !values.iter().all(|value| seen.insert(value)) {
+        return Err(format!("Configuration '{name}' values must not be duplicated."));
+    }
+    match values.iter().any(String::is_empty) {
+        true => Err(format!("Configuration '{name}' values must not be empty.")),
+        false => Ok(()),
     }
 }

@@ -38,6 +38,21 @@ pub(crate) fn truncate(unscaled: &BigInt, scale: i32) -> Option<BigInt> {
     }
 }
 
+/// The exact whole number that a decimal is, if it is one of fewer than some thousand digits.
+pub(crate) fn whole(unscaled: &BigInt, scale: i32) -> Option<BigInt> {
+    match scale {
+        ..=0 if scale < -4000 => None,
+        ..=0 => truncate(unscaled, scale),
+        _ if *unscaled == BigInt::ZERO => Some(BigInt::ZERO),
+        _ if scale > 4000 => None,
+        _ => {
+            let power = BigInt::from(10).pow(scale as u32);
+            let whole = unscaled / &power;
+            (&whole * power == *unscaled).then_some(whole)
+        }
+    }
+}
+
 fn scale_of(schema: &Schema) -> Result<i32, ConnectError> {
     let text = schema
         .parameters

@@ -4,7 +4,7 @@ use super::config::ErrorConfig;
 use super::reporter::StoredRecord;
 use crate::tasks::Counters;
 use connect_api::partitioned::ClientSettings;
-use connect_api::{ConnectError, Stage};
+use connect_api::{ConnectError, ErrorKind, Stage};
 use kafka_client::{Admin, ClientConfig, Deliveries, ErrorCode, KafkaError, NewTopic, Producer, ProducerRecord};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -171,7 +171,8 @@ pub(crate) struct Failure<'a> {
 
 async fn create_if_missing(admin: &Admin, topic: &str, replication: i16) -> Result<(), ConnectError> {
     let what = |error: KafkaError| {
-        ConnectError::fatal(format!("could not initialize dead letter queue with topic={topic}")).caused_by(error)
+        let kind = if error.is_retriable() { ErrorKind::Retriable } else { ErrorKind::Fatal };
+        ConnectError::new(kind, format!("could not initialize dead letter queue with topic={topic}")).caused_by(error)
     };
     if admin.topic(topic).await.map_err(what)?.is_some() {
         return Ok(());

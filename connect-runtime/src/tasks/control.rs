@@ -87,11 +87,14 @@ impl Control {
         *self.wake.lock() = Some(Box::new(wake));
     }
 
+    /// Completes when the task is to end.
+    pub(crate) async fn stop_requested(&self) {
+        let _ = self.watch().wait_for(|target| *target == Target::Stop).await;
+    }
+
     /// Waits for `time`, or until the task is to end.
     pub(crate) async fn sleep(&self, time: Duration) {
-        let mut watch = self.watch();
-        let stop = watch.wait_for(|target| *target == Target::Stop);
-        let _ = tokio::time::timeout(time, stop).await;
+        let _ = tokio::time::timeout(time, self.stop_requested()).await;
     }
 
     /// Waits as long as the task is paused, having reported that it is.
@@ -105,8 +108,7 @@ impl Control {
 
     /// Completes when the time for stopping is over: never before the task is told to stop.
     pub(crate) async fn out_of_time(&self) {
-        let mut watch = self.watch();
-        let _ = watch.wait_for(|target| *target == Target::Stop).await;
+        self.stop_requested().await;
         tokio::time::sleep(self.graceful_timeout).await;
     }
 
@@ -157,31 +159,41 @@ impl Control {
     }
 }
 
+/// A started task, as the herder holds it. Dropping it abandons the task.
+pub(super) struct TaskHandle(pub(super) Arc<Control>);
+
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        self.0.abandoned.store(true, Ordering::Release);
+        self.0.want(Target::Stop);
+    }
+}
+
 #[async_trait]
-impl RunningTask for Control {
+impl RunningTask for TaskHandle {
     fn pause(&self) {
-        self.want(Target::Pause);
+        self.0.want(Target::Pause);
     }
 
     fn resume(&self) {
-        self.want(Target::Run);
+        self.0.want(Target::Run);
     }
 
     async fn stop(&self, timeout: Duration) -> Stopped {
-        self.want(Target::Stop);
-        let mut ended = self.ended.subscribe();
+        self.0.want(Target::Stop);
+        let mut ended = self.0.ended.subscribe();
         let waited = tokio::time::timeout(timeout, ended.wait_for(|ended| *ended)).await;
         match waited {
             Ok(_) => Stopped::Clean,
             Err(_) => {
-                self.abandoned.store(true, Ordering::Release);
-                tracing::warn!(connector = %self.connector, task = self.task, "task did not stop in time and is abandoned");
+                self.0.abandoned.store(true, Ordering::Release);
+                tracing::warn!(connector = %self.0.connector, task = self.0.task, "task did not stop in time and is abandoned");
                 Stopped::Abandoned
             }
         }
     }
 
     fn metrics(&self) -> Vec<TaskMetric> {
-        self.counters.metrics()
+        self.0.counters.metrics()
     }
 }

@@ -26,6 +26,7 @@ mod topic_creation;
 mod written_topics;
 
 pub(crate) use control::Control;
+use control::TaskHandle;
 pub(crate) use metrics::Counters;
 pub use topic_creation::definition as topic_creation_definition;
 
@@ -57,7 +58,7 @@ impl TaskRunner {
             self.worker.topic_tracking_enable,
             events,
         ));
-        let running = Arc::clone(&control);
+        let running = Arc::new(TaskHandle(Arc::clone(&control)));
         let clients = match self.worker.task_clients(&spec.connector, spec.task, &spec.connector_config) {
             Ok(clients) => clients,
             Err(error) => {

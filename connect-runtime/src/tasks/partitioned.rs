@@ -94,12 +94,13 @@ impl Wake {
         *self.woken.lock() = false;
     }
 
-    /// Waits without fetching.
+    /// Waits without fetching, until woken.
     fn wait(&self, time: Duration) {
         let mut woken = self.woken.lock();
         if !*woken {
             self.changed.wait_for(&mut woken, time);
         }
+        *woken = false;
     }
 }
 
@@ -307,7 +308,6 @@ impl Session<'_> {
                 }
             }
             layout.check()?;
-            self.wake.clear();
             let now = Instant::now();
             let mut wait = IDLE_WAIT;
             for due in [self.wake_at, self.mirror.due].into_iter().flatten() {
@@ -319,6 +319,7 @@ impl Session<'_> {
                 let fetched = self.consumer.fetch(BATCH, wait).map_err(|error| {
                     ConnectError::retriable(format!("the consumer can do nothing any more: {error}"))
                 })?;
+                self.wake.clear(); // a wake from here on is followed by the advance below
                 for error in fetched.errors {
                     if error.is_authorization() {
                         return Err(ConnectError::fatal(error.to_string()));

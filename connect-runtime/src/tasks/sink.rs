@@ -50,7 +50,9 @@ fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>)
         owned: IndexSet::new(),
         accepted: SinkOffsets::new(),
         committed: SinkOffsets::new(),
+        first: SinkOffsets::new(),
         pending: Vec::new(),
+        reached: SinkOffsets::new(),
         paused: false,
         failure: None,
         sequence: 0,
@@ -142,8 +144,12 @@ struct Session {
     accepted: SinkOffsets,
     /// what the group has, as far as this task knows
     committed: SinkOffsets,
+    /// first offset read since the partitions were assigned: where reading goes back to before the first commit
+    first: SinkOffsets,
     /// records that `put` could not take yet
     pending: Vec<SinkRecord>,
+    /// next offset behind what was converted, records left out included; accepted once `pending` is taken
+    reached: SinkOffsets,
     paused: bool,
     /// what went wrong inside a callback; the loop fails with it
     failure: Option<ConnectError>,
@@ -234,6 +240,8 @@ impl Session {
         for partition in partitions {
             self.owned.shift_remove(partition);
             self.accepted.shift_remove(partition);
+            self.reached.shift_remove(partition);
+            self.first.shift_remove(partition);
             self.committed.shift_remove(partition);
         }
         self.pending.retain(|record| {
@@ -277,6 +285,15 @@ impl Session {
         Ok(checked)
     }
 
+    /// Everything converted so far was taken.
+    fn accept_reached(&mut self) {
+        for (partition, offset) in std::mem::take(&mut self.reached) {
+            if self.owned.contains(&partition) {
+                self.accepted.insert(partition, offset);
+            }
+        }
+    }
+
     fn changed(&self, offsets: SinkOffsets) -> SinkOffsets {
         offsets.into_iter().filter(|(partition, offset)| self.committed.get(partition) != Some(offset)).collect()
     }
@@ -285,14 +302,7 @@ impl Session {
     fn rewind(&mut self, consumer: &Consumer) -> Result<(), ConnectError> {
         let partitions: Vec<TopicPartition> = self.accepted.keys().cloned().collect();
         for partition in partitions {
-            let known = match self.committed.get(&partition) {
-                Some(offset) => Some(*offset),
-                None => consumer
-                    .committed(&[to_client(&partition)], Duration::from_secs(10))
-                    .map_err(kafka_error)?
-                    .into_iter()
-                    .find_map(|(_, offset)| offset),
-            };
+            let known = self.committed.get(&partition).or_else(|| self.first.get(&partition)).copied();
             if let Some(offset) = known {
                 consumer.seek(&to_client(&partition), offset).map_err(kafka_error)?;
                 self.accepted.shift_remove(&partition);
@@ -379,7 +389,7 @@ impl SinkLoop<'_> {
         let control = &self.environment.control;
         control.counters.records_in.add(records.len() as u64);
         let mut batch = Vec::with_capacity(records.len());
-        let mut positions = SinkOffsets::new();
+        let (mut first, mut positions) = (SinkOffsets::new(), SinkOffsets::new());
         for record in &records {
             if !self.topics.contains_key(record.topic.as_ref()) {
                 self.topics.insert(record.topic.to_string(), Arc::clone(&record.topic));
@@ -387,6 +397,7 @@ impl SinkLoop<'_> {
             }
             batch.extend(self.runtime.block_on(self.pipeline.to_task(record))?);
             let partition = TopicPartition { topic: Arc::clone(&record.topic), partition: record.partition };
+            first.entry(partition.clone()).or_insert(record.offset);
             positions.insert(partition, record.offset + 1);
         }
         if self.pipeline.errors.reporter.keeps_records() {
@@ -394,31 +405,24 @@ impl SinkLoop<'_> {
         }
         {
             let mut session = self.session.lock();
+            for (partition, offset) in first {
+                session.first.entry(partition).or_insert(offset);
+            }
             session.pending.extend(batch);
-            // positions move only when put has taken the batch, see put
+            session.reached.extend(positions);
             if session.pending.is_empty() {
-                session.accepted.extend(positions);
+                session.accept_reached();
                 return Ok(());
             }
         }
-        self.put_with(positions)
-    }
-
-    fn put(&mut self) -> Result<(), ConnectError> {
-        self.put_with(SinkOffsets::new())
+        self.put()
     }
 
     /// Gives the pending records to the task. A retriable error pauses the partitions until it takes them.
-    fn put_with(&mut self, positions: SinkOffsets) -> Result<(), ConnectError> {
+    fn put(&mut self) -> Result<(), ConnectError> {
         let control = Arc::clone(&self.environment.control);
         let mut guard = self.session.lock();
         let session = &mut *guard;
-        let mut reached = positions;
-        for record in &session.pending {
-            let partition = TopicPartition { topic: Arc::clone(&record.original_topic), partition: record.partition };
-            let next = reached.entry(partition).or_insert(0);
-            *next = (*next).max(record.offset + 1);
-        }
         let records = session.pending.clone();
         let count = records.len() as u64;
         let started = Instant::now();
@@ -428,11 +432,7 @@ impl SinkLoop<'_> {
             Ok(_accepted) => {
                 control.counters.records_out.add(count);
                 session.pending.clear();
-                for (partition, offset) in reached {
-                    if session.owned.contains(&partition) {
-                        session.accepted.insert(partition, offset);
-                    }
-                }
+                session.accept_reached();
                 if self.attempt > 0 {
                     self.attempt = 0;
                     if !session.paused {
@@ -489,7 +489,15 @@ impl SinkLoop<'_> {
                     "pre-commit failed, reading again from the last committed offsets"
                 );
                 session.pending.clear();
-                if let Err(error) = session.rewind(self.consumer) {
+                let reached = std::mem::take(&mut session.reached);
+                session.accepted.extend(reached);
+                let rewound = session.rewind(self.consumer);
+                let resumed = match std::mem::take(&mut self.attempt) > 0 && !session.paused {
+                    true => resume_all(self.consumer, &session),
+                    false => Ok(()),
+                };
+                self.retry_at = None;
+                if let Err(error) = rewound.and(resumed) {
                     session.fail(error);
                 }
                 return;

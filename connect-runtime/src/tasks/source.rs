@@ -135,8 +135,10 @@ impl<'a> SourceLoop<'a> {
             started = task.start(context) => started?,
             () = control.out_of_time() => return Ok(()),
         }
+        let mut watch = control.watch();
         loop {
-            match control.target() {
+            let target = *watch.borrow_and_update(); // what changes from here on ends the wait for the poll
+            match target {
                 Target::Stop => return Ok(()),
                 Target::Pause => {
                     self.while_paused(task).await?;
@@ -150,7 +152,6 @@ impl<'a> SourceLoop<'a> {
                 continue;
             }
             let started = Instant::now();
-            let mut watch = control.watch();
             let polled = tokio::select! {
                 biased;
                 _ = watch.changed() => continue,
@@ -200,10 +201,9 @@ impl<'a> SourceLoop<'a> {
     }
 
     async fn wait_for_deliveries(&mut self, task: &mut dyn SourceTask) -> Result<(), ConnectError> {
-        let mut watch = self.environment.control.watch();
-        watch.mark_unchanged();
+        let control = Arc::clone(&self.environment.control);
         tokio::select! {
-            _ = watch.changed() => {}
+            () = control.stop_requested() => {}
             () = arrived(self.producer.as_ref()) => {}
             () = commit_due(&mut self.commit, self.next_commit, self.offsets.has_committable()) => {
                 self.advance_commit(task).await?;

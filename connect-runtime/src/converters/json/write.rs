@@ -240,7 +240,8 @@ fn write_schemaless(value: &Value, options: WriteOptions, out: &mut Vec<u8>) -> 
             let object = entries.iter().all(|(key, _)| matches!(key, Value::String(_)));
             write_map(entries, object, (None, None), options, out)?;
         }
-        Value::Struct(structure) => write_value(Some(&structure.schema), value, options, out)?,
+        // a struct never equals "no schema"
+        Value::Struct(_) => return Err(ConnectError::data("Mismatching schema.")),
         Value::Decimal { .. } | Value::Date(_) => {
             return Err(ConnectError::data(format!(
                 "Java class class {} does not have corresponding schema type.",

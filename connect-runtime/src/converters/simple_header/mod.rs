@@ -1,6 +1,7 @@
 //! `org.apache.kafka.connect.storage.SimpleHeaderConverter`: text, with the type guessed on reading (contract 5.4).
 
 mod parse;
+mod tokens;
 mod write;
 
 pub use parse::parse_string;

@@ -50,13 +50,13 @@ fn append(out: &mut String, value: &Value, embedded: bool) {
         }
         Value::Struct(structure) => {
             out.push('{');
-            for (index, (field, value)) in structure.schema.fields.iter().zip(&structure.values).enumerate() {
+            for (index, field) in structure.schema.fields.iter().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
                 append(out, &Value::String(std::sync::Arc::clone(&field.name)), true);
                 out.push(':');
-                append(out, value, true);
+                append(out, structure.get(&field.name).unwrap_or(&Value::Null), true);
             }
             out.push('}');
         }
