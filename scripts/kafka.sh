@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Apache Kafka for the tests.
+#
+#   scripts/kafka.sh install     fetch its jars once; prints the folder that holds them
+#   scripts/kafka.sh tool CLASS ARGUMENT...
+#                                run one of its command line tools,
+#                                e.g. org.apache.kafka.tools.consumer.ConsoleConsumer
+#
+# Jars go to ${MILLRACE_SERVICES_DIR:-~/.cache/millrace/services}/kafka-4.3.1/libs. Java and Maven are installed with
+# apt-get where they are missing.
+set -euo pipefail
+
+version=4.3.1
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+services=${MILLRACE_SERVICES_DIR:-$HOME/.cache/millrace/services}
+home=$services/kafka-$version
+libs=$home/libs
+
+require() { # command, Debian package
+    command -v "$1" >/dev/null && return
+    echo "kafka.sh: '$1' is missing: installing the Debian package $2, which Kafka needs to be fetched and run" >&2
+    local as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -qq >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >&2
+}
+
+install() {
+    require java default-jre-headless
+    if [ ! -d "$libs" ]; then
+        mkdir -p "$services"
+        # Several test binaries may come here at once: one fetches, the others wait for it.
+        exec 9>"$services/.kafka-$version.lock"
+        flock 9
+        if [ ! -d "$libs" ]; then
+            require mvn maven
+            local staging
+            staging=$(mktemp -d "$services/.kafka-$version.XXXXXX")
+            echo "kafka.sh: fetching Apache Kafka $version (about 60 MB) into $libs" >&2
+            if ! mvn --batch-mode --quiet --file "$here/kafka/pom.xml" dependency:copy-dependencies \
+                -DoutputDirectory="$staging" >&2; then
+                rm -rf "$staging"
+                echo "kafka.sh: Maven could not fetch Apache Kafka $version; see above" >&2
+                exit 1
+            fi
+            mkdir -p "$home"
+            chmod 755 "$staging"
+            # The folder appears complete or not at all.
+            mv "$staging" "$libs"
+        fi
+        flock -u 9
+    fi
+    echo "$libs"
+}
+
+case "${1:-}" in
+install)
+    install
+    ;;
+tool)
+    shift
+    install >/dev/null
+    exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$libs/*" "$@"
+    ;;
+*)
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    exit 2
+    ;;
+esac

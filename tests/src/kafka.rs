@@ -1,0 +1,329 @@
+//! An Apache Kafka broker for a test: one node, its own folder and ports, gone with the test.
+//!
+//! ```text
+//!  KafkaBroker::start -> scripts/kafka.sh install (once per machine) -> format -> a shell that watches over the JVM
+//!     the shell's input: "stop" ends the broker cleanly, "kill" at once; when it closes (drop, or the test process died),
+//!     the broker is killed and its folder removed
+//! ```
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use kafka_client::{ClientConfig, Consumer, IsolationLevel, LogRecord, RawConnection, StartOffset, TopicPartition};
+use tokio::sync::OnceCell;
+
+/// A broker that does not answer within this time will not come.
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+/// Between two looks at whether it answers.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+
+const JVM_OPTIONS: [&str; 3] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
+/// Runs "$@" and watches over it; see the module's documentation. $1 is the broker's folder.
+const WATCHDOG: &str = r#"
+folder=$1; shift
+exec 3<&0
+"$@" </dev/null >>"$folder/broker.log" 2>&1 3<&- &
+broker=$!
+{
+    how=; read how <&3
+    case "$how" in
+    stop) kill -TERM $broker ;;
+    kill) kill -KILL $broker ;;
+    *) kill -KILL $broker; while kill -0 $broker; do :; done; rm -rf "$folder" ;;
+    esac
+} 2>/dev/null &
+wait $broker
+status=$?
+exec 3<&-
+exit $status
+"#;
+
+/// A running broker of Apache Kafka 4.3.1.
+pub struct KafkaBroker {
+    folder: PathBuf,
+    libs: PathBuf,
+    port: u16,
+    watchdog: Mutex<Option<Child>>,
+}
+
+/// One broker for all tests of a binary.
+static SHARED: OnceCell<KafkaBroker> = OnceCell::const_new();
+
+impl KafkaBroker {
+    /// The broker that tests of this binary share; it ends with the process. Use topics of your own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn shared() -> Result<&'static Self> {
+        SHARED.get_or_try_init(Self::start).await
+    }
+
+    /// A broker of one's own.
+    ///
+    /// # Errors
+    /// When Kafka cannot be fetched or does not start; the end of its log is in the error.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Self::start`], with more (or other) broker properties. `{port}` in a value becomes the broker's port.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_with(properties: &[(&str, &str)]) -> Result<Self> {
+        let properties: Vec<(String, String)> =
+            properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let broker = tokio::task::spawn_blocking(move || Self::prepare(&properties)).await??;
+        broker.run().await?;
+        Ok(broker)
+    }
+
+    fn prepare(properties: &[(String, String)]) -> Result<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
+        let installed = Command::new(&script).arg("install").stderr(Stdio::inherit()).output();
+        let installed = installed.with_context(|| format!("run {}", script.display()))?;
+        if !installed.status.success() {
+            bail!("scripts/kafka.sh install failed; see its output above");
+        }
+        let libs = PathBuf::from(String::from_utf8(installed.stdout)?.trim());
+        let folder = tempfile::Builder::new().prefix("millrace-kafka-").tempdir()?.keep();
+        let (port, controller_port) = free_ports()?;
+        let broker = Self { folder, libs, port, watchdog: Mutex::new(None) };
+        broker.write_properties(controller_port, properties)?;
+        broker.format()?;
+        Ok(broker)
+    }
+
+    fn write_properties(&self, controller_port: u16, overrides: &[(String, String)]) -> Result<()> {
+        let port = self.port;
+        let mut properties: Vec<(String, String)> = [
+            ("process.roles", "broker,controller".to_owned()),
+            ("node.id", "1".to_owned()),
+            ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}")),
+            ("controller.listener.names", "CONTROLLER".to_owned()),
+            ("controller.quorum.voters", format!("1@127.0.0.1:{controller_port}")),
+            ("log.dirs", self.folder.join("data").display().to_string()),
+            ("offsets.topic.replication.factor", "1".to_owned()),
+            ("offsets.topic.num.partitions", "4".to_owned()),
+            ("transaction.state.log.replication.factor", "1".to_owned()),
+            ("transaction.state.log.min.isr", "1".to_owned()),
+            ("transaction.state.log.num.partitions", "4".to_owned()),
+            ("share.coordinator.state.topic.replication.factor", "1".to_owned()),
+            ("share.coordinator.state.topic.min.isr", "1".to_owned()),
+            ("share.coordinator.state.topic.num.partitions", "1".to_owned()),
+            ("group.initial.rebalance.delay.ms", "0".to_owned()),
+            ("log.cleaner.backoff.ms", "100".to_owned()),
+            // A broker that was killed may come back once its last session is over.
+            ("broker.session.timeout.ms", "3000".to_owned()),
+            ("broker.heartbeat.interval.ms", "500".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        for (name, value) in overrides {
+            let value =
+                value.replace("{port}", &port.to_string()).replace("{controller}", &controller_port.to_string());
+            properties.retain(|(known, _)| known != name);
+            properties.push((name.clone(), value));
+        }
+        let mut text = String::new();
+        for (name, value) in properties {
+            writeln!(text, "{name}={value}")?;
+        }
+        std::fs::write(self.folder.join("server.properties"), text)?;
+        Ok(())
+    }
+
+    fn java(&self, class: &str) -> Command {
+        let mut command = Command::new("java");
+        command.args(JVM_OPTIONS).arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
+        command.arg("-cp").arg(self.libs.join("*")).arg(class);
+        command
+    }
+
+    fn format(&self) -> Result<()> {
+        let formatted = self
+            .java("kafka.tools.StorageTool")
+            .args(["format", "-t", "bWlsbHJhY2UtdGVzdHMtMQ", "-c"])
+            .arg(self.folder.join("server.properties"))
+            .output()
+            .context("run java")?;
+        if !formatted.status.success() {
+            bail!("formatting Kafka's storage failed: {}", String::from_utf8_lossy(&formatted.stderr));
+        }
+        Ok(())
+    }
+
+    /// Starts the JVM and waits until the broker answers.
+    async fn run(&self) -> Result<()> {
+        let java = self.java("kafka.Kafka");
+        let watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "kafka"])
+            .arg(&self.folder)
+            .arg(java.get_program())
+            .args(java.get_args())
+            .arg(self.folder.join("server.properties"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("run sh")?;
+        *self.watchdog() = Some(watchdog);
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let Err(error) = RawConnection::connect(&self.bootstrap()).await else { return Ok(()) };
+            let ended = match self.watchdog().as_mut() {
+                Some(watchdog) => watchdog.try_wait()?,
+                None => bail!("the broker was stopped while it started"),
+            };
+            if let Some(status) = ended {
+                bail!("Kafka ended with {status} while it started; the end of its log:\n{}", self.log_tail());
+            }
+            if Instant::now() > deadline {
+                bail!("Kafka did not answer ({error}); the end of its log:\n{}", self.log_tail());
+            }
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    fn watchdog(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// `host:port` for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A client configuration that names this broker.
+    pub fn config(&self) -> ClientConfig {
+        ClientConfig::new(&self.bootstrap())
+    }
+
+    /// Kills the broker at once (SIGKILL); its data stays. Returns when it is gone.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill(&self) -> Result<()> {
+        self.end("kill\n").await
+    }
+
+    /// Stops the broker cleanly (SIGTERM); its data stays. Returns when it is gone.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn stop(&self) -> Result<()> {
+        self.end("stop\n").await
+    }
+
+    async fn end(&self, how: &'static str) -> Result<()> {
+        let Some(mut watchdog) = self.watchdog().take() else { bail!("the broker does not run") };
+        tokio::task::spawn_blocking(move || {
+            let mut input = watchdog.stdin.take().context("the watchdog has no input")?;
+            input.write_all(how.as_bytes())?;
+            watchdog.wait()?;
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Starts the broker again after `kill` or `stop`, on the same port with the same data; kills it first if it runs.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn restart(&self) -> Result<()> {
+        let runs = self.watchdog().is_some();
+        if runs {
+            self.kill().await?;
+        }
+        self.run().await
+    }
+
+    /// The last lines of the broker's log.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read(self.folder.join("broker.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
+    }
+
+    /// Everything in a topic as it is now, by partition and offset.
+    ///
+    /// # Errors
+    /// When the topic is not there or cannot be read.
+    pub async fn dump(&self, topic: &str, isolation: IsolationLevel) -> Result<Vec<LogRecord>> {
+        let mut config = self.config();
+        config.set(
+            "isolation.level",
+            match isolation {
+                IsolationLevel::ReadUncommitted => "read_uncommitted",
+                IsolationLevel::ReadCommitted => "read_committed",
+            },
+        );
+        let described = kafka_client::Admin::new(&config)?.topic(topic).await?;
+        let described = described.with_context(|| format!("topic {topic} is not there"))?;
+        let partitions: Vec<_> = described
+            .partitions
+            .iter()
+            .map(|p| (TopicPartition::new(topic, p.partition), StartOffset::Beginning))
+            .collect();
+        tokio::task::spawn_blocking(move || read_all(&config, &partitions)).await?
+    }
+}
+
+impl Drop for KafkaBroker {
+    fn drop(&mut self) {
+        match self.watchdog().take() {
+            Some(mut watchdog) => {
+                // Closing its input has the broker killed and its folder removed.
+                drop(watchdog.stdin.take());
+                let _ = watchdog.wait();
+            }
+            None => {
+                let _ = std::fs::remove_dir_all(&self.folder);
+            }
+        }
+    }
+}
+
+fn read_all(config: &ClientConfig, partitions: &[(TopicPartition, StartOffset)]) -> Result<Vec<LogRecord>> {
+    let consumer = Consumer::new(config)?;
+    consumer.assign(partitions)?;
+    let mut open: Vec<&TopicPartition> = partitions.iter().map(|(partition, _)| partition).collect();
+    let mut records = Vec::new();
+    while !open.is_empty() {
+        let fetched = consumer.fetch(1000, Duration::from_secs(30))?;
+        if fetched.is_empty() {
+            bail!("nothing came from {open:?} for 30 s");
+        }
+        if let Some(error) = fetched.errors.into_iter().find(|error| !error.is_retriable()) {
+            return Err(error.into());
+        }
+        open.retain(|partition| !fetched.end_of_partition.contains(partition));
+        records.extend(fetched.messages.iter().map(|message| LogRecord {
+            topic: message.topic().into(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp_ms(),
+            key: message.key_bytes(),
+            value: message.value_bytes(),
+            headers: message
+                .headers()
+                .map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)))
+                .collect(),
+        }));
+    }
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+/// Two ports that nobody listens on.
+fn free_ports() -> Result<(u16, u16)> {
+    let (one, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
+}
