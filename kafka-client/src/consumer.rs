@@ -84,6 +84,9 @@ pub struct Consumer {
     listener: Mutex<Option<Box<dyn RebalanceListener>>>,
     /// What the listener asked for while partitions were being assigned to it.
     assigning: Mutex<Option<Assigning>>,
+    /// Where partitions ended that have yielded nothing since. librdkafka's batches count the end itself as a consumed
+    /// record (`rd_kafka_q_serve_rkmessages`), so its position is one too high then, and a pause would skip a record.
+    ends: Mutex<HashMap<TopicPartition, i64>>,
     commits: Mutex<HashMap<u64, CommitCallback>>,
     next_commit: AtomicU64,
     has_group: bool,
@@ -133,6 +136,7 @@ impl Consumer {
             wake: Arc::new(WakeFlag(AtomicBool::new(false))),
             listener: Mutex::default(),
             assigning: Mutex::default(),
+            ends: Mutex::default(),
             commits: Mutex::default(),
             next_commit: AtomicU64::new(1),
             has_group,
@@ -156,7 +160,9 @@ impl Consumer {
     /// # Errors
     /// `InvalidArgument` for [`StartOffset::Committed`] without `group.id`.
     pub fn assign(&self, partitions: &[(TopicPartition, StartOffset)]) -> Result<(), KafkaError> {
-        self.client().assign(Some(&self.start_list(partitions)?))
+        let list = self.start_list(partitions)?;
+        self.ends.lock().clear();
+        self.client().assign(Some(&list))
     }
 
     /// Reads these partitions as well.
@@ -172,6 +178,7 @@ impl Consumer {
     /// # Errors
     /// Where one is not assigned.
     pub fn unassign(&self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.ends.lock().retain(|partition, _| !partitions.contains(partition));
         self.client().incremental_unassign(&PartitionList::of(partitions)?)
     }
 
@@ -224,12 +231,18 @@ impl Consumer {
     fn take(&self, fetched: &mut Fetched, max: usize, timeout: Duration) -> Result<usize, KafkaError> {
         self.queue.take(max, millis(timeout), |polled| match polled {
             Polled::Message(message) => {
-                if fetched.messages.is_empty() {
-                    fetched.messages.reserve(max.min(1024));
+                match fetched.messages.last() {
+                    Some(last) if last.same_partition(&message) => {}
+                    Some(_) => self.end_passed(&message),
+                    None => {
+                        fetched.messages.reserve(max.min(1024));
+                        self.end_passed(&message);
+                    }
                 }
                 fetched.messages.push(message);
             }
             Polled::EndOfPartition(partition, offset) => {
+                self.ends.lock().insert(partition.clone(), offset);
                 fetched.end_of_partition.push(partition);
                 fetched.end_offsets.push(offset);
             }
@@ -240,6 +253,36 @@ impl Consumer {
                 }
             }
         })
+    }
+
+    fn end_passed(&self, message: &Message) {
+        let mut ends = self.ends.lock();
+        if !ends.is_empty() {
+            ends.remove(&message.topic_partition());
+        }
+    }
+
+    /// Puts partitions that are at their end back there, after librdkafka has noted its own positions.
+    fn restore_ends(&self, of: Option<&[&TopicPartition]>) -> Result<(), KafkaError> {
+        let ends: Vec<(TopicPartition, i64)> = match of {
+            Some(partitions) => {
+                let ends = self.ends.lock();
+                partitions
+                    .iter()
+                    .filter_map(|p| Some(((*p).clone(), *ends.get(*p)?)))
+                    .collect()
+            }
+            None => self
+                .ends
+                .lock()
+                .iter()
+                .map(|(partition, end)| (partition.clone(), *end))
+                .collect(),
+        };
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.client().seek(&PartitionList::new(ends)?, millis(SEEK_TIMEOUT))
     }
 
     fn serve_events(&self, fetched: &mut Fetched) -> Result<(), KafkaError> {
@@ -280,7 +323,10 @@ impl Consumer {
         }))?;
         if self.client().cooperative() {
             self.client().incremental_assign(&list)?;
+            // The library pauses all partitions during a rebalance.
+            self.restore_ends(None)?;
         } else {
+            self.ends.lock().clear();
             self.client().assign(Some(&list))?;
         }
         if asked.paused.is_empty() {
@@ -300,8 +346,11 @@ impl Consumer {
             }
         });
         if self.client().cooperative() {
-            self.client().incremental_unassign(&PartitionList::of(partitions)?)
+            self.ends.lock().retain(|partition, _| !partitions.contains(partition));
+            self.client().incremental_unassign(&PartitionList::of(partitions)?)?;
+            self.restore_ends(None)
         } else {
+            self.ends.lock().clear();
             self.client().assign(None)
         }
     }
@@ -401,6 +450,7 @@ impl Consumer {
             assigning.starts.insert(partition.clone(), offset);
             return Ok(());
         }
+        self.ends.lock().remove(partition);
         let deadline = Instant::now() + SEEK_TIMEOUT;
         loop {
             let list = PartitionList::new([(partition.clone(), offset)])?;
@@ -419,6 +469,9 @@ impl Consumer {
     /// # Errors
     /// Where the partition is unknown.
     pub fn position(&self, partition: &TopicPartition) -> Result<Option<i64>, KafkaError> {
+        if let Some(end) = self.ends.lock().get(partition) {
+            return Ok(Some(*end));
+        }
         let list = PartitionList::of([partition])?;
         self.client().position(&list)?;
         Ok(list

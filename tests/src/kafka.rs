@@ -78,8 +78,10 @@ impl KafkaBroker {
     /// # Errors
     /// As `start`.
     pub async fn start_with(properties: &[(&str, &str)]) -> Result<Self> {
-        let properties: Vec<(String, String)> =
-            properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let properties: Vec<(String, String)> = properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let broker = tokio::task::spawn_blocking(move || Self::prepare(&properties)).await??;
         broker.run().await?;
         Ok(broker)
@@ -95,7 +97,12 @@ impl KafkaBroker {
         let libs = PathBuf::from(String::from_utf8(installed.stdout)?.trim());
         let folder = tempfile::Builder::new().prefix("millrace-kafka-").tempdir()?.keep();
         let (port, controller_port) = free_ports()?;
-        let broker = Self { folder, libs, port, watchdog: Mutex::new(None) };
+        let broker = Self {
+            folder,
+            libs,
+            port,
+            watchdog: Mutex::new(None),
+        };
         broker.write_properties(controller_port, properties)?;
         broker.format()?;
         Ok(broker)
@@ -106,7 +113,10 @@ impl KafkaBroker {
         let mut properties: Vec<(String, String)> = [
             ("process.roles", "broker,controller".to_owned()),
             ("node.id", "1".to_owned()),
-            ("listeners", format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}")),
+            (
+                "listeners",
+                format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
+            ),
             ("controller.listener.names", "CONTROLLER".to_owned()),
             ("controller.quorum.voters", format!("1@127.0.0.1:{controller_port}")),
             ("log.dirs", self.folder.join("data").display().to_string()),
@@ -127,8 +137,9 @@ impl KafkaBroker {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         for (name, value) in overrides {
-            let value =
-                value.replace("{port}", &port.to_string()).replace("{controller}", &controller_port.to_string());
+            let value = value
+                .replace("{port}", &port.to_string())
+                .replace("{controller}", &controller_port.to_string());
             properties.retain(|(known, _)| known != name);
             properties.push((name.clone(), value));
         }
@@ -142,7 +153,9 @@ impl KafkaBroker {
 
     fn java(&self, class: &str) -> Command {
         let mut command = Command::new("java");
-        command.args(JVM_OPTIONS).arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
+        command
+            .args(JVM_OPTIONS)
+            .arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
         command.arg("-cp").arg(self.libs.join("*")).arg(class);
         command
     }
@@ -155,7 +168,10 @@ impl KafkaBroker {
             .output()
             .context("run java")?;
         if !formatted.status.success() {
-            bail!("formatting Kafka's storage failed: {}", String::from_utf8_lossy(&formatted.stderr));
+            bail!(
+                "formatting Kafka's storage failed: {}",
+                String::from_utf8_lossy(&formatted.stderr)
+            );
         }
         Ok(())
     }
@@ -171,21 +187,30 @@ impl KafkaBroker {
             .arg(self.folder.join("server.properties"))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .context("run sh")?;
         *self.watchdog() = Some(watchdog);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let Err(error) = RawConnection::connect(&self.bootstrap()).await else { return Ok(()) };
+            let Err(error) = RawConnection::connect(&self.bootstrap()).await else {
+                return Ok(());
+            };
             let ended = match self.watchdog().as_mut() {
                 Some(watchdog) => watchdog.try_wait()?,
                 None => bail!("the broker was stopped while it started"),
             };
             if let Some(status) = ended {
-                bail!("Kafka ended with {status} while it started; the end of its log:\n{}", self.log_tail());
+                bail!(
+                    "Kafka ended with {status} while it started; the end of its log:\n{}",
+                    self.log_tail()
+                );
             }
             if Instant::now() > deadline {
-                bail!("Kafka did not answer ({error}); the end of its log:\n{}", self.log_tail());
+                bail!(
+                    "Kafka did not answer ({error}); the end of its log:\n{}",
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
@@ -222,7 +247,9 @@ impl KafkaBroker {
     }
 
     async fn end(&self, how: &'static str) -> Result<()> {
-        let Some(mut watchdog) = self.watchdog().take() else { bail!("the broker does not run") };
+        let Some(mut watchdog) = self.watchdog().take() else {
+            bail!("the broker does not run")
+        };
         tokio::task::spawn_blocking(move || {
             let mut input = watchdog.stdin.take().context("the watchdog has no input")?;
             input.write_all(how.as_bytes())?;
@@ -249,7 +276,10 @@ impl KafkaBroker {
         let log = std::fs::read(self.folder.join("broker.log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
+        lines
+            .get(lines.len().saturating_sub(40)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 
     /// Everything in a topic as it is now, by partition and offset.
@@ -305,17 +335,19 @@ fn read_all(config: &ClientConfig, partitions: &[(TopicPartition, StartOffset)])
             return Err(error.into());
         }
         open.retain(|partition| !fetched.end_of_partition.contains(partition));
-        records.extend(fetched.messages.iter().map(|message| LogRecord {
-            topic: message.topic().into(),
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp_ms: message.timestamp_ms(),
-            key: message.key_bytes(),
-            value: message.value_bytes(),
-            headers: message
-                .headers()
-                .map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)))
-                .collect(),
+        records.extend(fetched.messages.iter().map(|message| {
+            LogRecord {
+                topic: message.topic().into(),
+                partition: message.partition(),
+                offset: message.offset(),
+                timestamp_ms: message.timestamp_ms(),
+                key: message.key_bytes(),
+                value: message.value_bytes(),
+                headers: message
+                    .headers()
+                    .map(|(name, value)| (name.to_owned(), value.map(bytes::Bytes::copy_from_slice)))
+                    .collect(),
+            }
         }));
     }
     records.sort_by_key(|record| (record.partition, record.offset));

@@ -1,5 +1,13 @@
 //! The Kafka client against Apache Kafka.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -56,11 +64,19 @@ impl Recorded {
 
 fn producer(config: &ClientConfig) -> (Producer, Arc<Recorded>) {
     let recorded = Arc::new(Recorded::default());
-    (Producer::new(config, Arc::clone(&recorded) as Arc<dyn Deliveries>).unwrap(), recorded)
+    (
+        Producer::new(config, Arc::clone(&recorded) as Arc<dyn Deliveries>).unwrap(),
+        recorded,
+    )
 }
 
 fn record<'a>(topic: &'a str, key: &'a str, value: &'a str) -> ProducerRecord<'a> {
-    ProducerRecord { topic, key: Some(key.as_bytes()), value: Some(value.as_bytes()), ..ProducerRecord::default() }
+    ProducerRecord {
+        topic,
+        key: Some(key.as_bytes()),
+        value: Some(value.as_bytes()),
+        ..ProducerRecord::default()
+    }
 }
 
 /// Sends values 0..count under keys of their own and waits for all of them.
@@ -68,7 +84,9 @@ fn fill(broker: &KafkaBroker, topic: &str, count: usize) {
     let (producer, _) = producer(&broker.config());
     for i in 0..count {
         let text = i.to_string();
-        producer.send_waiting(&record(topic, &text, &text), 0, PATIENCE).unwrap();
+        producer
+            .send_waiting(&record(topic, &text, &text), 0, PATIENCE)
+            .unwrap();
     }
     producer.flush(PATIENCE).unwrap();
 }
@@ -93,7 +111,12 @@ fn values(broker: &KafkaBroker, isolation: &str, partition: &TopicPartition) -> 
     consumer.assign(&[(partition.clone(), StartOffset::Beginning)]).unwrap();
     let mut values = Vec::new();
     fetch_until(&consumer, |fetched| {
-        values.extend(fetched.messages.iter().map(|m| String::from_utf8(m.value().unwrap().to_vec()).unwrap()));
+        values.extend(
+            fetched
+                .messages
+                .iter()
+                .map(|m| String::from_utf8(m.value().unwrap().to_vec()).unwrap()),
+        );
         !fetched.end_of_partition.is_empty()
     });
     values
@@ -104,8 +127,12 @@ async fn a_record_comes_back_as_it_was_sent() {
     let broker = broker().await;
     let topic = topic(broker, "fidelity", 1).await;
     let (producer, recorded) = producer(&broker.config());
-    let headers: [(&str, Option<&[u8]>); 4] =
-        [("a", Some(b"1")), ("a", Some(b"")), ("null", None), ("bytes", Some(&[0, 255]))];
+    let headers: [(&str, Option<&[u8]>); 4] = [
+        ("a", Some(b"1")),
+        ("a", Some(b"")),
+        ("null", None),
+        ("bytes", Some(&[0, 255])),
+    ];
     let full = ProducerRecord {
         topic: &topic,
         partition: Some(0),
@@ -114,13 +141,24 @@ async fn a_record_comes_back_as_it_was_sent() {
         timestamp_ms: Some(1_234_567),
         headers: &headers,
     };
-    let empty = ProducerRecord { topic: &topic, key: Some(b""), value: Some(b""), ..ProducerRecord::default() };
-    let null = ProducerRecord { topic: &topic, ..ProducerRecord::default() };
+    let empty = ProducerRecord {
+        topic: &topic,
+        key: Some(b""),
+        value: Some(b""),
+        ..ProducerRecord::default()
+    };
+    let null = ProducerRecord {
+        topic: &topic,
+        ..ProducerRecord::default()
+    };
     for (token, record) in [(1, full), (2, empty), (3, null)] {
         producer.send(&record, token).unwrap();
     }
     producer.flush(PATIENCE).unwrap();
-    assert_eq!((1..=3).map(|token| recorded.only(token).unwrap()).collect::<Vec<_>>(), [(0, 0), (0, 1), (0, 2)]);
+    assert_eq!(
+        (1..=3).map(|token| recorded.only(token).unwrap()).collect::<Vec<_>>(),
+        [(0, 0), (0, 1), (0, 2)]
+    );
     assert_eq!(producer.in_flight(), 0);
 
     let consumer = Consumer::new(&broker.config()).unwrap();
@@ -128,7 +166,12 @@ async fn a_record_comes_back_as_it_was_sent() {
     consumer.assign(&[(partition.clone(), StartOffset::Beginning)]).unwrap();
     let (mut messages, mut end) = (Vec::new(), None);
     fetch_until(&consumer, |fetched| {
-        end = fetched.end_of_partition.first().cloned().zip(fetched.end_offsets.first().copied()).or(end.take());
+        end = fetched
+            .end_of_partition
+            .first()
+            .cloned()
+            .zip(fetched.end_offsets.first().copied())
+            .or(end.take());
         messages.extend(fetched.messages);
         end.is_some()
     });
@@ -138,10 +181,15 @@ async fn a_record_comes_back_as_it_was_sent() {
     // Messages may outlive their consumer.
     drop(consumer);
 
-    let [full, empty, null] = &messages[..] else { panic!("{messages:?}") };
+    let [full, empty, null] = &messages[..] else {
+        panic!("{messages:?}")
+    };
     assert_eq!((full.topic(), full.partition(), full.offset()), (topic.as_str(), 0, 0));
     assert_eq!((full.key(), full.value()), (Some(&[1, 0, 2][..]), Some(&b"value"[..])));
-    assert_eq!((full.timestamp_ms(), full.timestamp_type()), (Some(1_234_567), TimestampType::CreateTime));
+    assert_eq!(
+        (full.timestamp_ms(), full.timestamp_type()),
+        (Some(1_234_567), TimestampType::CreateTime)
+    );
     assert_eq!(full.headers().collect::<Vec<_>>(), headers);
     assert_eq!(full.headers().collect::<Vec<_>>(), headers, "headers can be read again");
     assert_eq!((empty.key(), empty.value()), (Some(&b""[..]), Some(&b""[..])));
@@ -160,7 +208,10 @@ async fn keys_go_where_java_puts_them() {
     }
     producer.flush(PATIENCE).unwrap();
     for i in 1..=500u64 {
-        assert_eq!(recorded.only(i).unwrap().0, partition_for_key(format!("key-{i}").as_bytes(), 7));
+        assert_eq!(
+            recorded.only(i).unwrap().0,
+            partition_for_key(format!("key-{i}").as_bytes(), 7)
+        );
     }
 }
 
@@ -170,9 +221,13 @@ async fn a_wake_ends_a_fetch_and_arrivals_are_told() {
     let topic = topic(broker, "waking", 1).await;
     let consumer = Consumer::new(&broker.config()).unwrap();
     let (sender, arrivals) = mpsc::channel();
-    consumer.on_ready(Box::new(move || drop(sender.send(())))).unwrap();
+    consumer
+        .on_ready(Box::new(move || sender.send(()).unwrap_or(())))
+        .unwrap();
     assert!(consumer.on_ready(Box::new(|| {})).is_err(), "one listener only");
-    consumer.assign(&[(TopicPartition::new(topic.as_str(), 0), StartOffset::Beginning)]).unwrap();
+    consumer
+        .assign(&[(TopicPartition::new(topic.as_str(), 0), StartOffset::Beginning)])
+        .unwrap();
     fetch_until(&consumer, |fetched| !fetched.end_of_partition.is_empty());
 
     // A wake before the fetch is not lost.
@@ -204,7 +259,10 @@ async fn offsets_can_be_committed_sought_and_paused() {
     fill(broker, &topic, 100);
     let mut config = broker.config();
     config.set("group.id", &format!("group-of-{topic}"));
-    let partitions = [TopicPartition::new(topic.as_str(), 0), TopicPartition::new(topic.as_str(), 1)];
+    let partitions = [
+        TopicPartition::new(topic.as_str(), 0),
+        TopicPartition::new(topic.as_str(), 1),
+    ];
     let consumer = Consumer::new(&config).unwrap();
     let start = |start| partitions.clone().map(|partition| (partition, start));
     consumer.assign(&start(StartOffset::Beginning)).unwrap();
@@ -216,25 +274,43 @@ async fn offsets_can_be_committed_sought_and_paused() {
 
     let unset = consumer.committed(&partitions, PATIENCE).unwrap();
     assert!(unset.iter().all(|(_, offset)| offset.is_none()));
-    consumer.commit(&[(partitions[0].clone(), 7)], CommitMode::Sync).unwrap();
+    consumer
+        .commit(&[(partitions[0].clone(), 7)], CommitMode::Sync)
+        .unwrap();
     let (sender, results) = mpsc::channel();
-    consumer.commit_with(&[(partitions[1].clone(), 9)], Box::new(move |r| sender.send(r).unwrap())).unwrap();
+    consumer
+        .commit_with(
+            &[(partitions[1].clone(), 9)],
+            Box::new(move |r| sender.send(r).unwrap()),
+        )
+        .unwrap();
     fetch_until(&consumer, |_| match results.try_recv() {
         Ok(result) => result.is_ok(),
         Err(_) => false,
     });
     let committed = consumer.committed(&partitions, PATIENCE).unwrap();
-    assert_eq!(committed, [(partitions[0].clone(), Some(7)), (partitions[1].clone(), Some(9))]);
+    assert_eq!(
+        committed,
+        [(partitions[0].clone(), Some(7)), (partitions[1].clone(), Some(9))]
+    );
 
     consumer.seek(&partitions[0], 3).unwrap();
-    fetch_until(&consumer, |fetched| fetched.messages.first().is_some_and(|m| m.partition() == 0 && m.offset() == 3));
+    fetch_until(&consumer, |fetched| {
+        fetched
+            .messages
+            .first()
+            .is_some_and(|m| m.partition() == 0 && m.offset() == 3)
+    });
 
     consumer.pause(&partitions[..1]).unwrap();
     consumer.seek(&partitions[0], 0).unwrap();
     consumer.seek(&partitions[1], 0).unwrap();
     let mut ended = false;
     fetch_until(&consumer, |fetched| {
-        assert!(fetched.messages.iter().all(|m| m.partition() == 1), "a paused partition yields nothing");
+        assert!(
+            fetched.messages.iter().all(|m| m.partition() == 1),
+            "a paused partition yields nothing"
+        );
         ended |= fetched.end_of_partition.contains(&partitions[1]);
         ended
     });
@@ -254,11 +330,15 @@ async fn offsets_can_be_committed_sought_and_paused() {
         first.len() == 2
     });
     assert_eq!(first, HashMap::from([(0, 7), (1, 20)]));
-    let times = consumer.offsets_for_times(&[(partitions[0].clone(), 0)], PATIENCE).unwrap();
+    let times = consumer
+        .offsets_for_times(&[(partitions[0].clone(), 0)], PATIENCE)
+        .unwrap();
     assert_eq!(times, [(partitions[0].clone(), Some(0))]);
 
     let no_group = Consumer::new(&broker.config()).unwrap();
-    let error = no_group.commit(&[(partitions[0].clone(), 1)], CommitMode::Sync).unwrap_err();
+    let error = no_group
+        .commit(&[(partitions[0].clone(), 1)], CommitMode::Sync)
+        .unwrap_err();
     assert!(error.to_string().contains("group.id"), "{error}");
 }
 
@@ -270,7 +350,9 @@ async fn an_offset_out_of_range_without_reset_is_an_error() {
     let mut config = broker.config();
     config.set("auto.offset.reset", "none");
     let consumer = Consumer::new(&config).unwrap();
-    consumer.assign(&[(TopicPartition::new(topic.as_str(), 0), StartOffset::At(1000))]).unwrap();
+    consumer
+        .assign(&[(TopicPartition::new(topic.as_str(), 0), StartOffset::At(1000))])
+        .unwrap();
     let deadline = Instant::now() + PATIENCE;
     let error = loop {
         let fetched = consumer.fetch(10, Duration::from_millis(200)).unwrap();
@@ -296,18 +378,29 @@ struct Listener(Arc<Member>);
 impl RebalanceListener for Listener {
     fn assigned(&mut self, _consumer: &Consumer, partitions: &[TopicPartition]) {
         self.0.owned.lock().unwrap().extend(partitions.iter().cloned());
-        self.0.events.lock().unwrap().push(format!("assigned {}", partitions.len()));
+        self.0
+            .events
+            .lock()
+            .unwrap()
+            .push(format!("assigned {}", partitions.len()));
     }
 
     fn revoked(&mut self, consumer: &Consumer, partitions: &[TopicPartition]) {
         let mut read = self.0.read.lock().unwrap();
-        let offsets: Vec<_> = partitions.iter().filter_map(|p| Some((p.clone(), read.remove(p)?))).collect();
+        let offsets: Vec<_> = partitions
+            .iter()
+            .filter_map(|p| Some((p.clone(), read.remove(p)?)))
+            .collect();
         consumer.commit(&offsets, CommitMode::Sync).unwrap();
         let mut owned = self.0.owned.lock().unwrap();
         for partition in partitions {
             assert!(owned.remove(partition), "{partition} was not owned");
         }
-        self.0.events.lock().unwrap().push(format!("revoked {}", partitions.len()));
+        self.0
+            .events
+            .lock()
+            .unwrap()
+            .push(format!("revoked {}", partitions.len()));
     }
 
     fn lost(&mut self, _consumer: &Consumer, partitions: &[TopicPartition]) {
@@ -320,23 +413,40 @@ async fn members_share_partitions(strategy: &str) -> Vec<String> {
     let topic = topic(broker, "sharing", 6).await;
     fill(broker, &topic, 1000);
     let mut config = broker.config();
-    config.set("group.id", &format!("group-of-{topic}")).set("auto.offset.reset", "earliest");
-    config.set("partition.assignment.strategy", strategy).set("heartbeat.interval.ms", "100");
+    config
+        .set("group.id", &format!("group-of-{topic}"))
+        .set("auto.offset.reset", "earliest");
+    config
+        .set("partition.assignment.strategy", strategy)
+        .set("heartbeat.interval.ms", "100");
     let counted = Arc::new(Mutex::new(HashMap::<(i32, i64), usize>::new()));
     let read = |consumer: &Consumer, member: &Member| {
         let fetched = consumer.fetch(50, Duration::from_millis(50)).unwrap();
         assert!(fetched.errors.is_empty(), "{:?}", fetched.errors);
         for message in fetched.messages {
-            assert!(member.owned.lock().unwrap().contains(&message.topic_partition()), "{message:?} is not ours");
-            member.read.lock().unwrap().insert(message.topic_partition(), message.offset() + 1);
-            *counted.lock().unwrap().entry((message.partition(), message.offset())).or_default() += 1;
+            assert!(
+                member.owned.lock().unwrap().contains(&message.topic_partition()),
+                "{message:?} is not ours"
+            );
+            member
+                .read
+                .lock()
+                .unwrap()
+                .insert(message.topic_partition(), message.offset() + 1);
+            *counted
+                .lock()
+                .unwrap()
+                .entry((message.partition(), message.offset()))
+                .or_default() += 1;
         }
     };
     let owned = |member: &Member| member.owned.lock().unwrap().len();
     let join = || {
         let member = Arc::new(Member::default());
         let consumer = Consumer::new(&config).unwrap();
-        consumer.subscribe(&[format!("^{topic}$")], Box::new(Listener(Arc::clone(&member)))).unwrap();
+        consumer
+            .subscribe(&[format!("^{topic}$")], Box::new(Listener(Arc::clone(&member))))
+            .unwrap();
         (consumer, member)
     };
 
@@ -356,9 +466,15 @@ async fn members_share_partitions(strategy: &str) -> Vec<String> {
     assert_eq!(owned(&second_member), 0, "closing revokes");
     while owned(&first_member) != 6 || counted.lock().unwrap().len() < 1000 {
         read(&first, &first_member);
-        assert!(Instant::now() < deadline, "the first member did not get everything back");
+        assert!(
+            Instant::now() < deadline,
+            "the first member did not get everything back"
+        );
     }
-    assert!(counted.lock().unwrap().values().all(|count| *count == 1), "each record once: offsets were handed over");
+    assert!(
+        counted.lock().unwrap().values().all(|count| *count == 1),
+        "each record once: offsets were handed over"
+    );
     drop(first);
     assert_eq!(owned(&first_member), 0, "dropping revokes");
     let events = first_member.events.lock().unwrap().clone();
@@ -368,7 +484,17 @@ async fn members_share_partitions(strategy: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn eager_members_share_partitions() {
     let events = members_share_partitions("org.apache.kafka.clients.consumer.RangeAssignor").await;
-    assert_eq!(events, ["assigned 6", "revoked 6", "assigned 3", "revoked 3", "assigned 6", "revoked 6"]);
+    assert_eq!(
+        events,
+        [
+            "assigned 6",
+            "revoked 6",
+            "assigned 3",
+            "revoked 3",
+            "assigned 6",
+            "revoked 6"
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,9 +527,13 @@ async fn the_listener_decides_where_partitions_start() {
     let topic = topic(broker, "positioning", 2).await;
     fill(broker, &topic, 100);
     let mut config = broker.config();
-    config.set("group.id", &format!("group-of-{topic}")).set("auto.offset.reset", "earliest");
+    config
+        .set("group.id", &format!("group-of-{topic}"))
+        .set("auto.offset.reset", "earliest");
     let consumer = Consumer::new(&config).unwrap();
-    consumer.subscribe(std::slice::from_ref(&topic), Box::new(Positioning)).unwrap();
+    consumer
+        .subscribe(std::slice::from_ref(&topic), Box::new(Positioning))
+        .unwrap();
     let mut first = HashMap::new();
     let mut ended = false;
     fetch_until(&consumer, |fetched| {
@@ -415,7 +545,12 @@ async fn the_listener_decides_where_partitions_start() {
     });
     assert_eq!(first, HashMap::from([(0, 5)]), "partition 1 is paused");
     consumer.resume(&[TopicPartition::new(topic.as_str(), 1)]).unwrap();
-    fetch_until(&consumer, |fetched| fetched.messages.first().is_some_and(|m| m.partition() == 1 && m.offset() == 5));
+    fetch_until(&consumer, |fetched| {
+        fetched
+            .messages
+            .first()
+            .is_some_and(|m| m.partition() == 1 && m.offset() == 5)
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,7 +561,16 @@ async fn a_full_buffer_is_back_pressure_and_every_record_is_reported_once() {
     config.set("buffer.memory", "65536").set("linger.ms", "50");
     let (producer, recorded) = producer(&config);
     let value = vec![b'x'; 1000];
-    let send = |token| producer.send(&ProducerRecord { topic: &topic, value: Some(&value), ..Default::default() }, token);
+    let send = |token| {
+        producer.send(
+            &ProducerRecord {
+                topic: &topic,
+                value: Some(&value),
+                ..Default::default()
+            },
+            token,
+        )
+    };
     let mut accepted = 0;
     let full = loop {
         match send(accepted + 1) {
@@ -438,7 +582,11 @@ async fn a_full_buffer_is_back_pressure_and_every_record_is_reported_once() {
     assert!(matches!(full, SendError::QueueFull), "{full}");
     for _ in 0..500 {
         accepted += 1;
-        let record = ProducerRecord { topic: &topic, value: Some(&value), ..Default::default() };
+        let record = ProducerRecord {
+            topic: &topic,
+            value: Some(&value),
+            ..Default::default()
+        };
         producer.send_waiting(&record, accepted, PATIENCE).unwrap();
     }
     producer.flush(PATIENCE).unwrap();
@@ -447,7 +595,14 @@ async fn a_full_buffer_is_back_pressure_and_every_record_is_reported_once() {
     }
 
     let too_large = vec![0; 5_000_000];
-    match producer.send(&ProducerRecord { topic: &topic, value: Some(&too_large), ..Default::default() }, 0) {
+    match producer.send(
+        &ProducerRecord {
+            topic: &topic,
+            value: Some(&too_large),
+            ..Default::default()
+        },
+        0,
+    ) {
         Err(SendError::Kafka(error)) => assert_eq!(error.code, ErrorCode::MessageSizeTooLarge),
         other => panic!("{other:?}"),
     }
@@ -462,7 +617,10 @@ async fn a_dropped_producer_reports_what_it_did_not_send() {
     drop(producer);
     for token in 1..=10 {
         let code = recorded.only(token).unwrap_err().code;
-        assert!(matches!(code, ErrorCode::PurgeQueue | ErrorCode::PurgeInflight), "{code}");
+        assert!(
+            matches!(code, ErrorCode::PurgeQueue | ErrorCode::PurgeInflight),
+            "{code}"
+        );
     }
 }
 
@@ -483,7 +641,9 @@ async fn transactions_commit_abort_and_carry_offsets() {
         producer.flush(PATIENCE).unwrap();
         let offset = if commit { 10 } else { 99 };
         let metadata = ConsumerGroupMetadata::of_group(&group).unwrap();
-        producer.send_offsets_to_transaction(&[(partition.clone(), offset)], &metadata, PATIENCE).unwrap();
+        producer
+            .send_offsets_to_transaction(&[(partition.clone(), offset)], &metadata, PATIENCE)
+            .unwrap();
         if commit {
             producer.commit_transaction(PATIENCE).unwrap();
         } else {
@@ -499,7 +659,13 @@ async fn transactions_commit_abort_and_carry_offsets() {
     producer.begin_transaction().unwrap();
     producer.send(&record(&topic, "k", "e"), 0).unwrap();
     producer.flush(PATIENCE).unwrap();
-    let ends = async |isolation| admin.end_offsets(std::slice::from_ref(&partition), isolation).await.unwrap()[0].1;
+    let ends = async |isolation| {
+        admin
+            .end_offsets(std::slice::from_ref(&partition), isolation)
+            .await
+            .unwrap()[0]
+            .1
+    };
     assert_eq!(ends(IsolationLevel::ReadCommitted).await, 8);
     assert_eq!(ends(IsolationLevel::ReadUncommitted).await, 9);
     producer.abort_transaction(PATIENCE).unwrap();
@@ -521,7 +687,10 @@ async fn a_producer_whose_id_is_taken_is_fenced() {
     };
     let assert_fenced = |producer: &Producer| {
         let error = producer.commit_transaction(PATIENCE).unwrap_err();
-        assert!(error.is_fenced() && error.is_fatal() && !error.is_retriable(), "{error:?}");
+        assert!(
+            error.is_fenced() && error.is_fatal() && !error.is_retriable(),
+            "{error:?}"
+        );
         assert!(producer.fatal_error().is_some());
     };
 
@@ -543,47 +712,76 @@ async fn administration_of_topics() {
     let again = admin.create_topics(&[NewTopic::new(&name, 2, 1)]).await.unwrap();
     assert_eq!(again[0].1.as_ref().unwrap_err().code, ErrorCode::TopicAlreadyExists);
     let wrong = admin.create_topics(&[NewTopic::new("replicated", 1, 3)]).await.unwrap();
-    assert_eq!(wrong[0].1.as_ref().unwrap_err().code, ErrorCode::InvalidReplicationFactor);
+    assert_eq!(
+        wrong[0].1.as_ref().unwrap_err().code,
+        ErrorCode::InvalidReplicationFactor
+    );
 
     let described = admin.topic(&name).await.unwrap().unwrap();
-    assert_eq!(described.partitions.iter().map(|p| (p.partition, p.leader)).collect::<Vec<_>>(), [
-        (0, Some(1)),
-        (1, Some(1))
-    ]);
+    assert_eq!(
+        described
+            .partitions
+            .iter()
+            .map(|p| (p.partition, p.leader))
+            .collect::<Vec<_>>(),
+        [(0, Some(1)), (1, Some(1))]
+    );
     assert_eq!(admin.topic("no-such-topic").await.unwrap(), None);
-    assert_eq!(admin.topic("no-such-topic").await.unwrap(), None, "asking does not create it");
+    assert_eq!(
+        admin.topic("no-such-topic").await.unwrap(),
+        None,
+        "asking does not create it"
+    );
     assert!(admin.topics().await.unwrap().contains(&name));
 
     let config = admin.describe_topic_config(&name).await.unwrap();
     assert_eq!(config["cleanup.policy"], "compact");
     admin
-        .alter_topic_config(&name, &[
-            ("retention.ms".to_owned(), ConfigChange::Set("1000".to_owned())),
-            ("cleanup.policy".to_owned(), ConfigChange::Default),
-        ])
+        .alter_topic_config(
+            &name,
+            &[
+                ("retention.ms".to_owned(), ConfigChange::Set("1000".to_owned())),
+                ("cleanup.policy".to_owned(), ConfigChange::Default),
+            ],
+        )
         .await
         .unwrap();
     let config = admin.describe_topic_config(&name).await.unwrap();
-    assert_eq!((config["cleanup.policy"].as_str(), config["retention.ms"].as_str()), ("delete", "1000"));
+    assert_eq!(
+        (config["cleanup.policy"].as_str(), config["retention.ms"].as_str()),
+        ("delete", "1000")
+    );
     let missing = admin.describe_topic_config("no-such-topic").await.unwrap_err();
     assert_eq!(missing.code, ErrorCode::UnknownTopicOrPartition);
 
     admin.create_partitions(&name, 3).await.unwrap();
     assert_eq!(admin.topic(&name).await.unwrap().unwrap().partitions.len(), 3);
-    assert_eq!(admin.create_partitions(&name, 2).await.unwrap_err().code, ErrorCode::InvalidPartitions);
+    assert_eq!(
+        admin.create_partitions(&name, 2).await.unwrap_err().code,
+        ErrorCode::InvalidPartitions
+    );
 
     fill(broker, &name, 50);
     let partitions: Vec<_> = (0..3).map(|p| TopicPartition::new(name.as_str(), p)).collect();
-    let ends = admin.end_offsets(&partitions, IsolationLevel::ReadUncommitted).await.unwrap();
+    let ends = admin
+        .end_offsets(&partitions, IsolationLevel::ReadUncommitted)
+        .await
+        .unwrap();
     assert_eq!(ends.iter().map(|(_, end)| end).sum::<i64>(), 50);
     let deleted = admin.delete_records(&[(partitions[0].clone(), 2)]).await.unwrap();
     assert_eq!(deleted, [(partitions[0].clone(), 2)]);
     assert_eq!(admin.beginning_offsets(&partitions[..1]).await.unwrap(), deleted);
 
-    let gone = admin.delete_topics(&[name.clone(), "no-such-topic".to_owned()]).await.unwrap();
+    let gone = admin
+        .delete_topics(&[name.clone(), "no-such-topic".to_owned()])
+        .await
+        .unwrap();
     let results: HashMap<_, _> = gone.into_iter().collect();
     assert!(results[&name].is_ok());
-    assert_eq!(results["no-such-topic"].as_ref().unwrap_err().code, ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(
+        results["no-such-topic"].as_ref().unwrap_err().code,
+        ErrorCode::UnknownTopicOrPartition
+    );
     assert!(!admin.cluster_id().await.unwrap().is_empty());
 }
 
@@ -594,7 +792,10 @@ async fn administration_of_groups() {
     fill(broker, &topic, 10);
     let admin = Admin::new(&broker.config()).unwrap();
     let group = format!("group-of-{topic}");
-    let partitions = [TopicPartition::new(topic.as_str(), 0), TopicPartition::new(topic.as_str(), 1)];
+    let partitions = [
+        TopicPartition::new(topic.as_str(), 0),
+        TopicPartition::new(topic.as_str(), 1),
+    ];
     assert_eq!(admin.group_offsets(&group).await.unwrap(), []);
     let offsets = partitions.clone().map(|partition| (partition, 1));
     admin.alter_group_offsets(&group, &offsets).await.unwrap();
@@ -612,17 +813,28 @@ async fn administration_of_groups() {
     config.set("group.id", &group);
     let consumer = Consumer::new(&config).unwrap();
     let member = Arc::new(Member::default());
-    consumer.subscribe(&[topic], Box::new(Listener(Arc::clone(&member)))).unwrap();
+    consumer
+        .subscribe(&[topic], Box::new(Listener(Arc::clone(&member))))
+        .unwrap();
     fetch_until(&consumer, |_| !member.owned.lock().unwrap().is_empty());
     assert!(!consumer.member_id().is_empty());
     let described = admin.describe_group(&group).await.unwrap();
     assert_eq!((described.state.as_str(), described.members), ("Stable", 1));
-    assert!(admin.alter_group_offsets(&group, &offsets).await.is_err(), "the group has a member");
-    assert_eq!(admin.delete_group(&group).await.unwrap_err().code, ErrorCode::NonEmptyGroup);
+    assert!(
+        admin.alter_group_offsets(&group, &offsets).await.is_err(),
+        "the group has a member"
+    );
+    assert_eq!(
+        admin.delete_group(&group).await.unwrap_err().code,
+        ErrorCode::NonEmptyGroup
+    );
     drop(consumer);
     assert_eq!(admin.describe_group(&group).await.unwrap().members, 0);
     admin.delete_group(&group).await.unwrap();
-    assert_eq!(admin.delete_group(&group).await.unwrap_err().code, ErrorCode::GroupIdNotFound);
+    assert_eq!(
+        admin.delete_group(&group).await.unwrap_err().code,
+        ErrorCode::GroupIdNotFound
+    );
 }
 
 type Table = Arc<Mutex<HashMap<String, Option<String>>>>;
@@ -632,7 +844,10 @@ fn table() -> (Table, Box<dyn FnMut(kafka_client::LogRecord) + Send>) {
     let filled = Arc::clone(&table);
     let text = |bytes: bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     let on_record = move |record: kafka_client::LogRecord| {
-        filled.lock().unwrap().insert(text(record.key.unwrap()), record.value.map(text));
+        filled
+            .lock()
+            .unwrap()
+            .insert(text(record.key.unwrap()), record.value.map(text));
     };
     (table, Box::new(on_record))
 }
@@ -646,7 +861,10 @@ async fn a_log_is_read_to_its_end_and_followed() {
     assert_eq!(first.partitions().len(), 3);
     for i in 0..20 {
         let key = format!("k{}", i % 10);
-        let (partition, _) = first.send(Some(key.as_bytes()), Some(i.to_string().as_bytes())).await.unwrap();
+        let (partition, _) = first
+            .send(Some(key.as_bytes()), Some(i.to_string().as_bytes()))
+            .await
+            .unwrap();
         assert_eq!(partition, partition_for_key(key.as_bytes(), 3));
     }
     first.send(Some(b"k0"), None).await.unwrap();
@@ -659,7 +877,10 @@ async fn a_log_is_read_to_its_end_and_followed() {
     let (second_table, on_record) = table();
     let second = TopicLog::start(&broker.config(), &name, on_record).await.unwrap();
     assert_eq!(*second_table.lock().unwrap(), *first_table.lock().unwrap());
-    second.send_with_headers(Some(b"new"), Some(b"1"), &[("h", Some(b"x"))]).await.unwrap();
+    second
+        .send_with_headers(Some(b"new"), Some(b"1"), &[("h", Some(b"x"))])
+        .await
+        .unwrap();
     first.read_to_end().await.unwrap();
     assert_eq!(first_table.lock().unwrap()["new"].as_deref(), Some("1"));
 
@@ -682,7 +903,12 @@ async fn logs_share_clients_and_end_after_aborted_transactions() {
         producer.begin_transaction().unwrap();
         producer.send(&record(&names[0], "k", value), 0).unwrap();
         producer.flush(PATIENCE).unwrap();
-        if commit { producer.commit_transaction(PATIENCE) } else { producer.abort_transaction(PATIENCE) }.unwrap();
+        if commit {
+            producer.commit_transaction(PATIENCE)
+        } else {
+            producer.abort_transaction(PATIENCE)
+        }
+        .unwrap();
     }
     let mut config = broker.config();
     config.set("isolation.level", "read_committed");
@@ -698,7 +924,10 @@ async fn logs_share_clients_and_end_after_aborted_transactions() {
     other.read_to_end().await.unwrap();
     assert_eq!(other_table.lock().unwrap()["k"].as_deref(), Some("other"));
     assert_eq!(one_table.lock().unwrap()["k"].as_deref(), Some("kept"));
-    let twice = TopicLog::start_on(&clients, &names[1], Box::new(|_| {})).await.map(drop).unwrap_err();
+    let twice = TopicLog::start_on(&clients, &names[1], Box::new(|_| {}))
+        .await
+        .map(drop)
+        .unwrap_err();
     assert_eq!(twice.code, ErrorCode::Conflict);
 
     // A stopped log can be started again, from its beginning.
@@ -715,7 +944,9 @@ async fn a_panicking_receiver_fails_its_log_only() {
     let clients = LogClients::new(&broker.config(), &broker.config()).unwrap();
     let (good_table, on_record) = table();
     let good = TopicLog::start_on(&clients, &names[0], on_record).await.unwrap();
-    let bad = TopicLog::start_on(&clients, &names[1], Box::new(|_| panic!("a test's receiver"))).await.unwrap();
+    let bad = TopicLog::start_on(&clients, &names[1], Box::new(|_| panic!("a test's receiver")))
+        .await
+        .unwrap();
     bad.send(Some(b"k"), Some(b"v")).await.unwrap();
     assert_eq!(bad.read_to_end().await.unwrap_err().code, ErrorCode::Application);
     good.send(Some(b"k"), Some(b"v")).await.unwrap();
@@ -743,7 +974,10 @@ async fn clients_survive_a_broker_that_is_killed() {
     log.read_to_end().await.unwrap();
     let table = log_table.lock().unwrap().clone();
     assert_eq!(table["before"].as_deref(), Some("1"));
-    assert_eq!((table["after"].as_deref(), table["producer"].as_deref()), (Some("2"), Some("2")));
+    assert_eq!(
+        (table["after"].as_deref(), table["producer"].as_deref()),
+        (Some("2"), Some("2"))
+    );
     let dump = broker.dump("surviving", IsolationLevel::ReadUncommitted).await.unwrap();
     assert_eq!(dump.len(), 4);
     broker.stop().await.unwrap();
@@ -769,13 +1003,23 @@ async fn raw_requests_are_answered() {
     }
     let version = connection.version::<MetadataRequest>(9).unwrap();
     assert_eq!(version, 9);
-    let metadata = connection.call(&MetadataRequest::default().with_topics(None), version).await.unwrap();
-    let found = metadata.topics.iter().find(|t| t.name.as_ref().is_some_and(|name| name.as_str() == topic)).unwrap();
+    let metadata = connection
+        .call(&MetadataRequest::default().with_topics(None), version)
+        .await
+        .unwrap();
+    let found = metadata
+        .topics
+        .iter()
+        .find(|t| t.name.as_ref().is_some_and(|name| name.as_str() == topic))
+        .unwrap();
     assert_eq!(found.partitions.len(), 2);
 
     let mut config = broker.config();
     config.set("security.protocol", "SSL");
-    let refused = RawConnection::connect_with(&broker.bootstrap(), &config).await.map(drop).unwrap_err();
+    let refused = RawConnection::connect_with(&broker.bootstrap(), &config)
+        .await
+        .map(drop)
+        .unwrap_err();
     assert!(refused.to_string().contains("security.protocol"), "{refused}");
     let unreachable = RawConnection::connect("127.0.0.1:1").await.map(drop).unwrap_err();
     assert!(unreachable.is_retriable());
@@ -786,8 +1030,14 @@ async fn credentials_are_used_and_wrong_ones_are_told() {
     const BROKER_JAAS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
         username=\"admin\" password=\"admin-secret\" user_admin=\"admin-secret\" user_alice=\"alice-secret\";";
     let broker = KafkaBroker::start_with(&[
-        ("listeners", "SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-        ("listener.security.protocol.map", "SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        (
+            "listeners",
+            "SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        ),
+        (
+            "listener.security.protocol.map",
+            "SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+        ),
         ("inter.broker.listener.name", "SASL_PLAINTEXT"),
         ("sasl.mechanism.inter.broker.protocol", "PLAIN"),
         ("sasl.enabled.mechanisms", "PLAIN"),
@@ -797,7 +1047,9 @@ async fn credentials_are_used_and_wrong_ones_are_told() {
     .unwrap();
     let config = |password: &str| {
         let mut config = broker.config();
-        config.set("security.protocol", "SASL_PLAINTEXT").set("sasl.mechanism", "PLAIN");
+        config
+            .set("security.protocol", "SASL_PLAINTEXT")
+            .set("sasl.mechanism", "PLAIN");
         config.set(
             "sasl.jaas.config",
             &format!(
@@ -807,10 +1059,15 @@ async fn credentials_are_used_and_wrong_ones_are_told() {
         config
     };
     let admin = Admin::new(&config("alice-secret")).unwrap();
-    admin.create_topics(&[NewTopic::new("secured", 1, 1)]).await.unwrap()[0].1.clone().unwrap();
+    admin.create_topics(&[NewTopic::new("secured", 1, 1)]).await.unwrap()[0]
+        .1
+        .clone()
+        .unwrap();
 
     let consumer = Consumer::new(&config("wrong")).unwrap();
-    consumer.assign(&[(TopicPartition::new("secured", 0), StartOffset::Beginning)]).unwrap();
+    consumer
+        .assign(&[(TopicPartition::new("secured", 0), StartOffset::Beginning)])
+        .unwrap();
     let deadline = Instant::now() + PATIENCE;
     let error = loop {
         let fetched = consumer.fetch(10, Duration::from_millis(200)).unwrap();
@@ -840,8 +1097,11 @@ async fn tokens_of_zero_report_failures_only() {
     producer.flush(PATIENCE).unwrap();
     assert_eq!(count.0.load(Ordering::Relaxed), 0);
     drop(producer);
-    let producer =
-        Producer::new(&ClientConfig::new("127.0.0.1:1"), Arc::clone(&count) as Arc<dyn Deliveries>).unwrap();
+    let producer = Producer::new(
+        &ClientConfig::new("127.0.0.1:1"),
+        Arc::clone(&count) as Arc<dyn Deliveries>,
+    )
+    .unwrap();
     producer.send(&record(&topic, "k", "v"), 0).unwrap();
     drop(producer);
     assert_eq!(count.0.load(Ordering::Relaxed), 1);

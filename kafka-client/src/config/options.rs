@@ -268,6 +268,8 @@ pub(super) fn translate(
 /// What differs from librdkafka's own defaults.
 fn defaults(config: &ClientConfig, kind: ClientKind, native: &mut IndexMap<String, String>) {
     let mut set = |name: &str, value: &str| native.insert(name.to_owned(), value.to_owned());
+    set("reconnect.backoff.ms", "50");
+    set("reconnect.backoff.max.ms", "1000");
     match kind {
         ClientKind::Consumer => {
             set("enable.auto.commit", "false");

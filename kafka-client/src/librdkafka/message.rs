@@ -64,6 +64,12 @@ impl Message {
         TopicPartition::new(self.topic(), self.partition())
     }
 
+    /// Both come from one partition (of one client); cheaper than comparing names.
+    pub fn same_partition(&self, other: &Self) -> bool {
+        let (one, two) = (self.raw(), other.raw());
+        one.partition == two.partition && one.rkt == two.rkt
+    }
+
     /// The offset in the partition.
     pub fn offset(&self) -> i64 {
         self.raw().offset
