@@ -27,12 +27,18 @@
 pub mod config;
 pub mod converters;
 pub mod errors;
+pub mod herder;
+pub mod logging;
 pub mod plugins;
+pub mod rest;
 pub mod storage;
 pub mod task_runner;
 pub mod tasks;
 pub mod transforms;
+pub mod validate;
+mod worker;
 
 pub use config::{WorkerConfig, WorkerConfigError};
 pub use plugins::Plugins;
+pub use worker::{StartingWorker, Worker, WorkerError};
 pub use task_runner::{RunningTask, Stopped, TaskEvents, TaskRunner, TaskSpec, TaskState};

@@ -25,6 +25,17 @@ pub struct Plugins {
 }
 
 impl Plugins {
+    /// The runtime's own converters, transformations and predicates; no connectors and no extensions.
+    pub fn builtin() -> Self {
+        Self {
+            converters: crate::converters::plugins(),
+            header_converters: crate::converters::header_plugins(),
+            transformations: crate::transforms::plugins(),
+            predicates: crate::transforms::predicates(),
+            ..Self::default()
+        }
+    }
+
     /// The connector class called `name`.
     pub fn connector(&self, name: &str) -> Option<&Arc<dyn ConnectorPlugin>> {
         by_name(&self.connectors, name, "Connector", |plugin| plugin.class())
@@ -68,6 +79,15 @@ pub fn alias<'a>(class: &'a str, kind: &str) -> &'a str {
         Some(at) if at > 0 => simple.get(..at).unwrap_or(simple),
         _ => simple,
     }
+}
+
+/// What is said of a connector class that is not there (clients look for its beginning).
+pub fn unknown_connector(plugins: &Plugins, name: &str) -> String {
+    let available: Vec<&str> = plugins.connectors.iter().map(|plugin| plugin.class()).collect();
+    format!(
+        "Failed to find any class that implements Connector and which name matches {name}, available connectors are: {}",
+        available.join(", ")
+    )
 }
 
 fn by_name<'a, P: ?Sized>(

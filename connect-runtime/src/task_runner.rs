@@ -96,8 +96,13 @@ pub trait RunningTask: Send + Sync {
     }
 }
 
-/// Starts tasks. `TaskRunner::start(&self, spec: TaskSpec, events: Arc<dyn TaskEvents>) -> Arc<dyn RunningTask>` returns
-/// at once; a task that cannot start reports [`TaskState::Failed`].
+/// Starts tasks: what the herder needs of a [`TaskRunner`].
+pub trait StartTask: Send + Sync {
+    /// Starts a task and returns at once. A task that cannot start reports [`TaskState::Failed`].
+    fn start(&self, spec: TaskSpec, events: Arc<dyn TaskEvents>) -> Arc<dyn RunningTask>;
+}
+
+/// Starts tasks in this process: `start` is in [`crate::tasks`], with the loops.
 #[derive(Clone)]
 pub struct TaskRunner {
     pub(crate) plugins: Arc<Plugins>,
@@ -109,5 +114,11 @@ impl TaskRunner {
     /// A runner for the tasks of one worker. `offsets` is the worker's offsets topic.
     pub fn new(plugins: Arc<Plugins>, worker: Arc<WorkerConfig>, offsets: Arc<dyn OffsetStore>) -> Self {
         Self { plugins, worker, offsets }
+    }
+}
+
+impl StartTask for TaskRunner {
+    fn start(&self, spec: TaskSpec, events: Arc<dyn TaskEvents>) -> Arc<dyn RunningTask> {
+        TaskRunner::start(self, spec, events)
     }
 }

@@ -1,6 +1,96 @@
 //! The `millrace` command.
 
+mod plugins;
+mod worker;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use connect_runtime::logging::Loggers;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() {}
+/// Time that calls which do not answer have at the end.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+/// Exit codes of Connect's own commands.
+const RUN_FAILED: u8 = 2;
+const START_FAILED: u8 = 3;
+
+/// A Kafka Connect worker with global stores and model inference.
+#[derive(Parser)]
+#[command(name = "millrace", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Form of the log.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a worker of a Connect cluster.
+    #[command(alias = "connect-distributed")]
+    Worker {
+        /// The worker's properties, in the form of a Java worker's.
+        properties: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let loggers = start_logging(arguments.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "threads could not be started");
+            return ExitCode::from(RUN_FAILED);
+        }
+    };
+    let code = match arguments.command {
+        Command::Worker { properties } => run_worker(&runtime, &properties, loggers),
+    };
+    runtime.shutdown_timeout(LAST_WAIT);
+    code
+}
+
+fn run_worker(runtime: &tokio::runtime::Runtime, path: &std::path::Path, loggers: Loggers) -> ExitCode {
+    let outcome = worker::read_properties(path)
+        .and_then(|properties| runtime.block_on(worker::run(&properties, plugins::all(), loggers)));
+    match outcome {
+        Ok(worker::Outcome::Stopped) => ExitCode::SUCCESS,
+        Ok(worker::Outcome::NotStarted(error)) => {
+            tracing::error!(error = format!("{error:#}"), "the worker could not be started");
+            ExitCode::from(START_FAILED)
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the worker has failed");
+            ExitCode::from(RUN_FAILED)
+        }
+    }
+}
+
+/// Logs to standard error; levels can be changed through REST.
+fn start_logging(format: LogFormat) -> Loggers {
+    let level = LevelFilter::INFO;
+    let (filter, handle) = reload::Layer::<_, Registry>::new(Targets::new().with_default(level));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(layer).init();
+    Loggers::new(level, move |targets| handle.reload(targets).map_err(|error| error.to_string()))
+}

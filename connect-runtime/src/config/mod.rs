@@ -7,8 +7,10 @@
 mod clients;
 mod definition;
 pub mod properties;
+mod providers;
 mod worker;
 
 pub use clients::{ClientKind, OverridePolicy};
 pub use definition::definition;
+pub use providers::ConfigProviders;
 pub use worker::{WorkerConfig, WorkerConfigError};

@@ -144,3 +144,58 @@ fn unescape(text: &[u16]) -> Result<String, PropertiesError> {
     }
     Ok(String::from_utf16_lossy(&units))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn text(value: &Value) -> String {
+        match value.get("string16") {
+            Some(units) => {
+                let units: Vec<u16> =
+                    units.as_array().unwrap().iter().map(|unit| u16::try_from(unit.as_u64().unwrap()).unwrap()).collect();
+                String::from_utf16_lossy(&units)
+            }
+            None => value["string"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// What `java.util.Properties` makes of the same bytes.
+    #[test]
+    fn files_are_read_as_java_reads_them() {
+        for line in include_str!("../../tests/vectors/properties.jsonl").lines() {
+            let case: Value = serde_json::from_str(line).unwrap();
+            let bytes =
+                base64::engine::general_purpose::STANDARD.decode(case["file"]["base64"].as_str().unwrap()).unwrap();
+            let parsed = match case["mode"].as_str().unwrap() {
+                "latin1-stream" => parse_latin1(&bytes),
+                _ => parse_utf8(&bytes),
+            };
+            match case["expect"].get("entries") {
+                None => assert!(parsed.is_err(), "{}", case["id"]),
+                Some(entries) => {
+                    let expected: IndexMap<String, String> =
+                        entries.as_array().unwrap().iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect();
+                    assert_eq!(parsed.unwrap(), expected, "{}", case["id"]);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_latin1(&bytes);
+            let _ = parse_utf8(&bytes);
+        }
+
+        #[test]
+        fn plain_entries_are_read_back(key in "[a-z.]{1,12}", value in "[a-zA-Z0-9:=/][a-zA-Z0-9 :=#!/]{0,20}") {
+            let parsed = parse_utf8(format!("# comment\n  {key} = {value}\n").as_bytes()).unwrap();
+            prop_assert_eq!(parsed.get(&key), Some(&value));
+        }
+    }
+}

@@ -65,6 +65,14 @@ impl WorkerConfig {
             Ok(policy) => policy,
             Err(message) => return Err(WorkerConfigError { messages: vec![message] }),
         };
+        if properties.get("plugin.path").is_some_and(Option::is_some) {
+            tracing::warn!("plugin.path is ignored: plugins are part of the binary");
+        }
+        for name in ["internal.key.converter", "internal.value.converter"] {
+            if properties.contains_key(name) {
+                tracing::warn!(option = name, "option is ignored: internal topics are always written as plain JSON");
+            }
+        }
         for name in properties.keys().filter(|name| is_unknown(name, &definition)) {
             tracing::warn!(option = %name, "unknown worker option is ignored");
         }
@@ -140,13 +148,19 @@ fn unsupported(properties: &ConfigMap) -> Vec<String> {
     if matches!(text("exactly.once.source.support").to_ascii_lowercase().as_str(), "enabled" | "preparing") {
         refuse("exactly.once.source.support", "not supported for source connectors; set it to disabled");
     }
-    for name in ["listeners", "admin.listeners"] {
-        if text(name).to_ascii_lowercase().contains("https://") {
-            refuse(name, "https listeners are not supported; put a TLS proxy in front of an http listener");
-        }
+    if text("listeners").to_ascii_lowercase().contains("https://") {
+        refuse("listeners", "https listeners are not supported; put a TLS proxy in front of an http listener");
     }
     if text("rest.advertised.listener").eq_ignore_ascii_case("https") {
         refuse("rest.advertised.listener", "https listeners are not supported");
+    }
+    if !text("admin.listeners").is_empty() {
+        refuse("admin.listeners", "separate listeners for /admin are not supported; leave it out, or empty to serve none");
+    }
+    for rule in text("response.http.headers.config").split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+        if crate::rest::header_rule(rule).is_none() {
+            refuse("response.http.headers.config", &format!("rule {rule} is not supported: add NAME:VALUE or set NAME:VALUE"));
+        }
     }
     let reporters = text("metric.reporters");
     if !reporters.is_empty() && reporters != "org.apache.kafka.common.metrics.JmxReporter" {

@@ -1,10 +1,63 @@
 //! The internal topics: configurations, statuses, source offsets. Records are exactly those of a Java worker (contract
 //! part 2).
+//!
+//! ```text
+//!   config topic  --ConfigRecord--> herder::fold::ClusterState      written by the herder, read back before it answers
+//!   status topic  --StatusRecord--> StatusTable                     written in order, never waited for
+//!   offsets topic --offset_record-> last offset by source partition written by source tasks
+//! ```
+//!
+//! All three are read by one consumer on one thread and written by one producer.
+
+pub mod config_record;
+mod config_topic;
+mod internal_topic;
+pub mod jackson;
+pub mod offset_record;
+mod offset_topic;
+pub mod status_table;
+mod status_topic;
+
+pub use config_topic::ConfigTopic;
+pub use internal_topic::InternalTopic;
+pub use offset_topic::OffsetTopic;
+pub use status_topic::StatusTopic;
 
 use async_trait::async_trait;
 use connect_api::ConnectError;
 use connect_api::record::SourceMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What can go wrong with an internal topic.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Kafka refused or could not be reached
+    #[error(transparent)]
+    Kafka(#[from] kafka_client::KafkaError),
+    /// the topic is not fit for its use
+    #[error("{0}")]
+    Refused(String),
+    /// it took too long; it may still happen
+    #[error("timed out after {} s while {doing}", .after.as_secs())]
+    TimedOut {
+        /// what was going on
+        doing: &'static str,
+        /// time that it had
+        after: Duration,
+    },
+}
+
+async fn within<T>(
+    budget: Duration,
+    doing: &'static str,
+    work: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, StorageError> {
+    match tokio::time::timeout(budget, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(StorageError::TimedOut { doing, after: budget }),
+    }
+}
 
 /// An offset of a source partition to be written; `None` removes it.
 pub type SourceOffset = (Arc<SourceMap>, Option<SourceMap>);

@@ -1,0 +1,208 @@
+//! Reads JSON bodies as the Java worker does: a body that is malformed or of the wrong shape is a 500 with Jackson's
+//! words in it, which clients look for; numbers and booleans in string maps become their text.
+
+use super::answer::Answer;
+use connect_api::ConfigMap;
+use connect_api::record::SourceMap;
+use indexmap::IndexMap;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+type Members = IndexMap<String, Box<RawValue>>;
+
+fn token(raw: &RawValue) -> (&'static str, &'static str) {
+    match raw.get().trim_start().as_bytes().first() {
+        Some(b'{') => ("Object value", "START_OBJECT"),
+        Some(b'[') => ("Array value", "START_ARRAY"),
+        Some(b'"') => ("String value", "VALUE_STRING"),
+        Some(b't') => ("Boolean value", "VALUE_TRUE"),
+        Some(b'f') => ("Boolean value", "VALUE_FALSE"),
+        Some(b'n') => ("Null value", "VALUE_NULL"),
+        _ => ("Number value", "VALUE_NUMBER_INT"),
+    }
+}
+
+fn wrong_type(java_type: &str, raw: &RawValue) -> Answer {
+    let (value, token) = token(raw);
+    Answer::error(500, format!("Cannot deserialize value of type `{java_type}` from {value} (token `JsonToken.{token}`)"))
+}
+
+fn parse(bytes: &[u8]) -> Result<Box<RawValue>, Answer> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Answer::error(500, "No content to map due to end-of-input"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| Answer::error(500, format!("Unexpected character or end-of-input: {error}")))
+}
+
+fn object(raw: &RawValue, java_type: &str) -> Result<Members, Answer> {
+    serde_json::from_str(raw.get()).map_err(|_| wrong_type(java_type, raw))
+}
+
+/// A map of options.
+pub(super) fn config_map(bytes: &[u8]) -> Result<ConfigMap, Answer> {
+    read_config(&*parse(bytes)?)
+}
+
+fn read_config(raw: &RawValue) -> Result<ConfigMap, Answer> {
+    object(raw, "java.util.LinkedHashMap<java.lang.String,java.lang.String>")?
+        .into_iter()
+        .map(|(name, value)| Ok((name, read_text(&value)?)))
+        .collect()
+}
+
+/// Text, or the text of a number or boolean as it was written.
+fn read_text(raw: &RawValue) -> Result<Option<String>, Answer> {
+    match token(raw).1 {
+        "VALUE_NULL" => Ok(None),
+        "START_OBJECT" | "START_ARRAY" => Err(wrong_type("java.lang.String", raw)),
+        "VALUE_STRING" => {
+            serde_json::from_str(raw.get()).map(Some).map_err(|_| wrong_type("java.lang.String", raw))
+        }
+        _ => Ok(Some(raw.get().trim().to_owned())),
+    }
+}
+
+/// The body of `POST /connectors`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct CreateConnector {
+    pub(super) name: Option<String>,
+    pub(super) config: Option<ConfigMap>,
+    /// upper-case
+    pub(super) initial_state: Option<String>,
+}
+
+pub(super) fn create_connector(bytes: &[u8]) -> Result<CreateConnector, Answer> {
+    const CLASS: &str = "org.apache.kafka.connect.runtime.rest.entities.CreateConnectorRequest";
+    let mut request = CreateConnector { name: None, config: None, initial_state: None };
+    for (member, raw) in object(&*parse(bytes)?, CLASS)? {
+        match member.as_str() {
+            "name" => request.name = read_text(&raw)?,
+            "config" if token(&raw).1 == "VALUE_NULL" => {}
+            "config" => request.config = Some(read_config(&raw)?),
+            "initial_state" => {
+                let state = read_text(&raw)?.map(|state| state.to_uppercase());
+                if let Some(state) = state.as_deref().filter(|state| !["RUNNING", "PAUSED", "STOPPED"].contains(state)) {
+                    return Err(Answer::error(
+                        500,
+                        format!("Cannot construct instance of `{CLASS}$InitialState`, problem: No enum constant {CLASS}.InitialState.{state}"),
+                    ));
+                }
+                request.initial_state = state;
+            }
+            other => {
+                return Err(Answer::error(
+                    500,
+                    format!("Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (3 known properties: \"config\", \"initial_state\", \"name\"])"),
+                ));
+            }
+        }
+    }
+    Ok(request)
+}
+
+/// The body of `PATCH /connectors/{c}/offsets`.
+pub(super) fn offsets(bytes: &[u8]) -> Result<Vec<(SourceMap, Option<SourceMap>)>, Answer> {
+    const CLASS: &str = "org.apache.kafka.connect.runtime.rest.entities.ConnectorOffsets";
+    const ENTRY: &str = "org.apache.kafka.connect.runtime.rest.entities.ConnectorOffset";
+    let missing = || Answer::error(400, "Partitions / offsets need to be provided for an alter offsets request");
+    let mut entries: Vec<Box<RawValue>> = Vec::new();
+    for (member, raw) in object(&*parse(bytes)?, CLASS)? {
+        match member.as_str() {
+            "offsets" if token(&raw).1 == "VALUE_NULL" => {}
+            "offsets" => {
+                entries = serde_json::from_str(raw.get()).map_err(|_| wrong_type(&format!("java.util.ArrayList<{ENTRY}>"), &raw))?;
+            }
+            other => {
+                return Err(Answer::error(
+                    500,
+                    format!("Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (one known property: \"offsets\"])"),
+                ));
+            }
+        }
+    }
+    if entries.is_empty() {
+        return Err(missing());
+    }
+    entries.iter().map(|entry| read_offset(entry, ENTRY)).collect()
+}
+
+fn read_offset(raw: &RawValue, class: &str) -> Result<(SourceMap, Option<SourceMap>), Answer> {
+    let mut partition = None;
+    let mut offset = None;
+    for (member, raw) in object(raw, class)? {
+        let map = || -> Result<Option<SourceMap>, Answer> {
+            match serde_json::from_str::<Value>(raw.get()) {
+                Ok(Value::Null) => Ok(None),
+                Ok(Value::Object(map)) => Ok(Some(map)),
+                _ => Err(wrong_type("java.util.LinkedHashMap<java.lang.String,java.lang.Object>", &raw)),
+            }
+        };
+        match member.as_str() {
+            "partition" => partition = map()?,
+            "offset" => offset = map()?,
+            other => {
+                return Err(Answer::error(
+                    500,
+                    format!("Unrecognized field \"{other}\" (class {class}), not marked as ignorable (2 known properties: \"offset\", \"partition\"])"),
+                ));
+            }
+        }
+    }
+    match partition {
+        Some(partition) => Ok((partition, offset)),
+        None => Err(Answer::error(400, "The partition for a sink connector offset cannot be null or missing")),
+    }
+}
+
+/// The level of `PUT /admin/loggers/{name}`.
+pub(super) fn level(bytes: &[u8]) -> Result<Option<String>, Answer> {
+    Ok(config_map(bytes)?.shift_remove("level").flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use super::super::answer::AnswerBody;
+
+    fn message(answer: Answer) -> (u16, String) {
+        match answer.body {
+            AnswerBody::Json(body) => (answer.status, body["message"].as_str().unwrap().to_owned()),
+            _ => panic!("not JSON"),
+        }
+    }
+
+    #[test]
+    fn numbers_and_booleans_become_the_text_that_was_written() {
+        let config = config_map(br#"{"a": 1.50, "b": true, "c": null, "d": "x\u00e9", "e": -7}"#).unwrap();
+        let expected = [("a", Some("1.50")), ("b", Some("true")), ("c", None), ("d", Some("xé")), ("e", Some("-7"))];
+        let expected: ConfigMap =
+            expected.into_iter().map(|(name, text)| (name.to_owned(), text.map(str::to_owned))).collect();
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn wrong_bodies_are_refused_in_jacksons_words() {
+        let cases: [(&[u8], &str); 4] = [
+            (br#"{"a": {}}"#, "Cannot deserialize value of type `java.lang.String` from Object value"),
+            (b"[]", "Cannot deserialize value of type `java.util.LinkedHashMap"),
+            (b"", "No content to map due to end-of-input"),
+            (b"{\"a\"", "Unexpected character or end-of-input"),
+        ];
+        for (body, text) in cases {
+            let (status, message) = message(config_map(body).unwrap_err());
+            assert_eq!(status, 500);
+            assert!(message.starts_with(text), "{message}");
+        }
+        let (_, unknown) = message(create_connector(br#"{"name":"a","confg":{}}"#).unwrap_err());
+        assert!(unknown.starts_with("Unrecognized field \"confg\""));
+        let (_, state) = message(create_connector(br#"{"name":"a","initial_state":"ASLEEP"}"#).unwrap_err());
+        assert!(state.contains("Cannot construct instance of"));
+        assert_eq!(message(offsets(br#"{"offsets":[]}"#).unwrap_err()).0, 400);
+    }
+
+    #[test]
+    fn the_initial_state_is_read_in_any_case() {
+        let request = create_connector(br#"{"name":"a","config":{},"initial_state":"stopped"}"#).unwrap();
+        assert_eq!(request.initial_state.as_deref(), Some("STOPPED"));
+    }
+}

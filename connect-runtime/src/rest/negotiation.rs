@@ -1,0 +1,91 @@
+//! Content types, browsers' cross-origin requests, and headers that the worker adds.
+
+use super::answer::Answer;
+use super::route::Route;
+use crate::config::WorkerConfig;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+
+/// The content type without parameters.
+pub(super) fn content_type(request: &Request<Body>) -> Option<&str> {
+    request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next().map(str::trim)
+}
+
+/// Refuses other bodies than JSON (415) and clients that want something else (406).
+pub(super) fn check(route: &Route, request: &Request<Body>) -> Result<(), Answer> {
+    if content_type(request).is_some_and(|given| !given.is_empty() && !given.eq_ignore_ascii_case("application/json")) {
+        return Err(Answer::error(415, "HTTP 415 Unsupported Media Type"));
+    }
+    if *route == Route::Metrics {
+        return Ok(());
+    }
+    let accepts_json = |accepted: &str| {
+        accepted.split(',').any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            let refused = parts.any(|parameter| parameter == "q=0");
+            !refused && ["application/json", "application/*", "*/*"].iter().any(|known| known.eq_ignore_ascii_case(media))
+        })
+    };
+    match request.headers().get(header::ACCEPT).map(|accept| accept.to_str()) {
+        None => Ok(()),
+        Some(Ok(accepted)) if accepted.trim().is_empty() || accepts_json(accepted) => Ok(()),
+        Some(_) => Err(Answer::error(406, "HTTP 406 Not Acceptable")),
+    }
+}
+
+/// `/admin/loggers` is not served where `admin.listeners` is the empty list.
+pub(super) fn admin_disabled(worker: &WorkerConfig) -> bool {
+    worker.properties().get("admin.listeners").is_some_and(|listeners| listeners.as_deref().is_some_and(|text| text.trim().is_empty()))
+}
+
+/// The `Origin` of a browser's request.
+pub(super) fn origin(request: &Request<Body>) -> Option<HeaderValue> {
+    request.headers().get(header::ORIGIN).cloned()
+}
+
+fn allows(worker: &WorkerConfig, origin: &HeaderValue) -> bool {
+    let allowed = worker.parsed().text("access.control.allow.origin").unwrap_or_default();
+    allowed.split(',').map(str::trim).any(|one| one == "*" || (!one.is_empty() && one.as_bytes() == origin.as_bytes()))
+}
+
+/// The answer to a browser that asks before its request.
+pub(super) fn preflight(worker: &WorkerConfig, request: &Request<Body>) -> Option<Response<Body>> {
+    let asks = request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    if !asks || !allows(worker, request.headers().get(header::ORIGIN)?) {
+        return None;
+    }
+    let methods = worker.parsed().text("access.control.allow.methods").filter(|methods| !methods.is_empty());
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::OK;
+    let methods = HeaderValue::from_str(methods.unwrap_or("GET,POST,HEAD")).ok()?;
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    Some(response)
+}
+
+/// Adds what `access.control.allow.origin` and `response.http.headers.config` ask for.
+pub(super) fn add_headers(worker: &WorkerConfig, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    if let Some(origin) = origin.filter(|origin| allows(worker, origin)) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
+    let rules = worker.parsed().text("response.http.headers.config").unwrap_or_default();
+    for rule in rules.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+        let Some((action, name, value)) = header_rule(rule) else { continue };
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
+        if action == "set" {
+            headers.insert(name, value);
+        } else {
+            headers.append(name, value);
+        }
+    }
+}
+
+/// `add NAME:VALUE` or `set NAME: VALUE`.
+pub(crate) fn header_rule(rule: &str) -> Option<(&str, &str, &str)> {
+    let (action, rest) = rule.trim_matches('"').trim().split_once(char::is_whitespace)?;
+    let (name, value) = rest.split_once(':')?;
+    ["add", "set"].contains(&action).then_some((action, name.trim(), value.trim()))
+}

@@ -1,0 +1,184 @@
+//! A whole worker: REST first, then the herder, extensions beside it.
+
+use crate::config::{ConfigProviders, WorkerConfig, WorkerConfigError};
+use crate::herder::{Herder, HerderParts};
+use crate::logging::Loggers;
+use crate::plugins::Plugins;
+use crate::rest::{BoundListeners, ExtensionState, MountedExtension, Ready, RestServer, RestState};
+use crate::storage::StorageError;
+use crate::task_runner::{StartTask, TaskRunner};
+use crate::validate::Validator;
+use connect_api::{ConfigDef, ConfigMap, ConnectError, WorkerContext};
+use parking_lot::RwLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Time that extensions have for stopping, each.
+const EXTENSION_STOP: Duration = Duration::from_secs(10);
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// its properties are wrong
+    #[error(transparent)]
+    Config(#[from] WorkerConfigError),
+    /// its config providers are wrong, or could not resolve a reference in its properties
+    #[error("config providers: {0}")]
+    Providers(ConnectError),
+    /// its internal topics are not there or not fit
+    #[error("internal topics: {0}")]
+    Storage(#[from] StorageError),
+}
+
+/// A started worker.
+pub struct Worker {
+    herder: Arc<Herder>,
+    server: RestServer,
+    state: Arc<RestState>,
+}
+
+/// A worker that answers `/health`, and nothing else yet.
+pub struct StartingWorker {
+    server: RestServer,
+    state: Arc<RestState>,
+    providers: Arc<ConfigProviders>,
+}
+
+impl Worker {
+    /// Checks the properties and starts REST. The worker is not ready before [`StartingWorker::finish`] returns.
+    ///
+    /// # Errors
+    /// Wrong properties, all of them, by name; addresses that cannot be bound.
+    pub async fn start(properties: &ConfigMap, plugins: Arc<Plugins>, loggers: Loggers) -> Result<StartingWorker, WorkerError> {
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "Kafka Connect starting");
+        let providers = ConfigProviders::configure(properties, std::env::vars()).map_err(WorkerError::Providers)?;
+        let resolved = providers.resolve(properties).map_err(WorkerError::Providers)?;
+        let extensions: Vec<ConfigDef> = plugins.extensions.iter().map(|extension| extension.config_def()).collect();
+        let worker = Arc::new(WorkerConfig::new(resolved, &extensions)?);
+        check_converters(&worker, &plugins)?;
+        let listeners = BoundListeners::bind(&worker).await?;
+        let mounted = plugins.extensions.iter().map(|extension| MountedExtension {
+            extension: Arc::clone(extension),
+            state: RwLock::new(ExtensionState::Starting),
+        });
+        let state = Arc::new(RestState {
+            extensions: mounted.collect(),
+            worker_id: Arc::clone(&listeners.worker_id),
+            worker,
+            plugins,
+            loggers,
+            stage: RwLock::new("The worker is currently reading its internal topics."),
+            ready: OnceLock::new(),
+        });
+        let server = listeners.serve(Arc::clone(&state));
+        Ok(StartingWorker { server, state, providers: Arc::new(providers) })
+    }
+
+    /// `host:port` under which others reach the worker.
+    pub fn id(&self) -> &str {
+        &self.state.worker_id
+    }
+
+    /// Stops in order: REST, connectors and tasks, extensions, clients (contract 9.5).
+    pub async fn stop(self) {
+        tracing::info!("Kafka Connect stopping");
+        self.server.stop().await;
+        let Self { herder, state, .. } = self;
+        herder.stop().await;
+        for mounted in &state.extensions {
+            if tokio::time::timeout(EXTENSION_STOP, mounted.extension.stop()).await.is_err() {
+                tracing::warn!(extension = mounted.extension.name(), "extension did not stop in time");
+            }
+        }
+        tracing::info!("Kafka Connect stopped");
+    }
+}
+
+impl StartingWorker {
+    /// `host:port` under which others reach the worker.
+    pub fn id(&self) -> &str {
+        &self.state.worker_id
+    }
+
+    /// Reads the internal topics, starts what they say, and makes the worker ready.
+    ///
+    /// # Errors
+    /// The internal topics cannot be created, read, or are not fit for their use. REST is stopped then.
+    pub async fn finish(self) -> Result<Worker, WorkerError> {
+        let Self { server, state, providers } = self;
+        start_extensions(&state);
+        let parts = HerderParts {
+            worker: Arc::clone(&state.worker),
+            plugins: Arc::clone(&state.plugins),
+            providers: Arc::clone(&providers),
+            worker_id: Arc::clone(&state.worker_id),
+            loggers: state.loggers.clone(),
+        };
+        let (plugins, worker) = (Arc::clone(&state.plugins), Arc::clone(&state.worker));
+        let herder = Herder::start(parts, |offsets| -> Arc<dyn StartTask> {
+            Arc::new(TaskRunner::new(plugins, worker, offsets))
+        })
+        .await;
+        let herder = match herder {
+            Ok(herder) => Arc::new(herder),
+            Err(error) => {
+                server.stop().await;
+                return Err(error.into());
+            }
+        };
+        let cluster_id = herder.admin().cluster_id().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the cluster's id could not be read");
+            String::new()
+        });
+        let validator = Validator {
+            plugins: Arc::clone(&state.plugins),
+            worker: Arc::clone(&state.worker),
+            providers,
+        };
+        *state.stage.write() = "The worker is currently handling requests.";
+        // set once: this worker is finished only here
+        let _ = state.ready.set(Ready { herder: Arc::clone(&herder), validator, cluster_id });
+        tracing::info!(worker_id = %state.worker_id, "Kafka Connect started");
+        Ok(Worker { herder, server, state })
+    }
+}
+
+/// Starts every extension on a task of its own, so that a slow one holds up nobody.
+fn start_extensions(state: &Arc<RestState>) {
+    for index in 0..state.extensions.len() {
+        let state = Arc::clone(state);
+        tokio::spawn(async move {
+            let Some(mounted) = state.extensions.get(index) else { return };
+            let context = WorkerContext {
+                properties: state.worker.properties().clone(),
+                group_id: Arc::clone(&state.worker.group_id),
+                worker_id: Arc::clone(&state.worker_id),
+                clients: state.worker.own_clients(),
+            };
+            let started = mounted.extension.start(context).await;
+            *mounted.state.write() = match started {
+                Ok(()) => ExtensionState::Started,
+                Err(error) => {
+                    tracing::error!(extension = mounted.extension.name(), %error, "extension could not be started");
+                    ExtensionState::Failed(error.message().to_owned())
+                }
+            };
+        });
+    }
+}
+
+/// The worker's own converters must be there: every connector that names none relies on them.
+fn check_converters(worker: &WorkerConfig, plugins: &Plugins) -> Result<(), WorkerConfigError> {
+    let mut messages = Vec::new();
+    for option in ["key.converter", "value.converter", "header.converter"] {
+        let (class, _) = worker.converter(option);
+        let found = match option {
+            "header.converter" => plugins.header_converter(&class).is_some(),
+            _ => plugins.converter(&class).is_some(),
+        };
+        if !found {
+            messages.push(format!("Invalid value {class} for configuration {option}: Class {class} could not be found."));
+        }
+    }
+    if messages.is_empty() { Ok(()) } else { Err(WorkerConfigError { messages }) }
+}
