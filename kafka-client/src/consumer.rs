@@ -408,10 +408,11 @@ impl Consumer {
             None => partitions.iter().collect(),
         };
         if now.is_empty() {
-            Ok(())
-        } else {
-            self.client().pause(&PartitionList::of(now)?)
+            return Ok(());
         }
+        self.client()
+            .pause(&PartitionList::of(now.iter().copied())?)?;
+        self.restore_ends(Some(&now))
     }
 
     /// Fetches from these partitions again, after the last message that was handed out.

@@ -178,6 +178,13 @@ async fn a_record_comes_back_as_it_was_sent() {
     assert_eq!(end, Some((partition.clone(), 3)));
     assert_eq!(consumer.position(&partition).unwrap(), Some(3));
     assert_eq!(consumer.watermarks(&partition, PATIENCE).unwrap(), (0, 3));
+    // Pausing at the end skips nothing.
+    consumer.pause(std::slice::from_ref(&partition)).unwrap();
+    assert_eq!(consumer.position(&partition).unwrap(), Some(3));
+    producer.send(&null, 4).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    consumer.resume(std::slice::from_ref(&partition)).unwrap();
+    fetch_until(&consumer, |fetched| fetched.messages.iter().any(|m| m.offset() == 3));
     // Messages may outlive their consumer.
     drop(consumer);
 
