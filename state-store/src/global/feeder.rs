@@ -80,13 +80,18 @@ impl Feeder {
         // Settings are checked here, where somebody reads the answer.
         drop(Consumer::new(&consumer).map_err(|error| trouble(&store, &error))?);
         let control = Arc::new(Control::default());
+        let (name, topic) = (store.spec().store.clone(), store.spec().topic.clone());
         let thread = std::thread::Builder::new()
             .name(format!("global-{}", store.spec().store))
             .spawn({
                 let control = control.clone();
                 move || run(&store, &config, &consumer, &control)
             })
-            .map_err(|error| StateError::Directory { path: "a thread".into(), detail: error.to_string() })?;
+            .map_err(|error| StateError::Topic {
+                store: name,
+                topic,
+                detail: format!("no thread to read it: {error}"),
+            })?;
         Ok(Feeder { control, thread: Some(thread) })
     }
 

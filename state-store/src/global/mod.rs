@@ -28,8 +28,9 @@ pub use marker::Marker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
 use crate::database::{Database, Family};
@@ -136,6 +137,9 @@ pub struct GlobalStore<R> {
     undecodable: AtomicU64,
     ends: Mutex<BTreeMap<i32, i64>>,
     trouble: Mutex<Option<String>>,
+    /// Counts what happened, for those who wait.
+    happened: Mutex<u64>,
+    happening: Condvar,
 }
 
 const NOTHING_SERVES: u8 = u8::MAX;
@@ -181,6 +185,8 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
             undecodable: AtomicU64::new(0),
             ends: Mutex::new(BTreeMap::new()),
             trouble: Mutex::new(None),
+            happened: Mutex::new(0),
+            happening: Condvar::new(),
             spec,
         };
         Ok(store)
@@ -296,7 +302,10 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
             }
         }
         writer.write(&self.db)?;
-        self.publish(&mut writer)
+        self.publish(&mut writer)?;
+        drop(writer);
+        self.notify();
+        Ok(())
     }
 
     /// Every partition has been read to its end: without markers, the version ends here.
@@ -306,12 +315,37 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         self.publish(&mut writer)?;
         drop(writer);
         self.caught_up.store(true, Ordering::Release);
+        self.notify();
         Ok(())
     }
 
     /// Partitions that wait at a marker for the others: reading on from them only fills memory.
     pub fn waiting_partitions(&self) -> Vec<i32> {
         self.writer.lock().waiting_partitions()
+    }
+
+    /// Blocks until the store is in a state, for `timeout` at most; false: it is not. Looks after every batch applied and
+    /// whenever the feeder's trouble changes. Not for async threads.
+    pub fn wait_until(&self, timeout: Duration, state: impl Fn(&GlobalStatus) -> bool) -> bool {
+        let until = Instant::now() + timeout;
+        loop {
+            let seen = *self.happened.lock();
+            if state(&self.status()) {
+                return true;
+            }
+            let mut happened = self.happened.lock();
+            while *happened == seen {
+                if self.happening.wait_until(&mut happened, until).timed_out() {
+                    drop(happened);
+                    return state(&self.status());
+                }
+            }
+        }
+    }
+
+    fn notify(&self) {
+        *self.happened.lock() += 1;
+        self.happening.notify_all();
     }
 
     /// Where the store stands.
@@ -346,6 +380,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
 
     pub(crate) fn set_trouble(&self, trouble: Option<String>) {
         *self.trouble.lock() = trouble;
+        self.notify();
     }
 
     fn serving_area(&self) -> Option<Area> {
