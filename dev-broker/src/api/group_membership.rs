@@ -48,7 +48,7 @@ pub async fn join(broker: &Broker, context: &RequestContext, request: JoinGroupR
         })
     });
     match answer {
-        Ok(joined) => joined_answer(context, joined),
+        Ok(joined) => joined_answer(joined),
         Err(refused) => JoinGroupResponse::default()
             .with_error_code(refused.error.code())
             .with_generation_id(-1)
@@ -57,24 +57,20 @@ pub async fn join(broker: &Broker, context: &RequestContext, request: JoinGroupR
     }
 }
 
-fn joined_answer(context: &RequestContext, joined: Joined) -> JoinGroupResponse {
+fn joined_answer(joined: Joined) -> JoinGroupResponse {
     let members = joined.members.into_iter().map(|member| {
         JoinGroupResponseMember::default()
             .with_member_id(member.member_id)
             .with_group_instance_id(member.instance_id)
             .with_metadata(member.metadata)
     });
-    let answer = JoinGroupResponse::default()
+    JoinGroupResponse::default()
         .with_generation_id(joined.generation)
         .with_protocol_type(Some(joined.protocol_type))
         .with_protocol_name(Some(joined.protocol))
         .with_leader(joined.leader)
         .with_member_id(joined.member_id)
-        .with_members(members.collect());
-    match context.version {
-        9.. => answer.with_skip_assignment(joined.skip_assignment),
-        _ => answer,
-    }
+        .with_members(members.collect())
 }
 
 /// The member's assignment, once its leader has sent it.

@@ -22,8 +22,6 @@ pub struct Joined {
     pub member_id: StrBytes,
     /// Every member with its metadata for the leader, nobody for the others.
     pub members: Vec<JoinedMember>,
-    /// The leader need not assign anything: the old assignment stays (KIP-345, static members).
-    pub skip_assignment: bool,
 }
 
 /// A member as its leader sees it.
