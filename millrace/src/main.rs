@@ -1,12 +1,16 @@
 //! The `millrace` command.
 
+#[cfg(feature = "demo")]
+mod demo;
 mod plugins;
 mod worker;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use connect_runtime::logging::Loggers;
+use inference_sink::InferenceService;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -47,11 +51,14 @@ enum Command {
         /// The worker's properties, in the form of a Java worker's.
         properties: PathBuf,
     },
+    /// Runs the whole product in one process, on a year of real grocery purchases.
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let loggers = start_logging(arguments.log_format);
+    let loggers = start_logging(arguments.log_format, arguments.command.log_level());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -61,14 +68,17 @@ fn main() -> ExitCode {
     };
     let code = match arguments.command {
         Command::Worker { properties } => run_worker(&runtime, &properties, loggers),
+        #[cfg(feature = "demo")]
+        Command::Demo(demo) => run_demo(&runtime, demo, loggers),
     };
     runtime.shutdown_timeout(LAST_WAIT);
     code
 }
 
 fn run_worker(runtime: &tokio::runtime::Runtime, path: &std::path::Path, loggers: Loggers) -> ExitCode {
+    let inference = Arc::new(InferenceService::new());
     let outcome = worker::read_properties(path)
-        .and_then(|properties| runtime.block_on(worker::run(&properties, plugins::all(), loggers)));
+        .and_then(|properties| runtime.block_on(worker::run(&properties, plugins::all(&inference), loggers)));
     match outcome {
         Ok(worker::Outcome::Stopped) => ExitCode::SUCCESS,
         Ok(worker::Outcome::NotStarted(error)) => {
@@ -82,9 +92,31 @@ fn run_worker(runtime: &tokio::runtime::Runtime, path: &std::path::Path, loggers
     }
 }
 
+#[cfg(feature = "demo")]
+fn run_demo(runtime: &tokio::runtime::Runtime, arguments: demo::DemoArguments, loggers: Loggers) -> ExitCode {
+    match runtime.block_on(demo::run(arguments, loggers)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the demo has failed");
+            ExitCode::from(RUN_FAILED)
+        }
+    }
+}
+
+impl Command {
+    /// The demo talks on its own; of the log it shows what goes wrong.
+    fn log_level(&self) -> LevelFilter {
+        match self {
+            Command::Worker { .. } => LevelFilter::INFO,
+            #[cfg(feature = "demo")]
+            Command::Demo(_) => LevelFilter::WARN,
+        }
+    }
+}
+
 /// Logs to standard error; levels can be changed through REST.
-fn start_logging(format: LogFormat) -> Loggers {
-    let level = LevelFilter::INFO;
+fn start_logging(format: LogFormat, level: LevelFilter) -> Loggers {
     let (filter, handle) = reload::Layer::<_, Registry>::new(Targets::new().with_default(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match format {

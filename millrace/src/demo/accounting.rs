@@ -8,7 +8,6 @@ use kafka_client::{ClientConfig, Consumer, Message, StartOffset, TopicPartition}
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What was found in the topics.
@@ -50,7 +49,8 @@ pub struct Topics {
 }
 
 impl Topics {
-    fn all(&self) -> impl Iterator<Item = &String> {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &String> {
         [&self.events, &self.dead_letters]
             .into_iter()
             .chain(&self.outputs)
@@ -59,14 +59,14 @@ impl Topics {
 }
 
 /// Reads all topics from their beginning to their present end, committed records only.
-pub fn read(bootstrap: &str, topics: &Topics, partitions: &dyn Fn(&str) -> Vec<i32>, stop: &AtomicBool) -> Result<Findings> {
+pub fn read(bootstrap: &str, topics: &Topics, partitions: &BTreeMap<String, Vec<i32>>) -> Result<Findings> {
     let mut config = ClientConfig::new(bootstrap);
     config.set("isolation.level", "read_committed").set("client.id", "millrace-demo-accounting");
     let consumer = Consumer::new(&config)?;
     let mut open: Vec<(TopicPartition, i64)> = Vec::new();
     for topic in topics.all() {
         let name: Arc<str> = topic.as_str().into();
-        for partition in partitions(topic) {
+        for partition in partitions.get(topic).into_iter().flatten().copied() {
             let topic_partition = TopicPartition { topic: Arc::clone(&name), partition };
             let (low, high) = consumer
                 .watermarks(&topic_partition, Duration::from_secs(10))
@@ -79,7 +79,7 @@ pub fn read(bootstrap: &str, topics: &Topics, partitions: &dyn Fn(&str) -> Vec<i
     let start: Vec<_> = open.iter().map(|(partition, _)| (partition.clone(), StartOffset::Beginning)).collect();
     consumer.assign(&start)?;
     let mut findings = Findings::default();
-    while !open.is_empty() && !stop.load(Ordering::Relaxed) {
+    while !open.is_empty() {
         let fetched = consumer.fetch(5_000, Duration::from_millis(100))?;
         for message in &fetched.messages {
             findings.take(topics, message);

@@ -5,7 +5,7 @@
 //! purchases of the last 14 days nobody knows yet; they have no label (`configs/demo/models/FEATURES.md`).
 
 use anyhow::{Context, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -17,8 +17,9 @@ const NO_TYPE: u32 = u32::MAX;
 
 /// What happened after each purchase, by its row in the file.
 pub struct Purchases {
-    /// number of purchases in the file
+    /// number of purchases that are replayed
     pub rows: usize,
+    purchases: Vec<Purchase>,
     labels: Vec<Option<bool>>,
 }
 
@@ -36,7 +37,23 @@ impl Purchases {
         let purchases = purchases(&directory.join("transactions.csv.gz"), &types)?;
         let labels = labels(&purchases);
         let rows = limit.map_or(labels.len(), |limit| limit.min(labels.len()));
-        Ok(Self { rows, labels })
+        Ok(Self { rows, purchases, labels })
+    }
+
+    /// How many windows of `length_ms` by household have closed when everything was replayed to `partitions` partitions:
+    /// those whose end and grace lie not behind the stream time of the household's partition.
+    pub fn closed_windows(&self, length_ms: i64, grace_ms: i64, partitions: i32) -> usize {
+        let replayed = self.purchases.get(..self.rows).unwrap_or_default();
+        let partition = |household: u32| kafka_client::partition_for_key(household.to_string().as_bytes(), partitions);
+        let mut stream_time: HashMap<i32, i64> = HashMap::new();
+        let mut windows: HashSet<(u32, i64)> = HashSet::new();
+        for purchase in replayed {
+            let time = stream_time.entry(partition(purchase.household)).or_insert(purchase.at_ms);
+            *time = purchase.at_ms.max(*time);
+            windows.insert((purchase.household, purchase.at_ms.div_euclid(length_ms)));
+        }
+        let closes = |window: i64| (window + 1) * length_ms + grace_ms;
+        windows.iter().filter(|(household, window)| stream_time.get(&partition(*household)) >= Some(&closes(*window))).count()
     }
 
     /// Whether the type of purchase `row` was bought again within 14 days; `None` where nobody knows.
@@ -148,6 +165,15 @@ mod tests {
         let expected =
             [Some(true), Some(true), Some(false), Some(false), Some(false), Some(false), None];
         assert_eq!(labels(&purchases), expected);
+    }
+
+    #[test]
+    fn a_window_closes_when_its_partition_has_moved_past_it() {
+        let purchases = vec![purchase(1, 7, 0), purchase(1, 7, 0), purchase(1, 7, 1), purchase(1, 7, 3)];
+        let labels = labels(&purchases);
+        let purchases = Purchases { rows: 4, purchases, labels };
+        assert_eq!(purchases.closed_windows(DAY_MS, 0, 1), 2);
+        assert_eq!(purchases.closed_windows(DAY_MS, DAY_MS + 1, 1), 1);
     }
 
     #[test]

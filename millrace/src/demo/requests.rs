@@ -9,13 +9,12 @@ pub struct Operator {
     http: reqwest::Client,
     worker: String,
     configs: PathBuf,
-    quiet: bool,
 }
 
 impl Operator {
     /// `worker` is the URL of the worker without trailing slash, `configs` the directory `configs/demo`.
-    pub fn new(worker: impl Into<String>, configs: &Path, quiet: bool) -> Self {
-        Self { http: reqwest::Client::new(), worker: worker.into(), configs: configs.to_path_buf(), quiet }
+    pub fn new(worker: impl Into<String>, configs: &Path) -> Self {
+        Self { http: reqwest::Client::new(), worker: worker.into(), configs: configs.to_path_buf() }
     }
 
     /// Creates or updates the connector of `connectors/NAME.json`, with some options changed.
@@ -37,32 +36,44 @@ impl Operator {
                 format!("-d \"$(jq '.config + {{{}}}' {})\"", merged.join(","), path.display())
             }
         };
-        self.print(&format!("curl -X PUT -H 'Content-Type: application/json' {shown} {url}"));
+        println!("  {}", format_args!("curl -X PUT -H 'Content-Type: application/json' {shown} {url}"));
         self.send(self.http.put(&url).json(&config), &path).await
     }
 
     /// Puts the documents of `inference/KIND/*.yaml`, in the order of their names.
     pub async fn put_documents(&self, kind: &str) -> Result<()> {
-        let directory = self.configs.join("inference").join(kind);
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
-            .with_context(|| format!("cannot read {}", directory.display()))?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()?;
-        files.sort();
-        for path in files {
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let document: Value =
-                serde_norway::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+        for (path, text, document) in self.read_documents(kind)? {
             let field = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default();
             let name = match kind {
                 "models" => format!("{}/{}", field("tenant"), field("name")),
                 _ => field("name").to_owned(),
             };
             let url = format!("{}/inference/{kind}/{name}", self.worker);
-            self.print(&format!("curl -X PUT -H 'Content-Type: application/yaml' --data-binary @{} {url}", path.display()));
+            println!("  {}", format_args!("curl -X PUT -H 'Content-Type: application/yaml' --data-binary @{} {url}", path.display()));
             self.send(self.http.put(&url).header("content-type", "application/yaml").body(text), &path).await?;
         }
         Ok(())
+    }
+
+    /// The documents of `inference/KIND/*.yaml`, in the order of their names.
+    pub fn documents(&self, kind: &str) -> Result<Vec<Value>> {
+        Ok(self.read_documents(kind)?.into_iter().map(|(_, _, document)| document).collect())
+    }
+
+    fn read_documents(&self, kind: &str) -> Result<Vec<(PathBuf, String, Value)>> {
+        let directory = self.configs.join("inference").join(kind);
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
+            .with_context(|| format!("cannot read {}", directory.display()))?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
+        files.sort();
+        let read = |path: PathBuf| {
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let document =
+                serde_norway::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+            Ok((path, text, document))
+        };
+        files.into_iter().map(read).collect()
     }
 
     /// The JSON at `path`.
@@ -74,12 +85,6 @@ impl Operator {
             bail!("GET {url} answered {status}: {}", response.text().await.unwrap_or_default());
         }
         response.json().await.with_context(|| format!("GET {url}"))
-    }
-
-    fn print(&self, line: &str) {
-        if !self.quiet {
-            println!("  {line}");
-        }
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, file: &Path) -> Result<()> {
