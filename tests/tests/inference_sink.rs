@@ -274,3 +274,127 @@ async fn wait_for_mode(worker: &Worker, mode: &str) -> Result<()> {
         tokio::task::yield_now().await;
     }
 }
+
+async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+    let deadline = std::time::Instant::now() + tests::inference::PATIENCE;
+    while !condition() {
+        anyhow::ensure!(std::time::Instant::now() < deadline, "{what} did not come true");
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_entries_are_archived_and_read_back_by_key() -> Result<()> {
+    let stage = stage().await?;
+    let bootstrap = &stage.worker.bootstrap;
+    let store = json!({ "keyed": { "by": "event.household" }, "ttl": { "after": "1h" }, "archive": true });
+    stage.worker.ok("PUT", "stores/households", &store).await?;
+    let event = |household: &str, minutes: i64| {
+        json!({ "household": household, "amount": 5, "time": START_MS + minutes * 60_000 }).to_string()
+    };
+    let key = || "h1".to_owned();
+    produce(bootstrap, "events", [(key(), event("h1", 0)), (key(), event("h1", 1))])?;
+    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    read(bootstrap, "predictions", 2).await?;
+    let live = stage.worker.ok("GET", "stores/households/keys/h1", &Value::Null).await?;
+    assert_eq!(live["entries"].as_array().map(Vec::len), Some(1), "{live}");
+    // Another household's event, two hours later and in the same partition, moves stream time on.
+    produce(bootstrap, "events", [(key(), event("h2", 120))])?;
+    wait_for("the archive", || stage.worker.service.snapshot().archived == 1).await?;
+    let archived = stage.worker.ok("GET", "stores/households/archive/h1", &Value::Null).await?;
+    assert_eq!(archived["entries"][0]["touched_ms"], START_MS + 60_000, "{archived}");
+    let gone = stage.worker.request("GET", "stores/households/keys/h1", &Value::Null).await;
+    assert_eq!(gone.status, 404);
+    // A key that is born again starts empty.
+    produce(bootstrap, "events", [(key(), event("h1", 121))])?;
+    let outputs = read(bootstrap, "predictions", 4).await?;
+    let scores: Vec<f64> = outputs.iter().filter(|o| o.key.as_deref() == Some("h1")).map(|o| o.value["score"].as_f64().unwrap()).collect();
+    assert_eq!(scores, [5.0, 5.0 + 50.0 + 100.0, 5.0]);
+    task.stop()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_the_rate_is_shed_and_counted_and_sent_to_its_topic() -> Result<()> {
+    let stage = stage().await?;
+    let bootstrap = &stage.worker.bootstrap;
+    let rate = json!({ "events_per_second": 0.5, "burst": 20, "over": "shed" });
+    stage.worker.ok("PUT", "tenants/shop", &json!({ "rate": rate, "outputs": { "shed": "shop.shed" } })).await?;
+    produce(bootstrap, "events", events(0..200))?;
+    let task = stage.worker.task("sink", &TOPICS, &[])?;
+    let all = || {
+        let snapshot = stage.worker.service.snapshot();
+        (snapshot.predictions, snapshot.tenants["shop"].shed)
+    };
+    wait_for("every event's fate", || all().0 + all().1 == 200).await?;
+    task.stop()?;
+    let (predictions, shed) = all();
+    assert!(shed >= 150, "{shed} of 200 were shed");
+    assert_eq!(read(bootstrap, "predictions", usize::try_from(predictions)?).await?.len() as u64, predictions);
+    assert_eq!(read(bootstrap, "shop.shed", usize::try_from(shed)?).await?.len() as u64, shed);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_gives_one_row_per_key_and_survives_a_restart() -> Result<()> {
+    let stage = stage().await?;
+    let bootstrap = &stage.worker.bootstrap;
+    let mut windowed = model("linear.onnx");
+    windowed["trigger"] = json!({ "window": { "tumbling": "1m", "grace": "10s", "by": "event.household" } });
+    stage.worker.ok("PUT", "models/shop/score", &windowed).await?;
+    let event = |amount: i64, seconds: i64| {
+        json!({ "household": "h1", "amount": amount, "time": (START_MS / 60_000 + 1) * 60_000 + seconds * 1000 }).to_string()
+    };
+    let key = || "h1".to_owned();
+    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    produce(bootstrap, "events", [(key(), event(3, 5)), (key(), event(4, 30))])?;
+    wait_for("two events", || stage.worker.service.snapshot().events_in == 2).await?;
+    task.stop()?;
+    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    // Behind the window's end, but within its grace; then past it; then late.
+    produce(bootstrap, "events", [(key(), event(1, 65)), (key(), event(2, 50)), (key(), event(1, 75)), (key(), event(9, 10))])?;
+    let outputs = read(bootstrap, "predictions", 1).await?;
+    assert_eq!(outputs.len(), 1, "{outputs:?}");
+    // The event at 50 s is the window's latest: amount 2, spent 3 + 4 + 1, three events seen.
+    assert_eq!(outputs[0].value["score"], 2.0 + 80.0 + 300.0);
+    wait_for("the late event", || stage.worker.service.snapshot().tenants["shop"].shed == 1).await?;
+    task.stop()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_model_is_stopped_by_its_breaker_alone() -> Result<()> {
+    let stage = stage().await?;
+    let bootstrap = &stage.worker.bootstrap;
+    let failing = json!({
+        "artifact": artifact("logarithm.onnx"), "subscribe": { "topics": ["events"] }, "inputs": { "features": ["spent"] },
+        "trigger": { "each": {} }, "output": { "topic": "logarithms", "fields": { "ln": "variable" } },
+        "on_error": { "open_after": 3, "within": "1m", "retry_after": "1h" }
+    });
+    stage.worker.ok("PUT", "models/shop/failing", &failing).await?;
+    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10"), ("inference.commit.drain.ms", "200")])?;
+    // The first event of each of five households has spent nothing yet, and the logarithm of 0 is not finite.
+    produce(bootstrap, "events", events(0..300))?;
+    let outputs = read(bootstrap, "predictions", 300).await?;
+    assert_eq!(by_household(&outputs), expected(0..300));
+    let status = stage.worker.ok("GET", "models/shop/failing/status", &Value::Null).await?;
+    assert_eq!(status["state"], "SUSPENDED", "{status}");
+    assert!(status["figures"]["errors"].as_u64() >= Some(3), "{status}");
+    task.stop()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_can_be_evaluated_by_hand() -> Result<()> {
+    let stage = stage().await?;
+    let body = json!({ "event": { "household": "h1", "amount": 4, "time": START_MS } });
+    let answer = stage.worker.ok("POST", "models/shop/score/evaluate", &body).await?;
+    assert_eq!(answer["outputs"]["score"], 4.0, "{answer}");
+    assert_eq!(answer["features"]["amount"], 4.0);
+    assert_eq!(answer["model"], "shop/score@1");
+    let fairness = stage.worker.ok("GET", "fairness", &Value::Null).await?;
+    assert!(fairness["since_start"]["jain_index"].is_number(), "{fairness}");
+    for later in ["rollback", "replay"] {
+        let answer = stage.worker.request("POST", &format!("models/shop/score/{later}"), &Value::Null).await;
+        assert!(answer.status == 501 && String::from_utf8_lossy(&answer.body).contains(later));
+    }
+    Ok(())
+}

@@ -70,6 +70,14 @@ impl Mode {
         }
     }
 
+    /// The mode as it was committed does not know of entries of the same transaction: everything up to the log's end may be
+    /// its own.
+    pub fn assume_end(&mut self, log_end: i64) {
+        if let Mode::Detached(detached) = self {
+            detached.end = detached.end.max(log_end);
+        }
+    }
+
     /// Its entries below `next` are done, with their outputs in the transaction at hand.
     pub fn done(&mut self, next: i64) {
         if let Mode::Detached(detached) = self {
@@ -176,17 +184,20 @@ mod tests {
                         } else if !rows.is_empty() || !wanted {
                             mode.detach(Reason::Slow, log_end);
                         }
+                        let written = mode;
                         for row in rows.drain(..) {
                             mode.appended(committed.log.len() as i64);
                             committed.log.push(row);
                         }
                         if let Mode::Detached(detached) = mode { done = done.max(detached.position); }
-                        committed.mode = mode;
+                        // What was appended in this very transaction is not in the mode that it writes.
+                        committed.mode = written;
                         committed.input = input;
                         committed.outputs.append(&mut outputs);
                     }
                     Step::Crash => {
                         mode = committed.mode;
+                        mode.assume_end(committed.log.len() as i64);
                         input = committed.input;
                         rows.clear();
                         outputs.clear();

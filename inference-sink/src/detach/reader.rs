@@ -65,6 +65,11 @@ impl LogReader {
         self.cursors.clear();
     }
 
+    /// Up to where a model has been given everything that is its own.
+    pub fn reached(&self, partition: i32, model: &Arc<str>) -> Option<i64> {
+        self.cursors.get(&(partition, model.clone())).map(|cursor| cursor.next)
+    }
+
     /// Whether a model has been given entries that it has not done.
     pub fn has_unread(&self, partition: i32, model: &Arc<str>, mode: &Mode) -> bool {
         let Mode::Detached(detached) = mode else { return false };
@@ -135,16 +140,24 @@ impl LogReader {
                 *next = (*next).max(offset + 1);
             }
             let model = std::str::from_utf8(message.key().unwrap_or_default()).unwrap_or_default();
-            let Some(cursor) = self.cursors.get_mut(&(partition, Arc::from(model))) else { continue };
-            if cursor.stopped || offset < cursor.next {
-                continue;
+            for ((_, known), cursor) in self.cursors.iter_mut().filter(|((other, _), _)| *other == partition) {
+                if cursor.stopped || offset < cursor.next {
+                    continue;
+                }
+                let entry = Entry { partition, offset, model, value: message.value().unwrap_or_default() };
+                if **known != *model || take(entry) {
+                    cursor.next = offset + 1;
+                } else {
+                    cursor.stopped = true;
+                    cursor.next = offset;
+                }
             }
-            let entry = Entry { partition, offset, model, value: message.value().unwrap_or_default() };
-            if take(entry) {
-                cursor.next = offset + 1;
-            } else {
-                cursor.stopped = true;
-                cursor.next = offset;
+        }
+        for (ended, end) in fetched.end_of_partition.iter().zip(&fetched.end_offsets) {
+            for ((other, _), cursor) in &mut self.cursors {
+                if *other == ended.partition && !cursor.stopped {
+                    cursor.next = cursor.next.max(*end);
+                }
             }
         }
         Ok(())

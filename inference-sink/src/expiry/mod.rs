@@ -6,6 +6,8 @@
 //! key as people write it -> the bytes it may stand for (keys) -> local copies, manifests and objects
 //! ```
 
+mod archiver;
 mod keys;
 
+pub(crate) use archiver::Archiver;
 pub(crate) use keys::{candidate_keys, shown_key};

@@ -183,6 +183,16 @@ impl Pool {
         state.tenants.iter().map(|(name, (_, figures))| (name.clone(), figures.clone())).collect()
     }
 
+    /// Rows that wait or run, by tenant.
+    pub fn waiting(&self) -> BTreeMap<Arc<str>, usize> {
+        let flows: Vec<Arc<Flow>> = self.shared.state.lock().flows.values().cloned().collect();
+        let mut waiting = BTreeMap::new();
+        for flow in flows {
+            *waiting.entry(flow.tenant.clone()).or_insert(0) += flow.outstanding();
+        }
+        waiting
+    }
+
     /// Number of cores.
     pub fn cores(&self) -> usize {
         self.shared.cores

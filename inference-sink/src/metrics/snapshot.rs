@@ -23,6 +23,12 @@ pub struct TenantSnapshot {
     pub cpu_share: f64,
     /// weight
     pub weight: u32,
+    /// median time from event to prediction, in milliseconds
+    pub latency_p50_ms: f64,
+    /// 99th percentile of it
+    pub latency_p99_ms: f64,
+    /// rows that its models have not run yet: queued, and in the feature log at most
+    pub lag: u64,
 }
 
 /// One store.
@@ -95,6 +101,7 @@ impl Metrics {
 fn add_models(snapshot: &mut Snapshot, started: &Started) {
     let deployment = started.deployment();
     let mut latency: Histogram<u64> = crate::models::latency_histogram();
+    let mut by_tenant: BTreeMap<String, Histogram<u64>> = BTreeMap::new();
     for (identity, runtime) in &deployment.runtimes {
         let runtime: &ModelRuntime = runtime;
         let predictions = runtime.predictions.load(Ordering::Relaxed);
@@ -103,7 +110,18 @@ fn add_models(snapshot: &mut Snapshot, started: &Started) {
         let tenant = snapshot.tenants.entry(runtime.tenant.to_string()).or_default();
         tenant.predictions += predictions;
         tenant.errors += runtime.errors.load(Ordering::Relaxed);
+        tenant.lag += started.modes_of(identity).values().map(|mode| mode.lag().unsigned_abs()).sum::<u64>();
+        let own = by_tenant.entry(runtime.tenant.to_string()).or_insert_with(crate::models::latency_histogram);
+        runtime.add_latency_to(own);
         runtime.add_latency_to(&mut latency);
+    }
+    for (name, latency) in by_tenant {
+        let tenant = snapshot.tenants.entry(name).or_default();
+        tenant.latency_p50_ms = latency.value_at_quantile(0.5) as f64 / 1e3;
+        tenant.latency_p99_ms = latency.value_at_quantile(0.99) as f64 / 1e3;
+    }
+    for (name, rows) in started.pool.waiting() {
+        snapshot.tenants.entry(name.to_string()).or_default().lag += rows as u64;
     }
     snapshot.latency_p50_ms = latency.value_at_quantile(0.5) as f64 / 1e3;
     snapshot.latency_p99_ms = latency.value_at_quantile(0.99) as f64 / 1e3;

@@ -1,7 +1,7 @@
 //! What a document must agree with before it is taken: the other documents. Pure.
 
 use super::fold::{Kind, Resources};
-use feature_engine::resource::{FeatureDefinition, FeatureView, FieldError, Model, Resource, Store, StoreKind, Trigger};
+use feature_engine::resource::{FeatureDefinition, FeatureView, FieldError, Model, Resource, Store, StoreKind, Tenant, Trigger};
 use feature_engine::{FeaturePlan, StoreCatalog, Wanted};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub fn check(resources: &Resources, resource: &Resource) -> Vec<FieldError> {
     let mut after = resources.clone();
     after.insert(resource.clone());
     match resource {
-        Resource::Tenant(_) => Vec::new(),
+        Resource::Tenant(tenant) => check_tenant(tenant),
         Resource::Store(store) => check_store(resources, &after, store),
         Resource::FeatureView(view) => check_view(&after, view),
         Resource::Model(model) => check_model(&after, model),
@@ -97,6 +97,20 @@ pub fn wanted(wanted: Wanted, model: &Model) -> Wanted {
         }
     }
     wanted
+}
+
+/// What a document may say and this version does not do is refused, never ignored.
+fn check_tenant(tenant: &Tenant) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut refuse = |field: &str, there: bool, instead: &str| {
+        if there {
+            errors.push(FieldError::new(field, format!("is not supported yet: {instead}")));
+        }
+    };
+    refuse("outputs.errors", tenant.outputs.errors.is_some(), "failed rows are counted, and a model's status has the last error");
+    refuse("feature_log.max_bytes", tenant.feature_log.max_bytes.is_some(), "use feature_log.retention");
+    refuse("access", !(tenant.access.read.is_empty() && tenant.access.write.is_empty()), "restrict REST as a whole");
+    errors
 }
 
 fn check_store(before: &Resources, after: &Resources, store: &Store) -> Vec<FieldError> {

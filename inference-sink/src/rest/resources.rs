@@ -102,7 +102,13 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<Plan, Vec<Fi
             Resource::Model(plan_model(started, &resources, model, old.as_deref()).await?)
         }
         other => {
-            let errors = check(&resources, &other);
+            let mut errors = check(&resources, &other);
+            if let Resource::Store(store) = &other
+                && crate::registry::check::is_archived(store)
+                && started.options.archive_url.is_none()
+            {
+                errors.push(FieldError::new("archive", "needs the worker's archive.url, which is not set"));
+            }
             if !errors.is_empty() {
                 return Err(errors);
             }

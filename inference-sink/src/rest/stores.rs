@@ -8,6 +8,7 @@ use feature_engine::AggregateRow;
 use feature_engine::resource::StoreKind;
 use serde_json::{Value, json};
 use state_store::CommittedEntry;
+use state_store::archive::Manifest;
 use std::sync::Arc;
 
 /// Keys of one answer.
@@ -22,6 +23,9 @@ pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, store:
     }
     if request.method != "GET" {
         return RestResponse::error(405, &format!("{} is not allowed on /{}", request.method, request.path.join("/")));
+    }
+    if let ["archive", key] = rest {
+        return read_archive(started, store, key).await;
     }
     let started = started.clone();
     let (store, rest) = (store.to_owned(), rest.iter().map(|segment| (*segment).to_owned()).collect::<Vec<_>>());
@@ -45,11 +49,47 @@ pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, store:
             }
             ["keys", key] if is_keyed => get_keyed(&started, &store, key),
             ["keys", key] => get_global(&started, &store, key),
-            ["archive", _] if !is_keyed => RestResponse::error(400, &format!("store {store} is global: nothing of it is archived")),
             _ => RestResponse::error(404, "there is no such path below a store"),
         }
     });
     answered.await.unwrap_or_else(|error| RestResponse::error(500, &format!("reading failed: {error}")))
+}
+
+/// The newest archived version of a key.
+async fn read_archive(started: &Arc<Started>, store: &str, key: &str) -> RestResponse {
+    let archive = match started.archive() {
+        Ok(Some(archive)) => archive,
+        Ok(None) => return RestResponse::error(400, "the worker's archive.url is not set: nothing is archived"),
+        Err(error) => return RestResponse::error(500, &error.to_string()),
+    };
+    let Some(database) = started.open_database() else {
+        return RestResponse::error(404, &format!("store {store} has no copy on this worker"));
+    };
+    let candidates = candidate_keys(&started.deployment().resources, store, key);
+    let connectors: std::collections::BTreeSet<String> =
+        started.keyed_readers(store).into_iter().map(|(connector, _, _)| connector).collect();
+    let mut found = Vec::new();
+    for connector in connectors {
+        let manifests = match Manifest::list(&database, &connector, store) {
+            Ok(manifests) => manifests,
+            Err(error) => return RestResponse::error(500, &error.to_string()),
+        };
+        for candidate in &candidates {
+            match archive.read_key(&manifests, candidate).await {
+                Ok(Some(entry)) => found.push(json!({
+                    "key": shown_key(&entry.key), "connector": connector, "expired_ms": entry.expires_ms,
+                    "touched_ms": entry.version.touched_ms,
+                    "value": AggregateRow::decode(&entry.payload).map(|row| format!("{row:?}")).unwrap_or_else(|error| error),
+                })),
+                Ok(None) => {}
+                Err(error) => return RestResponse::error(500, &error.to_string()),
+            }
+        }
+    }
+    match found.is_empty() {
+        true => RestResponse::error(404, &format!("the archive of store {store} has no key {key}")),
+        false => RestResponse::json(200, &json!({ "key": key, "entries": found })),
+    }
 }
 
 /// Where a store stands on this worker.

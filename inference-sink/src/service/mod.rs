@@ -25,6 +25,7 @@ use connect_api::error::ConnectError;
 use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
 use kafka_client::ClientConfig;
 use parking_lot::{Mutex, RwLock};
+use state_store::archive::Archive;
 use state_store::{Database, KeyedReader, MemoryBudget, StateError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -139,6 +140,11 @@ impl Started {
                 Ok(open)
             }
         }
+    }
+
+    /// The archive; none where `archive.url` is not set.
+    pub fn archive(&self) -> Result<Option<Archive>, StateError> {
+        self.options.archive_url.as_deref().map(Archive::open).transpose()
     }
 
     /// The database, if it is open.

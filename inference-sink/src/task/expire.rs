@@ -8,19 +8,27 @@ use std::sync::atomic::Ordering;
 const ENTRIES: usize = 500;
 
 impl Open {
-    /// Removes due entries of stores that are not archived; their tombstones go with the next commit.
+    /// Removes due entries, or archives them first; what that writes goes with the next commit. Not while one is under way:
+    /// an archiver's steps are one per commit.
     pub(super) fn expire(&mut self) -> Result<(), ConnectError> {
-        if self.last_expiry.elapsed() < self.options.commit_interval {
+        if self.in_flight.is_some() || self.last_expiry.elapsed() < self.options.commit_interval {
             return Ok(());
         }
         self.last_expiry = std::time::Instant::now();
         for partition in self.partitions.values_mut() {
             let Some(now_ms) = partition.stream_time.now_ms() else { continue };
-            for (store, slot) in partition.stores.iter_mut().zip(&self.topology.stores) {
-                if slot.ttl.is_none() || slot.archive {
+            let archivers = &mut partition.archivers;
+            for ((store, slot), archiver) in partition.stores.iter_mut().zip(&self.topology.stores).zip(archivers) {
+                if slot.ttl.is_none() {
                     continue;
                 }
                 let failed = |error: state_store::StateError| ConnectError::retriable(error.to_string());
+                if slot.archive {
+                    if let Some(archiver) = archiver {
+                        self.changed |= archiver.advance(store, now_ms).map_err(failed)?;
+                    }
+                    continue;
+                }
                 let due = store.due(now_ms, ENTRIES).map_err(failed)?;
                 for entry in &due {
                     store.remove_version(&entry.key, entry.version).map_err(failed)?;

@@ -42,7 +42,6 @@ impl Open {
         let mut blocks: BTreeMap<usize, RowBlock> = BTreeMap::new();
         let mut unusable: Vec<(usize, String)> = Vec::new();
         let (models, limits, topics) = (&self.models, &mut self.limits, &self.topics);
-        let mut skipped: Vec<(i32, usize, i64)> = Vec::new();
         self.log_reader.poll(&detached, |model| ready.contains_key(model), |entry| {
             let Some(index) = ready.get(entry.model) else { return false };
             let Some(model) = models.get(*index) else { return false };
@@ -53,7 +52,6 @@ impl Open {
             let block = blocks.entry(*index).or_insert_with(|| RowBlock::new(&model.pending.model));
             if let Err(error) = decode_entry(entry.value, (entry.partition, entry.offset), arrived_us, topics, block) {
                 unusable.push((*index, format!("feature log entry {}-{}: {error}", entry.partition, entry.offset)));
-                skipped.push((entry.partition, *index, entry.offset + 1));
             }
             true
         })?;
@@ -68,25 +66,38 @@ impl Open {
                 self.started.pool.push(&model.flow, block);
             }
         }
-        self.passed_over.append(&mut skipped);
-        self.pass_over();
         Ok(())
     }
 
-    /// Entries that no version can run any more count as done, once what is before them is.
-    fn pass_over(&mut self) {
-        for (number, index, next) in std::mem::take(&mut self.passed_over) {
-            let Some(model) = self.models.get(index) else { continue };
-            if model.flow.outstanding() > 0 {
-                self.passed_over.push((number, index, next));
-                continue;
+    /// Detached models that have run all they were given are done up to where the reader is: entries of others, and those
+    /// that no version can run any more, lie in between. Called at a barrier, with the outputs of those runs in it.
+    pub(super) fn mark_reached(&mut self) {
+        let quiet: Vec<_> = self
+            .models
+            .iter()
+            .filter(|model| model.flow.outstanding() == 0)
+            .map(|model| model.pending.model.identity.clone())
+            .collect();
+        self.gather_results();
+        for (number, partition) in &mut self.partitions {
+            for model in &quiet {
+                let mut mode = partition.mode(model);
+                if let Some(next) = self.log_reader.reached(*number, model).filter(|_| mode.is_detached()) {
+                    mode.done(next);
+                    partition.set_mode(model, mode);
+                }
             }
-            let identity = model.pending.model.identity.clone();
-            if let Some(partition) = self.partitions.get_mut(&number) {
-                let mut mode = partition.mode(&identity);
-                mode.done(next);
-                partition.set_mode(&identity, mode);
-                self.changed = true;
+        }
+    }
+
+    /// What was committed does not say how far the log goes: after a restart or an abort, to its end.
+    pub(super) fn assume_log_ends(&mut self) {
+        for (number, partition) in &mut self.partitions {
+            let end = self.log_ends.get(number).copied().unwrap_or(0);
+            let detached: Vec<_> = partition.detached().map(|(model, mode)| (model.clone(), *mode)).collect();
+            for (model, mut mode) in detached {
+                mode.assume_end(end);
+                partition.set_mode(&model, mode);
             }
         }
     }

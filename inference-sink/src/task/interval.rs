@@ -5,6 +5,7 @@ use super::open::changelog_topic;
 use super::partition::PROGRESS;
 use crate::barrier::{Answer, Commit, CommitFailure, LogEntry, RecordGroup};
 use crate::detach::{Reason, encode_entry};
+use crate::expiry::Archiver;
 use crate::flow::RowBlock;
 use connect_api::delivery::{SinkOffsets, TopicPartition};
 use connect_api::error::ConnectError;
@@ -33,6 +34,7 @@ struct GroupInFlight {
 impl Open {
     /// Ends the interval and hands it to the committer.
     pub(super) fn begin_commit(&mut self, drain: Duration) -> Result<(), ConnectError> {
+        self.mark_reached();
         self.push_candidates();
         self.drain(drain);
         self.gather_results();
@@ -211,8 +213,12 @@ impl Open {
                 in_flight.groups.push(GroupInFlight { partition: *number, store, changes, input_offset, stream_time_ms });
             };
             for (index, (store, slot)) in partition.stores.iter_mut().zip(&self.topology.stores).enumerate() {
-                if store.dirty_entries() > 0 {
-                    let changes = store.changes();
+                let archived = partition.archivers.get_mut(index).and_then(Option::as_mut);
+                if store.dirty_entries() > 0 || archived.as_ref().is_some_and(|archiver| archiver.has_records()) {
+                    let mut changes = store.changes();
+                    for record in archived.map(Archiver::take_records).unwrap_or_default() {
+                        changes.push(record);
+                    }
                     let records = changes.records.clone();
                     self.metrics.state_changes.fetch_add(records.len() as u64, Ordering::Relaxed);
                     add(Some(index), &slot.name, changes, records);
@@ -266,6 +272,11 @@ impl Open {
                 },
             };
             written.map_err(|error| Rollback::Local(error.to_string()))?;
+            let archiver = group.store.and_then(|index| partition.archivers.get_mut(index)?.as_mut());
+            if let Some(archiver) = archiver {
+                self.metrics.archived.fetch_add(archiver.committed(), Ordering::Relaxed);
+                self.changed = true;
+            }
         }
         for ((number, model), offset) in in_flight.log.into_iter().zip(committed.log_offsets) {
             if let Some(partition) = self.partitions.get_mut(&number) {
@@ -323,6 +334,8 @@ impl Open {
                 rewind.insert(TopicPartition::new(topic.clone(), *number), partition.position(index).unwrap_or(0));
             }
         }
+        self.assume_log_ends();
+        self.open_archivers()?;
         if let Some(tenant) = tenant {
             self.break_outputs(&tenant);
         }

@@ -78,8 +78,6 @@ struct Open {
     full: bool,
     publish_modes: bool,
     last_expiry: Instant,
-    /// feature log entries that no version can run any more: partition, model, next offset
-    passed_over: Vec<(i32, usize, i64)>,
 }
 
 /// One model in this task.

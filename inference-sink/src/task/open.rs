@@ -8,6 +8,7 @@ use super::{Open, TaskModel};
 use crate::barrier::Committer;
 use crate::connector::ConnectorOptions;
 use crate::detach::LogReader;
+use crate::expiry::Archiver;
 use crate::flow::{Outbox, RowBlock};
 use crate::limits::RateLimit;
 use crate::metrics::Metrics;
@@ -90,7 +91,6 @@ impl Open {
             full: false,
             publish_modes: false,
             last_expiry: Instant::now(),
-            passed_over: Vec::new(),
             topics,
             context,
             started,
@@ -109,6 +109,8 @@ impl Open {
         }
         open.make_feature_log(&admin, &numbers)?;
         open.install(topology);
+        open.open_archivers()?;
+        open.assume_log_ends();
         let starts = owned.iter().map(|partition| (partition.clone(), open.start_of(partition))).collect();
         Ok((open, starts))
     }
@@ -213,6 +215,30 @@ impl Open {
             partition.stores = kept.remove(number).unwrap_or_default().into_values().collect();
         }
         self.install(topology);
+        self.open_archivers()
+    }
+
+    /// Takes up the archive's open intents as they were committed.
+    pub(super) fn open_archivers(&mut self) -> Result<(), ConnectError> {
+        let failed = |error: state_store::StateError| ConnectError::config(error.to_string());
+        let archive = match self.topology.stores.iter().any(|slot| slot.archive) {
+            true => self.started.archive().map_err(failed)?,
+            false => None,
+        };
+        for partition in self.partitions.values_mut() {
+            partition.archivers = partition
+                .stores
+                .iter()
+                .zip(&self.topology.stores)
+                .map(|(store, slot)| {
+                    let archive = archive.as_ref().filter(|_| slot.archive);
+                    let open = |archive: &state_store::archive::Archive| {
+                        Archiver::open(store, archive.clone(), self.started.runtime.clone(), self.context.wake.clone())
+                    };
+                    archive.map(open).transpose().map_err(failed)
+                })
+                .collect::<Result<_, _>>()?;
+        }
         Ok(())
     }
 

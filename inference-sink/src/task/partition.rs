@@ -11,6 +11,7 @@
 use super::stored_row::{NoEntry, StoredRow};
 use super::topology::WindowPlan;
 use crate::detach::{Mode, Reason};
+use crate::expiry::Archiver;
 use crate::flow::RowBlock;
 use crate::models::ServedModel;
 use crate::trigger::{ClosedWindow, WindowEntry, Windows};
@@ -29,6 +30,8 @@ pub(super) struct PartitionState {
     pub progress: KeyedPartition<NoEntry>,
     /// in the order of the topology's stores
     pub stores: Vec<KeyedPartition<StoredRow>>,
+    /// of the stores that are archived, in the same order
+    pub archivers: Vec<Option<Archiver>>,
     pub stream_time: StreamTime,
     /// next offset to read, by topic number
     positions: Vec<Option<i64>>,
@@ -53,6 +56,7 @@ impl PartitionState {
             stream_time: StreamTime::new(None, idle_after_ms, crate::clock::wall_ms()),
             progress,
             stores,
+            archivers: Vec::new(),
             positions: vec![None; topics.len()],
             positions_changed: false,
             modes: BTreeMap::new(),
