@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  tests/*.rs -> KafkaBroker (Apache Kafka, fetched by scripts/kafka.sh) -> clients under test
+//!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
 //! ```
 
+pub mod broker_laws;
 pub mod inference;
 pub mod kafka;
 

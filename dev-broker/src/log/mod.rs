@@ -5,3 +5,8 @@ pub mod compaction;
 pub mod partition;
 pub mod producers;
 pub mod records;
+
+#[cfg(test)]
+mod test_batches;
+#[cfg(test)]
+mod tests;

@@ -86,3 +86,6 @@ impl DataDirectory {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
