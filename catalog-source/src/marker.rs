@@ -48,8 +48,14 @@ impl Marker {
     /// The value of a marker record.
     pub fn value(&self) -> SchemaAndValue {
         SchemaAndValue::schemaless(Value::Map(vec![
-            (Value::from("version"), Value::Int64(i64::try_from(self.version).unwrap_or(i64::MAX))),
-            (Value::from("rows"), Value::Int64(i64::try_from(self.rows).unwrap_or(i64::MAX))),
+            (
+                Value::from("version"),
+                Value::Int64(i64::try_from(self.version).unwrap_or(i64::MAX)),
+            ),
+            (
+                Value::from("rows"),
+                Value::Int64(i64::try_from(self.rows).unwrap_or(i64::MAX)),
+            ),
             (Value::from("partitions"), Value::Int32(self.partitions)),
             (Value::from("digest"), Value::from(self.digest.as_str())),
             (Value::from("at"), Value::Int64(self.at)),
@@ -59,7 +65,10 @@ impl Marker {
     /// The header of a marker record.
     pub fn header(&self) -> Header {
         let json = serde_json::to_string(self).unwrap_or_default();
-        Header { name: HEADER.into(), data: SchemaAndValue::schemaless(Value::from(json)) }
+        Header {
+            name: HEADER.into(),
+            data: SchemaAndValue::schemaless(Value::from(json)),
+        }
     }
 
     /// Reads the value of a marker record: JSON, with or without a schema envelope.

@@ -58,7 +58,13 @@ fn layout(negative: bool, scientific: &str) -> String {
     if negative {
         text.push('-');
     }
-    let or_zero = |rest: &str| if rest.is_empty() { "0".to_owned() } else { rest.to_owned() };
+    let or_zero = |rest: &str| {
+        if rest.is_empty() {
+            "0".to_owned()
+        } else {
+            rest.to_owned()
+        }
+    };
     match exponent {
         0..=6 => {
             let whole = exponent as usize + 1;
@@ -122,7 +128,11 @@ pub fn civil_from_days(days: i64) -> (i64, u32, u32) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = (day_of_year - (153 * month_index + 2) / 5 + 1) as u32;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 } as u32;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    } as u32;
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }

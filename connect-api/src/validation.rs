@@ -49,12 +49,16 @@ fn validate_at(place: &str, schema: &Schema, value: &Value) -> Result<(), Connec
             Some(element_schema) => elements
                 .iter()
                 .try_for_each(|element| validate_at(&format!("element of array {place}"), element_schema, element)),
-            None => Err(ConnectError::data(format!("No schema defined for element of array {place}"))),
+            None => Err(ConnectError::data(format!(
+                "No schema defined for element of array {place}"
+            ))),
         },
         Value::Map(entries) => {
             let (Some(key_schema), Some(value_schema)) = (&schema.key_schema, &schema.value_schema) else {
                 let missing = if schema.key_schema.is_none() { "key" } else { "value" };
-                return Err(ConnectError::data(format!("No schema defined for {missing} of map {place}")));
+                return Err(ConnectError::data(format!(
+                    "No schema defined for {missing} of map {place}"
+                )));
             };
             entries.iter().try_for_each(|(key, value)| {
                 validate_at(&format!("key of map {place}"), key_schema, key)?;

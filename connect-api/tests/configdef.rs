@@ -8,9 +8,15 @@ use std::path::Path;
 
 /// Cases that differ from Java, and why.
 const DEVIATIONS: &[(&str, &str)] = &[
-    ("configdef/CLASS/4f09d260c0", "classes are plugins: the runtime looks them up, not the definition"),
+    (
+        "configdef/CLASS/4f09d260c0",
+        "classes are plugins: the runtime looks them up, not the definition",
+    ),
     ("configdef/INT/053b6e4fbf", "numbers are written in ASCII digits"),
-    ("configdef/INT/2bcdfe2b8b", "options are text: there is no number of another width"),
+    (
+        "configdef/INT/2bcdfe2b8b",
+        "options are text: there is no number of another width",
+    ),
 ];
 
 fn leak(text: &str) -> &'static str {
@@ -39,7 +45,11 @@ fn arguments(text: &str) -> Vec<String> {
 fn validator(text: &str) -> Validator {
     let (name, rest) = text.split_once('(').unwrap_or((text, ")"));
     let inside = rest.strip_suffix(')').unwrap_or(rest);
-    let parts = if inside.is_empty() { Vec::new() } else { arguments(inside) };
+    let parts = if inside.is_empty() {
+        Vec::new()
+    } else {
+        arguments(inside)
+    };
     let texts = || parts.iter().map(|part| leak(part)).collect::<Vec<_>>();
     match name {
         "between" => Validator::Between(parts[0].parse().unwrap(), parts[1].parse().unwrap()),
@@ -75,7 +85,13 @@ fn text_of(value: &Json) -> Option<String> {
     let (kind, content) = object.iter().next().unwrap();
     Some(match kind.as_str() {
         "string" | "float64" | "float32" | "class" | "password" => content.as_str().unwrap().to_owned(),
-        "array" => content.as_array().unwrap().iter().map(|one| text_of(one).unwrap()).collect::<Vec<_>>().join(","),
+        "array" => content
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| text_of(one).unwrap())
+            .collect::<Vec<_>>()
+            .join(","),
         "boolean" => content.as_bool().unwrap().to_string(),
         _ => content.as_i64().unwrap().to_string(),
     })
@@ -124,7 +140,9 @@ fn config_type(name: &str) -> ConfigType {
 fn same(expected: &Json, found: &ParsedValue) -> bool {
     match (expected.as_object().and_then(|object| object.iter().next()), found) {
         (None, ParsedValue::Null) => true,
-        (Some((_, content)), ParsedValue::Double(number)) => content.as_str().is_some_and(|text| text.parse() == Ok(*number) || number.is_nan() && text == "NaN"),
+        (Some((_, content)), ParsedValue::Double(number)) => content
+            .as_str()
+            .is_some_and(|text| text.parse() == Ok(*number) || number.is_nan() && text == "NaN"),
         (Some((_, content)), ParsedValue::Password(_)) => content.is_string(),
         (Some(_), found) => text_of(expected) == found.to_text(),
         _ => false,
@@ -142,13 +160,23 @@ fn check(case: &Json) -> Result<(), String> {
     }
     let definition = definition(case);
     let props = case["props"].as_object().unwrap();
-    let all_text = props.values().all(|value| value.is_null() || value.is_string() || value.get("string").is_some());
-    let config: ConfigMap = props.iter().map(|(name, value)| (name.clone(), text_of(value))).collect();
+    let all_text = props
+        .values()
+        .all(|value| value.is_null() || value.is_string() || value.get("string").is_some());
+    let config: ConfigMap = props
+        .iter()
+        .map(|(name, value)| (name.clone(), text_of(value)))
+        .collect();
     if let Some(values) = expect["values"].as_array().filter(|_| all_text) {
         let outcome = definition.validate(&config);
         for expected in values {
             let found = outcome.iter().find(|found| expected["name"] == found.name).unwrap();
-            let errors: Vec<&str> = expected["errors"].as_array().unwrap().iter().map(|e| e.as_str().unwrap()).collect();
+            let errors: Vec<&str> = expected["errors"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|e| e.as_str().unwrap())
+                .collect();
             if errors != found.errors {
                 return Err(format!("validate: expected {errors:?}\n   found {:?}", found.errors));
             }
@@ -186,5 +214,10 @@ fn definitions_do_what_javas_do() {
             _ => {}
         }
     }
-    assert!(ran > 100 && differing.is_empty(), "{} of {ran} cases differ\n{}", differing.len(), differing.join("\n"));
+    assert!(
+        ran > 100 && differing.is_empty(),
+        "{} of {ran} cases differ\n{}",
+        differing.len(),
+        differing.join("\n")
+    );
 }

@@ -15,7 +15,10 @@ const DEVIATIONS: &[(&str, &str)] = &[
     ("converter/JsonConverter/9d3f21ae33", SURROGATE),
     ("converter/JsonConverter/a12886799e", SURROGATE),
     ("converter/StringConverter/9c83852a5c", SURROGATE),
-    ("converter/StringConverter/347d40f41e", "an unknown encoding is refused when the converter is configured"),
+    (
+        "converter/StringConverter/347d40f41e",
+        "an unknown encoding is refused when the converter is configured",
+    ),
 ];
 
 const SURROGATE: &str = "text is UTF-8, which has no unpaired surrogates: they become U+FFFD";
@@ -48,7 +51,11 @@ fn run(case: &Json) -> Option<Result<Outcome, ConnectError>> {
     }
     let plugins = converters::plugins();
     let plugin = plugins.iter().find(|plugin| plugin.class() == class).unwrap();
-    let converter_use = if case["as"] == "key" { ConverterUse::Key } else { ConverterUse::Value };
+    let converter_use = if case["as"] == "key" {
+        ConverterUse::Key
+    } else {
+        ConverterUse::Value
+    };
     let converter = match plugin.configure(&config, converter_use) {
         Ok(converter) => converter,
         Err(error) => return Some(Err(error)),
@@ -64,9 +71,10 @@ fn run(case: &Json) -> Option<Result<Outcome, ConnectError>> {
 fn check(expect: &Json, outcome: Result<Outcome, ConnectError>) -> Result<(), String> {
     match (expect.get("error"), outcome) {
         (Some(error), Err(found)) => check_error(error, &found),
-        (Some(error), Ok(Outcome::Bytes(bytes))) => {
-            Err(format!("expected {error}\n   found bytes {:?}", bytes.map(|b| String::from_utf8_lossy(&b).into_owned())))
-        }
+        (Some(error), Ok(Outcome::Bytes(bytes))) => Err(format!(
+            "expected {error}\n   found bytes {:?}",
+            bytes.map(|b| String::from_utf8_lossy(&b).into_owned())
+        )),
         (Some(error), Ok(Outcome::Data(data))) => Err(format!("expected {error}\n   found {data:?}")),
         (None, Err(found)) => Err(format!("expected {expect}\n   found error {found:?}")),
         (None, Ok(Outcome::Bytes(found))) => match expect["bytes"].get("textWithHash").and_then(Json::as_str) {
@@ -115,7 +123,10 @@ fn converters_do_what_javas_do() {
             None => failures.push((id, "the value cannot be held".to_owned())),
             Some(outcome) => {
                 if let Err(text) = check(&case["expect"], outcome) {
-                    failures.push((id, format!("{} {} {}\n   {text}", case["op"], case["config"], case["input"])));
+                    failures.push((
+                        id,
+                        format!("{} {} {}\n   {text}", case["op"], case["config"], case["input"]),
+                    ));
                 }
             }
         }

@@ -28,7 +28,9 @@ fn check(case: &Json) -> Option<Result<(), String>> {
     let Some(input) = record(&case["input"]) else {
         return Some(Err("the record cannot be held".to_owned()));
     };
-    let outcome = plugin.configure(&config(&case["config"])).and_then(|transform| transform.apply(input));
+    let outcome = plugin
+        .configure(&config(&case["config"]))
+        .and_then(|transform| transform.apply(input));
     Some(match (expect.get("error"), outcome) {
         (Some(error), Err(found)) => check_error(error, &found),
         (Some(error), Ok(found)) => Err(format!("expected {error}\n   found {found:?}")),
@@ -49,11 +51,18 @@ fn transforms_do_what_javas_do() {
         let Some(outcome) = check(&case) else { continue };
         ran += 1;
         if let Err(text) = outcome {
-            failures.push((case["id"].as_str().unwrap().to_owned(), format!("{} {}\n   {text}", case["config"], case["input"])));
+            failures.push((
+                case["id"].as_str().unwrap().to_owned(),
+                format!("{} {}\n   {text}", case["config"], case["input"]),
+            ));
         }
     }
     assert!(ran > 400, "only {ran} cases are of built-in classes");
-    let listed: Vec<(&str, &str)> = DEVIATIONS.iter().filter(|(id, _)| id.starts_with("transform/")).copied().collect();
+    let listed: Vec<(&str, &str)> = DEVIATIONS
+        .iter()
+        .filter(|(id, _)| id.starts_with("transform/"))
+        .copied()
+        .collect();
     verdict("transform.jsonl.gz", failures, &listed, ran);
 }
 
@@ -66,7 +75,9 @@ fn predicates_do_what_javas_do() {
         let plugin = plugins.iter().find(|plugin| plugin.class() == class).unwrap();
         ran += 1;
         let input = record(&case["input"]).unwrap();
-        let outcome = plugin.configure(&config(&case["config"])).and_then(|predicate| predicate.test(&input));
+        let outcome = plugin
+            .configure(&config(&case["config"]))
+            .and_then(|predicate| predicate.test(&input));
         let expect = &case["expect"];
         let result = match (expect.get("error"), outcome) {
             (Some(error), Err(found)) => check_error(error, &found),
@@ -74,9 +85,16 @@ fn predicates_do_what_javas_do() {
             (_, found) => Err(format!("expected {expect}\n   found {found:?}")),
         };
         if let Err(text) = result {
-            failures.push((case["id"].as_str().unwrap().to_owned(), format!("{} {}\n   {text}", case["config"], case["input"])));
+            failures.push((
+                case["id"].as_str().unwrap().to_owned(),
+                format!("{} {}\n   {text}", case["config"], case["input"]),
+            ));
         }
     }
-    let listed: Vec<(&str, &str)> = DEVIATIONS.iter().filter(|(id, _)| id.starts_with("predicate/")).copied().collect();
+    let listed: Vec<(&str, &str)> = DEVIATIONS
+        .iter()
+        .filter(|(id, _)| id.starts_with("predicate/"))
+        .copied()
+        .collect();
     verdict("predicate.jsonl", failures, &listed, ran);
 }

@@ -50,12 +50,21 @@ fn key(connector: &str, partition: &SourceMap) -> (String, String) {
 #[async_trait]
 impl OffsetStore for Offsets {
     async fn read(&self, connector: &str, partition: &SourceMap) -> Result<Option<SourceMap>, ConnectError> {
-        Ok(self.0.lock().unwrap().get(&key(connector, partition)).map(|(_, offset)| offset.clone()))
+        Ok(self
+            .0
+            .lock()
+            .unwrap()
+            .get(&key(connector, partition))
+            .map(|(_, offset)| offset.clone()))
     }
 
     async fn read_all(&self, connector: &str) -> Result<Vec<(SourceMap, SourceMap)>, ConnectError> {
         let all = self.0.lock().unwrap();
-        Ok(all.iter().filter(|((name, _), _)| name == connector).map(|(_, pair)| pair.clone()).collect())
+        Ok(all
+            .iter()
+            .filter(|((name, _), _)| name == connector)
+            .map(|(_, pair)| pair.clone())
+            .collect())
     }
 
     async fn write(&self, connector: &str, offsets: &[SourceOffset]) -> Result<(), ConnectError> {
@@ -91,7 +100,11 @@ impl TaskEvents for Events {
 impl Events {
     fn last(&self, connector: &str) -> Option<TaskState> {
         let states = self.states.lock().unwrap();
-        states.iter().rev().find(|(name, _, _)| name == connector).map(|(_, _, state)| state.clone())
+        states
+            .iter()
+            .rev()
+            .find(|(name, _, _)| name == connector)
+            .map(|(_, _, state)| state.clone())
     }
 
     async fn reaches(&self, connector: &str, wanted: TaskState) {
@@ -120,7 +133,10 @@ struct Worker {
 }
 
 fn map(pairs: &[(&str, &str)]) -> ConfigMap {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+        .collect()
 }
 
 impl Worker {
@@ -149,7 +165,11 @@ impl Worker {
         let config = Arc::new(WorkerConfig::new(properties, &[]).unwrap());
         let offsets = Arc::new(Offsets::default());
         Self {
-            runner: TaskRunner::new(Arc::clone(&plugins), config, Arc::clone(&offsets) as Arc<dyn OffsetStore>),
+            runner: TaskRunner::new(
+                Arc::clone(&plugins),
+                config,
+                Arc::clone(&offsets) as Arc<dyn OffsetStore>,
+            ),
             plugins,
             offsets,
             events: Arc::new(Events::default()),
@@ -183,7 +203,11 @@ fn unique(name: &str) -> String {
 
 async fn create(broker: &KafkaBroker, topic: &str, partitions: i32) {
     let admin = Admin::new(&broker.config()).unwrap();
-    for (_, result) in admin.create_topics(&[NewTopic::new(topic, partitions, 1)]).await.unwrap() {
+    for (_, result) in admin
+        .create_topics(&[NewTopic::new(topic, partitions, 1)])
+        .await
+        .unwrap()
+    {
         result.unwrap();
     }
 }
@@ -219,15 +243,24 @@ async fn produce(broker: &KafkaBroker, topic: &str, values: &[&str]) {
 }
 
 async fn dump(broker: &KafkaBroker, topic: &str) -> Vec<LogRecord> {
-    broker.dump(topic, IsolationLevel::ReadCommitted).await.unwrap_or_default()
+    broker
+        .dump(topic, IsolationLevel::ReadCommitted)
+        .await
+        .unwrap_or_default()
 }
 
 fn text(bytes: &Option<bytes::Bytes>) -> String {
-    bytes.as_ref().map_or("-".to_owned(), |bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    bytes
+        .as_ref()
+        .map_or("-".to_owned(), |bytes| String::from_utf8(bytes.to_vec()).unwrap())
 }
 
 fn lines(path: &Path) -> Vec<String> {
-    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 const SOURCE: &str = "org.apache.kafka.connect.file.FileStreamSourceConnector";
@@ -252,7 +285,10 @@ async fn a_file_comes_out_as_it_went_in_across_restarts() {
     let reading = worker.start("in", SOURCE, &source);
     worker.events.reaches("in", TaskState::Running).await;
     let writing = worker.start("out", SINK, &sink);
-    eventually("the first lines arrive", async || (lines(&output).len() == 3000).then_some(())).await;
+    eventually("the first lines arrive", async || {
+        (lines(&output).len() == 3000).then_some(())
+    })
+    .await;
     assert_eq!(std::fs::read_to_string(&output).unwrap(), first);
     assert!(worker.events.topics.lock().unwrap().contains(&topic));
 
@@ -263,7 +299,10 @@ async fn a_file_comes_out_as_it_went_in_across_restarts() {
     std::fs::write(&input, format!("{first}{more}")).unwrap();
     let reading = worker.start("in", SOURCE, &source);
     let writing = worker.start("out", SINK, &sink);
-    eventually("all lines arrive", async || (lines(&output).len() >= 3002).then_some(())).await;
+    eventually("all lines arrive", async || {
+        (lines(&output).len() >= 3002).then_some(())
+    })
+    .await;
     assert_eq!(std::fs::read_to_string(&output).unwrap(), format!("{first}{more}"));
 
     // pausing holds the source back, resuming lets it go on
@@ -271,7 +310,10 @@ async fn a_file_comes_out_as_it_went_in_across_restarts() {
     worker.events.reaches("in", TaskState::Paused).await;
     std::fs::write(&input, format!("{first}{more}late\n")).unwrap();
     reading.resume();
-    eventually("the late line arrives", async || (lines(&output).len() == 3003).then_some(())).await;
+    eventually("the late line arrives", async || {
+        (lines(&output).len() == 3003).then_some(())
+    })
+    .await;
     stop(&reading).await;
     stop(&writing).await;
 }
@@ -287,15 +329,28 @@ async fn what_a_crash_leaves_uncommitted_is_read_again() {
     let config = [("file", input.to_str().unwrap()), ("topic", topic.as_str())];
     std::fs::write(&input, "a\nb\nc\n").unwrap();
     let reading = worker.start("crashing", SOURCE, &config);
-    eventually("three lines", async || (dump(broker, &topic).await.len() == 3).then_some(())).await;
+    eventually("three lines", async || {
+        (dump(broker, &topic).await.len() == 3).then_some(())
+    })
+    .await;
     stop(&reading).await;
     // a crash leaves older offsets: here, those behind the first line
     let offset: SourceMap = serde_json::from_str(r#"{"position":2}"#).unwrap();
-    let partition: SourceMap = [("filename".to_owned(), input.to_str().unwrap().into())].into_iter().collect();
-    worker.offsets.write("crashing", &[(Arc::new(partition), Some(offset))]).await.unwrap();
+    let partition: SourceMap = [("filename".to_owned(), input.to_str().unwrap().into())]
+        .into_iter()
+        .collect();
+    worker
+        .offsets
+        .write("crashing", &[(Arc::new(partition), Some(offset))])
+        .await
+        .unwrap();
     let reading = worker.start("crashing", SOURCE, &config);
     let values = eventually("two lines again", async || {
-        let values: Vec<String> = dump(broker, &topic).await.iter().map(|record| text(&record.value)).collect();
+        let values: Vec<String> = dump(broker, &topic)
+            .await
+            .iter()
+            .map(|record| text(&record.value))
+            .collect();
         (values.len() >= 5).then_some(values)
     })
     .await;
@@ -331,11 +386,23 @@ async fn records_that_cannot_be_read_go_where_the_options_say() {
         (task, output, letters)
     };
     let (task, output, letters) = run("all", "all");
-    eventually("the good records arrive", async || (lines(&output) == ["{a=1}", "{a=2}"]).then_some(())).await;
-    let dead = eventually("a dead letter", async || dump(broker, &letters).await.into_iter().next()).await;
-    assert_eq!((text(&dead.key), text(&dead.value), dead.timestamp_ms), ("k".into(), "no json".into(), Some(1_700_000_000_000)));
-    let headers: IndexMap<String, String> =
-        dead.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+    eventually("the good records arrive", async || {
+        (lines(&output) == ["{a=1}", "{a=2}"]).then_some(())
+    })
+    .await;
+    let dead = eventually("a dead letter", async || {
+        dump(broker, &letters).await.into_iter().next()
+    })
+    .await;
+    assert_eq!(
+        (text(&dead.key), text(&dead.value), dead.timestamp_ms),
+        ("k".into(), "no json".into(), Some(1_700_000_000_000))
+    );
+    let headers: IndexMap<String, String> = dead
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect();
     for (name, value) in [
         ("h", "1"),
         ("__connect.errors.topic", topic.as_str()),
@@ -344,8 +411,14 @@ async fn records_that_cannot_be_read_go_where_the_options_say() {
         ("__connect.errors.connector.name", "all"),
         ("__connect.errors.task.id", "0"),
         ("__connect.errors.stage", "VALUE_CONVERTER"),
-        ("__connect.errors.class.name", "org.apache.kafka.connect.json.JsonConverter"),
-        ("__connect.errors.exception.class.name", "org.apache.kafka.connect.errors.DataException"),
+        (
+            "__connect.errors.class.name",
+            "org.apache.kafka.connect.json.JsonConverter",
+        ),
+        (
+            "__connect.errors.exception.class.name",
+            "org.apache.kafka.connect.errors.DataException",
+        ),
         (
             "__connect.errors.exception.message",
             "Converting byte[] to Kafka Connect data failed due to serialization error: ",
@@ -353,13 +426,18 @@ async fn records_that_cannot_be_read_go_where_the_options_say() {
     ] {
         assert_eq!(headers[name], value, "{name}");
     }
-    assert!(headers["__connect.errors.exception.stacktrace"].starts_with("org.apache.kafka.connect.errors.DataException: "));
+    assert!(
+        headers["__connect.errors.exception.stacktrace"].starts_with("org.apache.kafka.connect.errors.DataException: ")
+    );
     stop(&task).await;
 
     let (task, _, letters) = run("none", "none");
     let trace = worker.events.fails("none").await;
     assert!(trace.contains("Tolerance exceeded in error handler"), "{trace}");
-    eventually("its dead letter", async || (dump(broker, &letters).await.len() == 1).then_some(())).await;
+    eventually("its dead letter", async || {
+        (dump(broker, &letters).await.len() == 1).then_some(())
+    })
+    .await;
     stop(&task).await;
 }
 
@@ -416,7 +494,12 @@ impl SinkTask for ReluctantTask {
     async fn put(&mut self, records: Vec<SinkRecord>) -> Result<Accepted, ConnectError> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         let refuse = |left: usize| left.checked_sub(1);
-        if self.0.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refuse).is_ok() {
+        if self
+            .0
+            .refusals
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, refuse)
+            .is_ok()
+        {
             return Err(ConnectError::retriable("not now"));
         }
         let mut taken = self.0.taken.lock().unwrap();
@@ -434,7 +517,10 @@ impl SinkTask for ReluctantTask {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_that_may_succeed_later_gets_the_same_records_again() {
     let broker = KafkaBroker::shared().await.unwrap();
-    let sink = Arc::new(Reluctant { refusals: AtomicUsize::new(3), ..Reluctant::default() });
+    let sink = Arc::new(Reluctant {
+        refusals: AtomicUsize::new(3),
+        ..Reluctant::default()
+    });
     let worker = Worker::new(&broker.bootstrap(), vec![Arc::new(ReluctantPlugin(Arc::clone(&sink)))]);
     let topic = unique("reluctant");
     create(broker, &topic, 1).await;
@@ -443,7 +529,10 @@ async fn a_put_that_may_succeed_later_gets_the_same_records_again() {
     worker.events.reaches("reluctant", TaskState::Running).await;
     let borrowed: Vec<&str> = values.iter().map(String::as_str).collect();
     produce(broker, &topic, &borrowed).await;
-    eventually("all records are taken", async || (sink.taken.lock().unwrap().len() >= 50).then_some(())).await;
+    eventually("all records are taken", async || {
+        (sink.taken.lock().unwrap().len() >= 50).then_some(())
+    })
+    .await;
     assert_eq!(*sink.taken.lock().unwrap(), values);
     assert!(sink.calls.load(Ordering::Relaxed) >= 4);
     stop(&task).await;
@@ -470,7 +559,10 @@ async fn a_broker_that_goes_away_and_comes_back_costs_only_time() {
     std::fs::write(&input, "before\nduring\n").unwrap();
     broker.restart().await.unwrap();
     std::fs::write(&input, "before\nduring\nafter\n").unwrap();
-    eventually("all lines", async || lines(&output).contains(&"after".to_owned()).then_some(())).await;
+    eventually("all lines", async || {
+        lines(&output).contains(&"after".to_owned()).then_some(())
+    })
+    .await;
     eventually("the owner has them, too", async || {
         (owner.taken.lock().unwrap().last().map(String::as_str) == Some("after")).then_some(())
     })
@@ -526,24 +618,37 @@ impl PartitionedSinkTask for OwnerTask {
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, StartAt)>, ConnectError> {
         self.0.opened.fetch_add(1, Ordering::Relaxed);
         let position = self.0.position.lock().unwrap();
-        let start = |partition| position.get(partition).map_or(StartAt::Beginning, |offset| StartAt::Offset(*offset));
-        Ok(partitions.iter().map(|partition| (partition.clone(), start(partition))).collect())
+        let start = |partition| {
+            position
+                .get(partition)
+                .map_or(StartAt::Beginning, |offset| StartAt::Offset(*offset))
+        };
+        Ok(partitions
+            .iter()
+            .map(|partition| (partition.clone(), start(partition)))
+            .collect())
     }
     fn hand_over(&mut self, records: &[RawRecord<'_>]) -> Result<Accepted, ConnectError> {
         let mut taken = self.0.taken.lock().unwrap();
         for record in records {
             taken.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
-            self.1.insert(TopicPartition::new(record.topic, record.partition), record.offset + 1);
+            self.1
+                .insert(TopicPartition::new(record.topic, record.partition), record.offset + 1);
         }
         Ok(Accepted { records: records.len() })
     }
     fn advance(&mut self, _: Instant) -> Result<Advance, ConnectError> {
         let durable = std::mem::take(&mut self.1);
         self.0.position.lock().unwrap().extend(durable.clone());
-        Ok(Advance { durable: (!durable.is_empty()).then(|| Durable::up_to(durable)), ..Advance::default() })
+        Ok(Advance {
+            durable: (!durable.is_empty()).then(|| Durable::up_to(durable)),
+            ..Advance::default()
+        })
     }
     fn barrier(&mut self, _: Duration) -> Result<Durable<SinkOffsets>, ConnectError> {
-        Ok(Durable::up_to(self.0.position.lock().unwrap().clone().into_iter().collect()))
+        Ok(Durable::up_to(
+            self.0.position.lock().unwrap().clone().into_iter().collect(),
+        ))
     }
     fn close(&mut self) {}
 }
@@ -558,18 +663,28 @@ async fn an_owner_of_partitions_goes_on_where_it_was_and_its_group_shows_it() {
     let name = unique("owner");
     produce(broker, &topic, &["1", "2"]).await;
     let task = worker.start(&name, "test.Owner", &[("topics", &topic)]);
-    eventually("two records", async || (owner.taken.lock().unwrap().len() == 2).then_some(())).await;
+    eventually("two records", async || {
+        (owner.taken.lock().unwrap().len() == 2).then_some(())
+    })
+    .await;
     task.pause();
     worker.events.reaches(&name, TaskState::Paused).await;
     produce(broker, &topic, &["3"]).await;
     task.resume();
-    eventually("the third record", async || (owner.taken.lock().unwrap().len() == 3).then_some(())).await;
+    eventually("the third record", async || {
+        (owner.taken.lock().unwrap().len() == 3).then_some(())
+    })
+    .await;
     stop(&task).await;
     assert_eq!(*owner.taken.lock().unwrap(), ["1", "2", "3"]);
     assert_eq!(owner.opened.load(Ordering::Relaxed), 2);
     let admin = Admin::new(&broker.config()).unwrap();
     let committed = admin.group_offsets(&format!("connect-{name}")).await.unwrap();
-    let committed: Vec<i64> = committed.iter().filter(|(p, _)| p.partition == 0).map(|(_, offset)| *offset).collect();
+    let committed: Vec<i64> = committed
+        .iter()
+        .filter(|(p, _)| p.partition == 0)
+        .map(|(_, offset)| *offset)
+        .collect();
     assert_eq!(committed, [3]);
 
     // topics whose partition counts differ are refused by name
@@ -578,7 +693,10 @@ async fn an_owner_of_partitions_goes_on_where_it_was_and_its_group_shows_it() {
     let name = unique("owner");
     let task = worker.start(&name, "test.Owner", &[("topics", &format!("{topic},{other}"))]);
     let trace = worker.events.fails(&name).await;
-    assert!(trace.contains(&format!("{other} (3 partitions) must have the same number")), "{trace}");
+    assert!(
+        trace.contains(&format!("{other} (3 partitions) must have the same number")),
+        "{trace}"
+    );
     stop(&task).await;
 }
 
@@ -604,7 +722,10 @@ async fn a_catalog_topic_follows_its_file() {
     let rows = async |markers: usize| {
         eventually("the version's markers", async || {
             let records = dump(broker, &topic).await;
-            let marked = records.iter().filter(|record| text(&record.key).contains("millrace.catalog.marker")).count();
+            let marked = records
+                .iter()
+                .filter(|record| text(&record.key).contains("millrace.catalog.marker"))
+                .count();
             if marked < markers {
                 return None;
             }
@@ -613,19 +734,33 @@ async fn a_catalog_topic_follows_its_file() {
                 rows.insert(text(&record.key), text(&record.value));
             }
             rows.retain(|_, value| value != "-");
-            Some(rows.into_iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>())
+            Some(
+                rows.into_iter()
+                    .map(|(key, value)| format!("{key} {value}"))
+                    .collect::<Vec<_>>(),
+            )
         })
         .await
     };
     std::fs::write(&file, "id,price\na,1\nb,2.5\n").unwrap();
     let task = worker.start("catalog", "millrace.FileCatalogSource", &config);
-    assert_eq!(rows(2).await, [r#"a {"id":"a","price":1}"#, r#"b {"id":"b","price":2.5}"#]);
+    assert_eq!(
+        rows(2).await,
+        [r#"a {"id":"a","price":1}"#, r#"b {"id":"b","price":2.5}"#]
+    );
     stop(&task).await;
     // a row leaves the file while nobody watches
     std::fs::write(&file, "id,price\nb,2.5\nc,3\n").unwrap();
     let task = worker.start("catalog", "millrace.FileCatalogSource", &config);
-    assert_eq!(rows(4).await, [r#"b {"id":"b","price":2.5}"#, r#"c {"id":"c","price":3}"#]);
+    assert_eq!(
+        rows(4).await,
+        [r#"b {"id":"b","price":2.5}"#, r#"c {"id":"c","price":3}"#]
+    );
     stop(&task).await;
-    let unchanged = dump(broker, &topic).await.iter().filter(|record| text(&record.key) == "b").count();
+    let unchanged = dump(broker, &topic)
+        .await
+        .iter()
+        .filter(|record| text(&record.key) == "b")
+        .count();
     assert_eq!(unchanged, 1, "a row that did not change was sent again");
 }

@@ -99,7 +99,10 @@ impl CatalogConfig {
             key_field: text("key.field").to_owned(),
             numeric_fields: parsed.list("fields.numeric").to_vec(),
             poll_interval: Duration::from_millis(parsed.integer("poll.interval.ms").unwrap_or(5000).unsigned_abs()),
-            batch_size: parsed.integer("batch.size").and_then(|size| usize::try_from(size).ok()).unwrap_or(2000),
+            batch_size: parsed
+                .integer("batch.size")
+                .and_then(|size| usize::try_from(size).ok())
+                .unwrap_or(2000),
         })
     }
 }

@@ -52,12 +52,14 @@ impl ConnectorPlugin for FileCatalogSource {
 
     /// The file is there, and a topic that the connector would create is compacted.
     async fn validate(&self, config: &ConfigMap, values: &mut Vec<ConfigValue>) {
-        let Ok(settings) = CatalogConfig::new(config) else { return };
+        let Ok(settings) = CatalogConfig::new(config) else {
+            return;
+        };
         if let Err(error) = std::fs::metadata(&settings.file) {
             let path = settings.file.display().to_string();
-            entry(values, "file")
-                .errors
-                .push(format!("Invalid value {path} for configuration file: could not open it: {error}"));
+            entry(values, "file").errors.push(format!(
+                "Invalid value {path} for configuration file: could not open it: {error}"
+            ));
         }
         let text = |name: &str| config.get(name).and_then(Option::as_deref).unwrap_or_default();
         let creates = !text("topic.creation.default.partitions").is_empty();

@@ -57,7 +57,9 @@ impl Known {
 
     /// Whether a version with content `digest` is complete in the topic: every partition carries its marker.
     pub(super) fn is_complete(&self, digest: &str) -> bool {
-        self.newest.as_ref().is_some_and(|(marker, carriers)| marker.digest == digest && *carriers >= marker.partitions)
+        self.newest
+            .as_ref()
+            .is_some_and(|(marker, carriers)| marker.digest == digest && *carriers >= marker.partitions)
     }
 
     /// What must be sent so that the topic holds exactly `rows`; knows it as sent from then on. Changed and new rows come
@@ -72,7 +74,12 @@ impl Known {
             }
             next.insert(key, now);
         }
-        let mut gone: Vec<Bytes> = self.rows.keys().filter(|key| !next.contains_key(*key)).cloned().collect();
+        let mut gone: Vec<Bytes> = self
+            .rows
+            .keys()
+            .filter(|key| !next.contains_key(*key))
+            .cloned()
+            .collect();
         gone.sort_unstable();
         changes.extend(gone.into_iter().map(|key| (key, None)));
         self.rows = next;

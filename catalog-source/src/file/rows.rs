@@ -32,12 +32,18 @@ pub(super) fn read(config: &CatalogConfig) -> Result<Catalog, ConnectError> {
             _ => ConnectError::fatal(text),
         }
     })?;
-    let digest = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = Sha256::digest(&content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let rows = match config.compressed {
         true => parse(config, MultiGzDecoder::new(content.as_slice())),
         false => parse(config, content.as_slice()),
     };
-    Ok(Catalog { rows: rows.map_err(|reason| ConnectError::data(format!("catalog file {path}: {reason}")))?, digest })
+    Ok(Catalog {
+        rows: rows.map_err(|reason| ConnectError::data(format!("catalog file {path}: {reason}")))?,
+        digest,
+    })
 }
 
 fn parse(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, String> {
@@ -48,7 +54,10 @@ fn parse(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, String>
     let mut seen = std::collections::HashSet::with_capacity(rows.len());
     for row in &rows {
         if !seen.insert(row.key.as_str()) {
-            return Err(format!("two rows have {} = {:?}; each key must be there once", config.key_field, row.key));
+            return Err(format!(
+                "two rows have {} = {:?}; each key must be there once",
+                config.key_field, row.key
+            ));
         }
         if row.key.contains(marker::KEY_TEXT) {
             return Err(format!("the key {:?} is reserved for markers", row.key));
@@ -59,17 +68,29 @@ fn parse(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, String>
 
 fn csv_rows(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, String> {
     let mut reader = csv::Reader::from_reader(content);
-    let names: Vec<String> = reader.headers().map_err(|error| error.to_string())?.iter().map(str::to_owned).collect();
+    let names: Vec<String> = reader
+        .headers()
+        .map_err(|error| error.to_string())?
+        .iter()
+        .map(str::to_owned)
+        .collect();
     let column = |option: &str, name: &String| {
         let found = names.iter().position(|column| column == name);
-        found.ok_or_else(|| format!("option {option}: there is no column {name}; the columns are {}", names.join(", ")))
+        found.ok_or_else(|| {
+            format!(
+                "option {option}: there is no column {name}; the columns are {}",
+                names.join(", ")
+            )
+        })
     };
     let key_at = column("key.field", &config.key_field)?;
     for name in &config.numeric_fields {
         column("fields.numeric", name)?;
     }
-    let columns: Vec<(Value, bool)> =
-        names.iter().map(|name| (Value::from(name.as_str()), config.numeric_fields.contains(name))).collect();
+    let columns: Vec<(Value, bool)> = names
+        .iter()
+        .map(|name| (Value::from(name.as_str()), config.numeric_fields.contains(name)))
+        .collect();
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| error.to_string())?;
@@ -86,7 +107,10 @@ fn csv_rows(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, Stri
         if key.is_empty() {
             return Err(format!("row {}: {} is empty", rows.len(), config.key_field));
         }
-        rows.push(Row { key: key.to_owned(), value: Value::Map(entries) });
+        rows.push(Row {
+            key: key.to_owned(),
+            value: Value::Map(entries),
+        });
     }
     Ok(rows)
 }
@@ -94,11 +118,12 @@ fn csv_rows(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, Stri
 fn number(text: &str) -> Option<Value> {
     match text.trim() {
         "" => Some(Value::Null),
-        text => text
-            .parse()
-            .map(Value::Int64)
-            .ok()
-            .or_else(|| text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::Float64)),
+        text => text.parse().map(Value::Int64).ok().or_else(|| {
+            text.parse::<f64>()
+                .ok()
+                .filter(|number| number.is_finite())
+                .map(Value::Float64)
+        }),
     }
 }
 
@@ -119,9 +144,17 @@ fn json_rows(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, Str
             Some(serde_json::Value::String(text)) if !text.is_empty() => text.clone(),
             Some(serde_json::Value::Number(number)) => number.to_string(),
             Some(serde_json::Value::Bool(value)) => value.to_string(),
-            _ => return Err(format!("line {number}: {} must be text, a number or a boolean", config.key_field)),
+            _ => {
+                return Err(format!(
+                    "line {number}: {} must be text, a number or a boolean",
+                    config.key_field
+                ));
+            }
         };
-        rows.push(Row { key, value: value(&parsed) });
+        rows.push(Row {
+            key,
+            value: value(&parsed),
+        });
     }
     Ok(rows)
 }
@@ -136,8 +169,11 @@ fn value(json: &serde_json::Value) -> Value {
         },
         serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(elements) => Value::Array(elements.iter().map(value).collect()),
-        serde_json::Value::Object(members) => {
-            Value::Map(members.iter().map(|(name, member)| (Value::from(name.as_str()), value(member))).collect())
-        }
+        serde_json::Value::Object(members) => Value::Map(
+            members
+                .iter()
+                .map(|(name, member)| (Value::from(name.as_str()), value(member)))
+                .collect(),
+        ),
     }
 }

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use connect_api::record::SourceMap;
 use connect_api::source::TopicLayout;
-use connect_api::{
-    ConnectError, Datum, SchemaAndValue, SourceRecord, SourceTask, SourceTaskContext, Value,
-};
+use connect_api::{ConnectError, Datum, SchemaAndValue, SourceRecord, SourceTask, SourceTaskContext, Value};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -101,7 +99,10 @@ async fn read_back(config: &CatalogConfig, context: &SourceTaskContext) -> Resul
     let known = Arc::new(Mutex::new(Known::default()));
     let filling = Arc::clone(&known);
     let visit = Box::new(move |_partition: i32, key: Option<&[u8]>, value: Option<&[u8]>| {
-        filling.lock().unwrap_or_else(PoisonError::into_inner).observe(key, value);
+        filling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .observe(key, value);
     });
     context.topics.read(&config.topic, visit).await?;
     let known = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -119,7 +120,10 @@ impl Running {
             return Ok(false);
         }
         let (config, mut known) = (self.config.clone(), self.known.clone());
-        let (keys, values) = (Arc::clone(&self.context.key_converter), Arc::clone(&self.context.value_converter));
+        let (keys, values) = (
+            Arc::clone(&self.context.key_converter),
+            Arc::clone(&self.context.value_converter),
+        );
         // dropped when the task is stopped or paused meanwhile: nothing of self has changed then
         let compared = tokio::task::spawn_blocking(move || -> Result<_, ConnectError> {
             let catalog = rows::read(&config)?;
@@ -132,7 +136,9 @@ impl Running {
                 let key = keys.from_connect_data(&config.topic, &SchemaAndValue::schemaless(Value::from(row.key)))?;
                 let value = values.from_connect_data(&config.topic, &SchemaAndValue::schemaless(row.value))?;
                 let (Some(key), Some(value)) = (key, value) else {
-                    return Err(ConnectError::data("a converter made null of a row: use one that writes objects"));
+                    return Err(ConnectError::data(
+                        "a converter made null of a row: use one that writes objects",
+                    ));
                 };
                 encoded.push((key, value));
             }
@@ -235,10 +241,15 @@ mod tests {
     use std::path::Path;
 
     fn config(file: &Path) -> connect_api::ConfigMap {
-        [("file", file.to_str().unwrap()), ("topic", "t"), ("key.field", "id"), ("poll.interval.ms", "10")]
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
-            .collect()
+        [
+            ("file", file.to_str().unwrap()),
+            ("topic", "t"),
+            ("key.field", "id"),
+            ("poll.interval.ms", "10"),
+        ]
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+        .collect()
     }
 
     /// Sends what the task polls to the topic in memory, up to and with the markers; returns it as text.
@@ -246,7 +257,9 @@ mod tests {
         let mut sent = Vec::new();
         loop {
             for record in task.poll().await.unwrap() {
-                let bytes = |datum: &Datum, converter: Arc<dyn connect_api::Converter>| datum.to_bytes("t", &converter).unwrap();
+                let bytes = |datum: &Datum, converter: Arc<dyn connect_api::Converter>| {
+                    datum.to_bytes("t", &converter).unwrap()
+                };
                 let running = task.running.as_ref().unwrap();
                 let key = bytes(&record.key, Arc::clone(&running.context.key_converter));
                 let mut value = bytes(&record.value, Arc::clone(&running.context.value_converter));
@@ -255,10 +268,18 @@ mod tests {
                     value = Some(Bytes::from(header.data.value.to_string()));
                     sent.push(format!("marker {}", record.source_offset["version"]));
                 } else {
-                    let text = |bytes: &Option<Bytes>| bytes.as_ref().map_or("-".into(), |bytes| String::from_utf8(bytes.to_vec()).unwrap());
+                    let text = |bytes: &Option<Bytes>| {
+                        bytes
+                            .as_ref()
+                            .map_or("-".into(), |bytes| String::from_utf8(bytes.to_vec()).unwrap())
+                    };
                     sent.push(format!("{} {}", text(&key), text(&value)));
                 }
-                topic.records.lock().unwrap().push((record.partition.unwrap_or(0), key, value));
+                topic
+                    .records
+                    .lock()
+                    .unwrap()
+                    .push((record.partition.unwrap_or(0), key, value));
                 if complete {
                     return sent;
                 }
@@ -275,7 +296,10 @@ mod tests {
     }
 
     fn layout(policy: &str) -> Option<TopicLayout> {
-        Some(TopicLayout { partitions: 2, config: [("cleanup.policy".to_owned(), policy.to_owned())].into_iter().collect() })
+        Some(TopicLayout {
+            partitions: 2,
+            config: [("cleanup.policy".to_owned(), policy.to_owned())].into_iter().collect(),
+        })
     }
 
     #[tokio::test]
@@ -287,7 +311,16 @@ mod tests {
         std::fs::write(&file, "id,name\n1,a\n2,b\n3,c\n").unwrap();
         let mut task = started(&file, &topic).await.unwrap();
         let first = next_version(&mut task, &topic).await;
-        assert_eq!(first, ["1 {id=1, name=a}", "2 {id=2, name=b}", "3 {id=3, name=c}", "marker 1", "marker 1"]);
+        assert_eq!(
+            first,
+            [
+                "1 {id=1, name=a}",
+                "2 {id=2, name=b}",
+                "3 {id=3, name=c}",
+                "marker 1",
+                "marker 1"
+            ]
+        );
         std::fs::write(&file, "id,name\n1,a\n2,bb\n4,dd\n").unwrap();
         assert_eq!(
             next_version(&mut task, &topic).await,

@@ -118,8 +118,10 @@ impl ConfigDef {
         let mut values = IndexMap::new();
         for key in self.keys() {
             let mut value = key.parse(config).map_err(ConnectError::config)?;
-            if let (ParsedValue::List(elements), Some(Validator::AnyNonDuplicateValues { .. } | Validator::ListIn { .. })) =
-                (&mut value, &key.validator)
+            if let (
+                ParsedValue::List(elements),
+                Some(Validator::AnyNonDuplicateValues { .. } | Validator::ListIn { .. }),
+            ) = (&mut value, &key.validator)
             {
                 // as upstream does: validate reports duplicates, parse removes them
                 let mut seen = std::collections::HashSet::new();

@@ -115,8 +115,11 @@ impl Validator {
             Validator::NonEmptyStringWithoutControlChars => match value {
                 ParsedValue::String(text) if text.is_empty() => invalid("String may not be empty".to_owned()),
                 ParsedValue::String(text) if text.chars().any(char::is_control) => {
-                    let codes: Vec<String> =
-                        text.chars().filter(|c| c.is_control()).map(|c| u32::from(c).to_string()).collect();
+                    let codes: Vec<String> = text
+                        .chars()
+                        .filter(|c| c.is_control())
+                        .map(|c| u32::from(c).to_string())
+                        .collect();
                     invalid(format!(
                         "String may not contain control sequences but had the following ASCII chars: {}",
                         codes.join(", ")

@@ -59,8 +59,9 @@ fn scale_of(schema: &Schema) -> Result<i32, ConnectError> {
         .as_ref()
         .and_then(|parameters| parameters.get("scale"))
         .ok_or_else(|| ConnectError::data("Invalid Decimal schema: scale parameter not found."))?;
-    text.parse()
-        .map_err(|_| ConnectError::data("Invalid scale parameter found in Decimal schema: ").caused_by(NotANumber(text.clone())))
+    text.parse().map_err(|_| {
+        ConnectError::data("Invalid scale parameter found in Decimal schema: ").caused_by(NotANumber(text.clone()))
+    })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +74,10 @@ pub(crate) fn decimal_from_bytes(schema: &Schema, bytes: &[u8]) -> Result<Value,
     if bytes.is_empty() {
         return Err(ConnectError::data("Zero length BigInteger").with_java_class("java.lang.NumberFormatException"));
     }
-    Ok(Value::Decimal { unscaled: BigInt::from_signed_bytes_be(bytes), scale })
+    Ok(Value::Decimal {
+        unscaled: BigInt::from_signed_bytes_be(bytes),
+        scale,
+    })
 }
 
 /// The unscaled big-endian two's complement of a decimal whose scale is the schema's.

@@ -125,7 +125,10 @@ impl Converter for NumberConverter {
                 NumberKind::Double => Value::Float64(f64::from_be_bytes(bytes.try_into().map_err(|_| wrong())?)),
             },
         };
-        Ok(SchemaAndValue { schema: Some(Arc::clone(&self.schema)), value })
+        Ok(SchemaAndValue {
+            schema: Some(Arc::clone(&self.schema)),
+            value,
+        })
     }
 }
 
@@ -183,6 +186,9 @@ impl Converter for BooleanConverter {
             Some([1]) => Value::Boolean(true),
             Some(_) => return Err(ConnectError::data("Failed to deserialize boolean: ")),
         };
-        Ok(SchemaAndValue { schema: Some(Arc::clone(&self.schema)), value })
+        Ok(SchemaAndValue {
+            schema: Some(Arc::clone(&self.schema)),
+            value,
+        })
     }
 }

@@ -68,7 +68,11 @@ impl Encoding {
     fn encode(self, text: &str) -> Vec<u8> {
         let narrow = |limit: u32| {
             text.chars()
-                .map(|character| u8::try_from(u32::from(character)).ok().filter(|byte| u32::from(*byte) < limit))
+                .map(|character| {
+                    u8::try_from(u32::from(character))
+                        .ok()
+                        .filter(|byte| u32::from(*byte) < limit)
+                })
                 .map(|byte| byte.unwrap_or(b'?'))
                 .collect()
         };
@@ -89,7 +93,13 @@ impl Encoding {
     fn decode(self, bytes: &[u8]) -> String {
         let wide = |bytes: &[u8], big: bool| -> String {
             let (pairs, rest) = bytes.as_chunks::<2>();
-            let units = pairs.iter().map(|pair| if big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) });
+            let units = pairs.iter().map(|pair| {
+                if big {
+                    u16::from_be_bytes(*pair)
+                } else {
+                    u16::from_le_bytes(*pair)
+                }
+            });
             char::decode_utf16(units)
                 .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
                 .chain((!rest.is_empty()).then_some(char::REPLACEMENT_CHARACTER))
@@ -104,7 +114,13 @@ impl Encoding {
             (Encoding::Latin1, _) => bytes.iter().map(|byte| char::from(*byte)).collect(),
             (Encoding::Ascii, _) => bytes
                 .iter()
-                .map(|byte| if byte.is_ascii() { char::from(*byte) } else { char::REPLACEMENT_CHARACTER })
+                .map(|byte| {
+                    if byte.is_ascii() {
+                        char::from(*byte)
+                    } else {
+                        char::REPLACEMENT_CHARACTER
+                    }
+                })
                 .collect(),
         }
     }

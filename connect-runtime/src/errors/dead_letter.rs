@@ -171,13 +171,25 @@ pub(crate) struct Failure<'a> {
 
 async fn create_if_missing(admin: &Admin, topic: &str, replication: i16) -> Result<(), ConnectError> {
     let what = |error: KafkaError| {
-        let kind = if error.is_retriable() { ErrorKind::Retriable } else { ErrorKind::Fatal };
-        ConnectError::new(kind, format!("could not initialize dead letter queue with topic={topic}")).caused_by(error)
+        let kind = if error.is_retriable() {
+            ErrorKind::Retriable
+        } else {
+            ErrorKind::Fatal
+        };
+        ConnectError::new(
+            kind,
+            format!("could not initialize dead letter queue with topic={topic}"),
+        )
+        .caused_by(error)
     };
     if admin.topic(topic).await.map_err(what)?.is_some() {
         return Ok(());
     }
-    for (_, result) in admin.create_topics(&[NewTopic::new(topic, 1, replication)]).await.map_err(what)? {
+    for (_, result) in admin
+        .create_topics(&[NewTopic::new(topic, 1, replication)])
+        .await
+        .map_err(what)?
+    {
         match result {
             Err(error) if error.code == ErrorCode::TopicAlreadyExists => {}
             other => other.map_err(what)?,

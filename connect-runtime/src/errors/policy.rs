@@ -55,13 +55,31 @@ mod tests {
 
     #[test]
     fn only_retriable_errors_are_retried() {
-        for kind in [ErrorKind::Data, ErrorKind::Fatal, ErrorKind::Config, ErrorKind::NotFound, ErrorKind::Unsupported] {
+        for kind in [
+            ErrorKind::Data,
+            ErrorKind::Fatal,
+            ErrorKind::Config,
+            ErrorKind::NotFound,
+            ErrorKind::Unsupported,
+        ] {
             assert_eq!(action(kind, Stage::ValueConverter, Tolerance::All, true), Action::Skip);
-            assert_eq!(action(kind, Stage::ValueConverter, Tolerance::None, true), Action::Exceeded);
+            assert_eq!(
+                action(kind, Stage::ValueConverter, Tolerance::None, true),
+                Action::Exceeded
+            );
             assert_eq!(action(kind, Stage::TaskPut, Tolerance::All, true), Action::Unhandled);
         }
-        assert_eq!(action(ErrorKind::Retriable, Stage::Transformation, Tolerance::All, true), Action::Retry);
-        assert_eq!(action(ErrorKind::Retriable, Stage::Transformation, Tolerance::All, false), Action::Skip);
-        assert_eq!(action(ErrorKind::Retriable, Stage::KafkaProduce, Tolerance::None, false), Action::Exceeded);
+        assert_eq!(
+            action(ErrorKind::Retriable, Stage::Transformation, Tolerance::All, true),
+            Action::Retry
+        );
+        assert_eq!(
+            action(ErrorKind::Retriable, Stage::Transformation, Tolerance::All, false),
+            Action::Skip
+        );
+        assert_eq!(
+            action(ErrorKind::Retriable, Stage::KafkaProduce, Tolerance::None, false),
+            Action::Exceeded
+        );
     }
 }

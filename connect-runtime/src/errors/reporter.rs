@@ -68,7 +68,11 @@ impl Reporter {
             return;
         }
         self.counters.errors_logged.add(1);
-        let shown = if self.config.log_records { record() } else { String::new() };
+        let shown = if self.config.log_records {
+            record()
+        } else {
+            String::new()
+        };
         tracing::error!(
             "Error encountered in task {}-{}. Executing stage '{}' with class '{class}'{shown}.\n{}",
             self.connector,
@@ -81,9 +85,17 @@ impl Reporter {
     /// A record from Kafka failed in `stage`.
     pub(crate) fn sink(&self, record: &StoredRecord, stage: Stage, class: &str, error: &ConnectError, own: bool) {
         self.counters.record_errors.add(1);
-        self.log(stage, class, error, || format!(", where consumed record is {}", record.describe()));
+        self.log(stage, class, error, || {
+            format!(", where consumed record is {}", record.describe())
+        });
         if let Some(dead_letters) = &self.dead_letters {
-            let failure = Failure { connector: &self.connector, task: self.task, stage, class, error };
+            let failure = Failure {
+                connector: &self.connector,
+                task: self.task,
+                stage,
+                class,
+                error,
+            };
             dead_letters.send(record, &failure, own);
         }
     }
@@ -91,7 +103,9 @@ impl Reporter {
     /// A record on its way to Kafka failed in `stage`.
     pub(crate) fn source(&self, describe: impl FnOnce() -> String, stage: Stage, class: &str, error: &ConnectError) {
         self.counters.record_errors.add(1);
-        self.log(stage, class, error, || format!(", where source record is = {}", describe()));
+        self.log(stage, class, error, || {
+            format!(", where source record is = {}", describe())
+        });
     }
 
     fn verdict(&self, error: &ConnectError) -> Result<(), ConnectError> {
@@ -100,9 +114,7 @@ impl Reporter {
                 self.counters.records_skipped.add(1);
                 Ok(())
             }
-            Tolerance::None => {
-                Err(ConnectError::fatal("Tolerance exceeded in error handler").caused_by(error.clone()))
-            }
+            Tolerance::None => Err(ConnectError::fatal("Tolerance exceeded in error handler").caused_by(error.clone())),
         }
     }
 

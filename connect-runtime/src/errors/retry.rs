@@ -14,7 +14,8 @@ pub fn may_retry(timeout_ms: i64, elapsed_ms: i64) -> bool {
 /// Wait in ms before the attempt that follows failed attempt `attempt` (from 1): 300 ms doubled each time; where that
 /// exceeds `max_ms`, a whole number below `max_ms` chosen by `random` (0 up to 1); cut at the deadline.
 pub fn delay(attempt: u32, max_ms: i64, timeout_ms: i64, elapsed_ms: i64, random: f64) -> i64 {
-    let doubled = FIRST_DELAY_MS.saturating_mul(1_i64.checked_shl(attempt.saturating_sub(1).min(48)).unwrap_or(i64::MAX));
+    let doubled =
+        FIRST_DELAY_MS.saturating_mul(1_i64.checked_shl(attempt.saturating_sub(1).min(48)).unwrap_or(i64::MAX));
     let delay = match doubled > max_ms {
         true => (random.clamp(0.0, 1.0) * max_ms as f64) as i64,
         false => doubled,

@@ -90,7 +90,8 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn last_error_now(&self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_error_ms.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.last_error_ms
+            .set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn metrics(&self) -> Vec<TaskMetric> {
@@ -102,15 +103,31 @@ impl Counters {
         put(errors, "total-records-skipped", self.records_skipped.get() as f64);
         put(errors, "total-retries", self.retries.get() as f64);
         put(errors, "total-errors-logged", self.errors_logged.get() as f64);
-        put(errors, "deadletterqueue-produce-requests", self.dead_letter_requests.get() as f64);
-        put(errors, "deadletterqueue-produce-failures", self.dead_letter_failures.get() as f64);
+        put(
+            errors,
+            "deadletterqueue-produce-requests",
+            self.dead_letter_requests.get() as f64,
+        );
+        put(
+            errors,
+            "deadletterqueue-produce-failures",
+            self.dead_letter_failures.get() as f64,
+        );
         put(errors, "last-error-timestamp", self.last_error_ms.get() as f64);
         let task = "connector-task-metrics";
         put(task, "offset-commit-avg-time-ms", self.commit.average_ms());
         put(task, "offset-commit-max-time-ms", self.commit.longest_ms());
         let commits = (self.commit_successes.get() + self.commit_failures.get()).max(1) as f64;
-        put(task, "offset-commit-success-percentage", self.commit_successes.get() as f64 / commits);
-        put(task, "offset-commit-failure-percentage", self.commit_failures.get() as f64 / commits);
+        put(
+            task,
+            "offset-commit-success-percentage",
+            self.commit_successes.get() as f64 / commits,
+        );
+        put(
+            task,
+            "offset-commit-failure-percentage",
+            self.commit_failures.get() as f64 / commits,
+        );
         if self.is_source.load(Ordering::Relaxed) {
             let source = "source-task-metrics";
             put(source, "source-record-poll-total", self.records_in.get() as f64);
@@ -127,7 +144,11 @@ impl Counters {
             put(sink, "put-batch-max-time-ms", self.batch.longest_ms());
             put(sink, "partition-count", self.partitions.get() as f64);
             put(sink, "offset-commit-seq-no", self.commit_sequence.get() as f64);
-            put(sink, "offset-commit-completion-total", self.commit_successes.get() as f64);
+            put(
+                sink,
+                "offset-commit-completion-total",
+                self.commit_successes.get() as f64,
+            );
         }
         all
     }

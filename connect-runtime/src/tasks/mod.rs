@@ -59,7 +59,10 @@ impl TaskRunner {
             events,
         ));
         let running = Arc::new(TaskHandle(Arc::clone(&control)));
-        let clients = match self.worker.task_clients(&spec.connector, spec.task, &spec.connector_config) {
+        let clients = match self
+            .worker
+            .task_clients(&spec.connector, spec.task, &spec.connector_config)
+        {
             Ok(clients) => clients,
             Err(error) => {
                 control.ended(Err(error));
@@ -67,7 +70,12 @@ impl TaskRunner {
             }
         };
         let task = spec.plugin.task();
-        let environment = TaskEnvironment { spec, runner: self.clone(), control, clients };
+        let environment = TaskEnvironment {
+            spec,
+            runner: self.clone(),
+            control,
+            clients,
+        };
         match task {
             Task::Source(task) => source::spawn(environment, task),
             Task::Sink(task) => sink::spawn(environment, task),
@@ -107,7 +115,10 @@ impl TaskEnvironment {
     }
 
     /// Runs `body` on a thread of the task's own. A panic fails the task and nothing else.
-    fn spawn_thread(self, body: impl FnOnce(&Self, &tokio::runtime::Handle) -> Result<(), ConnectError> + Send + 'static) {
+    fn spawn_thread(
+        self,
+        body: impl FnOnce(&Self, &tokio::runtime::Handle) -> Result<(), ConnectError> + Send + 'static,
+    ) {
         let runtime = tokio::runtime::Handle::current();
         let control = Arc::clone(&self.control);
         let thread = std::thread::Builder::new().name(format!("task-{}", self.name()));
@@ -117,7 +128,9 @@ impl TaskEnvironment {
             self.control.ended(result);
         });
         if let Err(error) = spawned {
-            control.ended(Err(ConnectError::fatal(format!("could not start a thread for the task: {error}"))));
+            control.ended(Err(ConnectError::fatal(format!(
+                "could not start a thread for the task: {error}"
+            ))));
         }
     }
 }

@@ -69,7 +69,13 @@ pub(super) fn spawn(environment: TaskEnvironment, make: MakeTask) {
             reporter: Arc::clone(&errors.reporter) as Arc<dyn connect_api::ErrantRecordReporter>,
             wake: Arc::new(move || wake_task.wake()),
         })?;
-        PartitionedLoop { environment, runtime, wake, task }.run()
+        PartitionedLoop {
+            environment,
+            runtime,
+            wake,
+            task,
+        }
+        .run()
     });
 }
 
@@ -162,7 +168,10 @@ impl PartitionedLoop<'_> {
         let consumer = Consumer::new(&client_config(&self.environment.clients.consumer)?).map_err(kafka_error)?;
         let waker = consumer.waker();
         *self.wake.consumer.lock() = Some(waker.clone());
-        let assignment: Vec<_> = starts.iter().map(|(partition, start)| (to_client(partition), start_offset(*start))).collect();
+        let assignment: Vec<_> = starts
+            .iter()
+            .map(|(partition, start)| (to_client(partition), start_offset(*start)))
+            .collect();
         consumer.assign(&assignment).map_err(kafka_error)?;
         self.environment.control.counters.partitions.set(owned.len() as u64);
         for (topic, _) in &topics {
@@ -185,18 +194,33 @@ impl PartitionedLoop<'_> {
     /// The connector's topics with their partition counts.
     async fn layout(&self, admin: &Admin) -> Result<Vec<(String, i32)>, ConnectError> {
         let config = &self.environment.spec.connector_config;
-        let text = |name: &str| config.get(name).and_then(Option::as_deref).map(str::trim).unwrap_or_default();
+        let text = |name: &str| {
+            config
+                .get(name)
+                .and_then(Option::as_deref)
+                .map(str::trim)
+                .unwrap_or_default()
+        };
         if !text("topics.regex").is_empty() {
             return Err(ConnectError::config(
                 "topics.regex is not supported by a connector that keeps state by partition: list its topics in topics",
             ));
         }
         let mut topics = Vec::new();
-        for topic in text("topics").split(',').map(str::trim).filter(|topic| !topic.is_empty()) {
+        for topic in text("topics")
+            .split(',')
+            .map(str::trim)
+            .filter(|topic| !topic.is_empty())
+        {
             let described = admin.topic(topic).await.map_err(kafka_error)?.ok_or_else(|| {
-                ConnectError::retriable(format!("topic {topic} does not exist: create it, or take it out of topics"))
+                ConnectError::retriable(format!(
+                    "topic {topic} does not exist: create it, or take it out of topics"
+                ))
             })?;
-            topics.push((topic.to_owned(), i32::try_from(described.partitions.len()).unwrap_or(i32::MAX)));
+            topics.push((
+                topic.to_owned(),
+                i32::try_from(described.partitions.len()).unwrap_or(i32::MAX),
+            ));
         }
         Ok(topics)
     }
@@ -233,7 +257,11 @@ impl LayoutWatch {
                 }
             }
         });
-        Self { change, changed, looking }
+        Self {
+            change,
+            changed,
+            looking,
+        }
     }
 
     fn check(&self) -> Result<(), ConnectError> {
@@ -270,8 +298,11 @@ impl Mirror {
         if self.offsets.is_empty() {
             return;
         }
-        let offsets: Vec<_> =
-            self.offsets.drain(..).map(|(partition, offset)| (to_client(&partition), offset)).collect();
+        let offsets: Vec<_> = self
+            .offsets
+            .drain(..)
+            .map(|(partition, offset)| (to_client(&partition), offset))
+            .collect();
         if let Err(error) = consumer.commit(&offsets, mode) {
             // positions are kept by the task; only what people see of them is late
             tracing::warn!(error = %error, "could not mirror positions to the consumer group");
@@ -382,7 +413,12 @@ impl Session<'_> {
 
     /// A last barrier, and its positions to the consumer group.
     fn settle(&mut self) -> Result<(), ConnectError> {
-        let timeout = self.environment.runner.worker.task_shutdown_graceful_timeout.mul_f64(0.8);
+        let timeout = self
+            .environment
+            .runner
+            .worker
+            .task_shutdown_graceful_timeout
+            .mul_f64(0.8);
         let durable = self.task.barrier(timeout)?;
         self.mirror.add(durable, Instant::now());
         self.mirror.commit(self.consumer, CommitMode::Sync);
@@ -404,7 +440,10 @@ impl RawHeaders for MessageHeaders<'_> {
 }
 
 fn to_client(partition: &TopicPartition) -> kafka_client::TopicPartition {
-    kafka_client::TopicPartition { topic: Arc::clone(&partition.topic), partition: partition.partition }
+    kafka_client::TopicPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+    }
 }
 
 fn start_offset(start: StartAt) -> StartOffset {

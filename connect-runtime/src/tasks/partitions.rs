@@ -21,7 +21,11 @@ pub(super) fn owned(topics: &[(String, i32)], task: usize, tasks: usize) -> Resu
     let tasks = tasks.max(1);
     Ok((0..*count)
         .filter(|partition| usize::try_from(*partition).is_ok_and(|partition| partition % tasks == task))
-        .flat_map(|partition| topics.iter().map(move |(topic, _)| TopicPartition::new(topic.as_str(), partition)))
+        .flat_map(|partition| {
+            topics
+                .iter()
+                .map(move |(topic, _)| TopicPartition::new(topic.as_str(), partition))
+        })
         .collect())
 }
 
@@ -33,7 +37,10 @@ mod tests {
     #[test]
     fn unequal_counts_are_refused_by_name() {
         let error = owned(&[("a".into(), 4), ("b".into(), 3)], 0, 2).unwrap_err();
-        assert!(error.message().contains("a (4 partitions) and b (3 partitions)"), "{error}");
+        assert!(
+            error.message().contains("a (4 partitions) and b (3 partitions)"),
+            "{error}"
+        );
     }
 
     proptest! {

@@ -34,7 +34,11 @@ impl OutRecord {
     /// What it takes of a budget of bytes.
     pub(super) fn size(&self) -> usize {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + length(value))
+            .sum();
         64 + length(&self.key) + length(&self.value) + headers
     }
 }
@@ -68,8 +72,9 @@ impl Pipeline {
             })
         };
         let (header_class, header_options) = chosen(environment, config, "header.converter");
-        let header_plugin =
-            plugins.header_converter(&header_class).ok_or_else(|| not_found("header.converter", &header_class))?;
+        let header_plugin = plugins
+            .header_converter(&header_class)
+            .ok_or_else(|| not_found("header.converter", &header_class))?;
         Ok(Self {
             key: converter("key.converter", ConverterUse::Key)?,
             value: converter("value.converter", ConverterUse::Value)?,
@@ -96,7 +101,11 @@ impl Pipeline {
         let record = if self.transforms.is_empty() {
             record
         } else {
-            match self.transforms.apply(&self.errors, &original, Record::Source(record)).await? {
+            match self
+                .transforms
+                .apply(&self.errors, &original, Record::Source(record))
+                .await?
+            {
                 Handled::Done(Some(Record::Source(record))) => record,
                 Handled::Done(_) | Handled::Skipped => return Ok(None),
             }
@@ -105,17 +114,28 @@ impl Pipeline {
         let mut headers = Vec::with_capacity(record.headers.len());
         for header in &record.headers {
             let write = || self.header.from_connect_header(topic, &header.name, &header.data);
-            match self.errors.run(Stage::HeaderConverter, self.header_class, &original, write).await? {
+            match self
+                .errors
+                .run(Stage::HeaderConverter, self.header_class, &original, write)
+                .await?
+            {
                 Handled::Done(bytes) => headers.push((Arc::clone(&header.name), bytes)),
                 Handled::Skipped => return Ok(None),
             }
         }
         let key = || record.key.to_bytes(topic, &self.key.converter);
-        let Handled::Done(key) = self.errors.run(Stage::KeyConverter, self.key.class, &original, key).await? else {
+        let Handled::Done(key) = self
+            .errors
+            .run(Stage::KeyConverter, self.key.class, &original, key)
+            .await?
+        else {
             return Ok(None);
         };
         let value = || record.value.to_bytes(topic, &self.value.converter);
-        let Handled::Done(value) = self.errors.run(Stage::ValueConverter, self.value.class, &original, value).await?
+        let Handled::Done(value) = self
+            .errors
+            .run(Stage::ValueConverter, self.value.class, &original, value)
+            .await?
         else {
             return Ok(None);
         };
@@ -132,23 +152,42 @@ impl Pipeline {
     /// A record for a sink task; `None` where a transform dropped it or it failed and is skipped.
     pub(super) async fn to_task(&self, stored: &StoredRecord) -> Result<Option<SinkRecord>, ConnectError> {
         let read = |bytes: &Option<Bytes>, converter: &NamedConverter| -> Result<Datum, ConnectError> {
-            let datum = Datum::lazy(Arc::clone(&stored.topic), bytes.clone(), Arc::clone(&converter.converter));
+            let datum = Datum::lazy(
+                Arc::clone(&stored.topic),
+                bytes.clone(),
+                Arc::clone(&converter.converter),
+            );
             datum.get()?;
             Ok(datum)
         };
         let key = || read(&stored.key, &self.key);
-        let Handled::Done(key) = self.errors.run(Stage::KeyConverter, self.key.class, stored, key).await? else {
+        let Handled::Done(key) = self
+            .errors
+            .run(Stage::KeyConverter, self.key.class, stored, key)
+            .await?
+        else {
             return Ok(None);
         };
         let value = || read(&stored.value, &self.value);
-        let Handled::Done(value) = self.errors.run(Stage::ValueConverter, self.value.class, stored, value).await? else {
+        let Handled::Done(value) = self
+            .errors
+            .run(Stage::ValueConverter, self.value.class, stored, value)
+            .await?
+        else {
             return Ok(None);
         };
         let mut headers = Vec::with_capacity(stored.headers.len());
         for (name, bytes) in &stored.headers {
             let read = || self.header.to_connect_header(&stored.topic, name, bytes.as_ref());
-            match self.errors.run(Stage::HeaderConverter, self.header_class, stored, read).await? {
-                Handled::Done(data) => headers.push(Header { name: name.as_str().into(), data }),
+            match self
+                .errors
+                .run(Stage::HeaderConverter, self.header_class, stored, read)
+                .await?
+            {
+                Handled::Done(data) => headers.push(Header {
+                    name: name.as_str().into(),
+                    data,
+                }),
                 Handled::Skipped => return Ok(None),
             }
         }
@@ -166,7 +205,11 @@ impl Pipeline {
         if self.transforms.is_empty() {
             return Ok(Some(record));
         }
-        match self.transforms.apply(&self.errors, stored, Record::Sink(record)).await? {
+        match self
+            .transforms
+            .apply(&self.errors, stored, Record::Sink(record))
+            .await?
+        {
             Handled::Done(Some(Record::Sink(record))) => Ok(Some(record)),
             Handled::Done(_) | Handled::Skipped => Ok(None),
         }
@@ -175,7 +218,12 @@ impl Pipeline {
 
 /// The class and options of a converter: the connector's, or the worker's where the connector names none.
 fn chosen(environment: &TaskEnvironment, config: &ConfigMap, option: &str) -> (String, ConfigMap) {
-    match config.get(option).and_then(Option::as_deref).map(str::trim).filter(|class| !class.is_empty()) {
+    match config
+        .get(option)
+        .and_then(Option::as_deref)
+        .map(str::trim)
+        .filter(|class| !class.is_empty())
+    {
         Some(class) => (class.to_owned(), with_prefix(config, &format!("{option}."))),
         None => environment.runner.worker.converter(option),
     }

@@ -102,7 +102,9 @@ impl TaskProducer {
 
     /// Sends a record; what becomes of it arrives in the inbox under `ticket`.
     pub(super) fn send(&self, record: &ProducerRecord<'_>, ticket: u64) -> Result<(), SendError> {
-        self.shared.producer.send(record, self.route << TICKET_BITS | (ticket & TICKET_MASK))
+        self.shared
+            .producer
+            .send(record, self.route << TICKET_BITS | (ticket & TICKET_MASK))
     }
 
     /// The ticket, where `report` is its lower 40 bits and `newest` the newest ticket there is.

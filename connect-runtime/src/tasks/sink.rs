@@ -60,7 +60,11 @@ fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>)
         commit_deadline: None,
     }));
     let result = start(environment, runtime, &session, &reporter, &consumer).and_then(|()| {
-        let poll_records = environment.clients.consumer.get("max.poll.records").and_then(|text| text.parse().ok());
+        let poll_records = environment
+            .clients
+            .consumer
+            .get("max.poll.records")
+            .and_then(|text| text.parse().ok());
         let mut sink = SinkLoop {
             environment,
             runtime,
@@ -77,7 +81,10 @@ fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>)
     });
     if result.is_err() {
         // what the task accepted is not committed: it comes again
-        session.lock().failure.get_or_insert_with(|| ConnectError::fatal("the task has failed"));
+        session
+            .lock()
+            .failure
+            .get_or_insert_with(|| ConnectError::fatal("the task has failed"));
     }
     let closed = consumer.close();
     let mut session = session.lock();
@@ -113,9 +120,20 @@ fn start(
         let started = session.task.start(context);
         in_time(runtime, &environment.control, started)??;
     }
-    let text = |name: &str| spec.connector_config.get(name).and_then(Option::as_deref).map(str::trim).unwrap_or_default();
+    let text = |name: &str| {
+        spec.connector_config
+            .get(name)
+            .and_then(Option::as_deref)
+            .map(str::trim)
+            .unwrap_or_default()
+    };
     let topics: Vec<String> = match text("topics.regex") {
-        "" => text("topics").split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect(),
+        "" => text("topics")
+            .split(',')
+            .map(str::trim)
+            .filter(|topic| !topic.is_empty())
+            .map(str::to_owned)
+            .collect(),
         pattern => vec![format!("^(?:{pattern})$")],
     };
     let listener = Listener(Arc::clone(session));
@@ -245,7 +263,9 @@ impl Session {
             self.committed.shift_remove(partition);
         }
         self.pending.retain(|record| {
-            !partitions.iter().any(|gone| gone.partition == record.partition && gone.topic == record.original_topic)
+            !partitions
+                .iter()
+                .any(|gone| gone.partition == record.partition && gone.topic == record.original_topic)
         });
         self.control.counters.partitions.set(self.owned.len() as u64);
     }
@@ -279,7 +299,9 @@ impl Session {
                 Some(limit) => {
                     tracing::warn!(partition = %partition, offset, accepted = limit, "the task's offset lies behind what it was given, ignored");
                 }
-                None => tracing::warn!(partition = %partition, offset, "the task's offset is of a partition it does not own, ignored"),
+                None => {
+                    tracing::warn!(partition = %partition, offset, "the task's offset is of a partition it does not own, ignored")
+                }
             }
         }
         Ok(checked)
@@ -295,14 +317,21 @@ impl Session {
     }
 
     fn changed(&self, offsets: SinkOffsets) -> SinkOffsets {
-        offsets.into_iter().filter(|(partition, offset)| self.committed.get(partition) != Some(offset)).collect()
+        offsets
+            .into_iter()
+            .filter(|(partition, offset)| self.committed.get(partition) != Some(offset))
+            .collect()
     }
 
     /// Back to what the group has: records taken since then come again.
     fn rewind(&mut self, consumer: &Consumer) -> Result<(), ConnectError> {
         let partitions: Vec<TopicPartition> = self.accepted.keys().cloned().collect();
         for partition in partitions {
-            let known = self.committed.get(&partition).or_else(|| self.first.get(&partition)).copied();
+            let known = self
+                .committed
+                .get(&partition)
+                .or_else(|| self.first.get(&partition))
+                .copied();
             if let Some(offset) = known {
                 consumer.seek(&to_client(&partition), offset).map_err(kafka_error)?;
                 self.accepted.shift_remove(&partition);
@@ -357,9 +386,15 @@ impl SinkLoop<'_> {
                 self.retry_at = None;
                 self.put()?;
             }
-            let until = [Some(self.next_commit), self.retry_at, self.session.lock().commit_deadline];
+            let until = [
+                Some(self.next_commit),
+                self.retry_at,
+                self.session.lock().commit_deadline,
+            ];
             let until = until.into_iter().flatten().min().unwrap_or(self.next_commit);
-            let wait = until.saturating_duration_since(Instant::now()).min(Duration::from_secs(60));
+            let wait = until
+                .saturating_duration_since(Instant::now())
+                .min(Duration::from_secs(60));
             let fetched = self.consumer.fetch(self.poll_records, wait).map_err(kafka_error)?;
             self.expire_commit();
             for error in fetched.errors {
@@ -369,7 +404,10 @@ impl SinkLoop<'_> {
                 tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
             }
             if !fetched.messages.is_empty() {
-                let records = fetched.messages.iter().map(|message| (self.topic(message.topic()), message));
+                let records = fetched
+                    .messages
+                    .iter()
+                    .map(|message| (self.topic(message.topic()), message));
                 let records: Vec<StoredRecord> = records.map(|(topic, message)| stored(message, topic)).collect();
                 drop(fetched.messages);
                 self.deliver(records)?;
@@ -396,7 +434,10 @@ impl SinkLoop<'_> {
                 control.topic_used(&record.topic);
             }
             batch.extend(self.runtime.block_on(self.pipeline.to_task(record))?);
-            let partition = TopicPartition { topic: Arc::clone(&record.topic), partition: record.partition };
+            let partition = TopicPartition {
+                topic: Arc::clone(&record.topic),
+                partition: record.partition,
+            };
             first.entry(partition.clone()).or_insert(record.offset);
             positions.insert(partition, record.offset + 1);
         }
@@ -457,7 +498,9 @@ impl SinkLoop<'_> {
                 );
                 Ok(())
             }
-            Err(error) => Err(ConnectError::fatal("Exiting WorkerSinkTask due to unrecoverable exception.").caused_by(error)),
+            Err(error) => {
+                Err(ConnectError::fatal("Exiting WorkerSinkTask due to unrecoverable exception.").caused_by(error))
+            }
         }
     }
 
@@ -541,7 +584,10 @@ impl SinkLoop<'_> {
         }
         if session.completed_sequence.load(Ordering::Acquire) >= session.sequence {
             session.commit_deadline = None;
-        } else if session.commit_deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        } else if session
+            .commit_deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+        {
             session.commit_deadline = None;
             session.committed.clear(); // nobody knows what the group has: the next commit says everything again
             self.environment.control.counters.commit_failures.add(1);
@@ -571,13 +617,22 @@ fn resume_all(consumer: &Consumer, session: &Session) -> Result<(), ConnectError
 }
 
 fn to_client(partition: &TopicPartition) -> kafka_client::TopicPartition {
-    kafka_client::TopicPartition { topic: Arc::clone(&partition.topic), partition: partition.partition }
+    kafka_client::TopicPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+    }
 }
 
 fn from_client(partition: &kafka_client::TopicPartition) -> TopicPartition {
-    TopicPartition { topic: Arc::clone(&partition.topic), partition: partition.partition }
+    TopicPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+    }
 }
 
 fn to_client_offsets(offsets: &SinkOffsets) -> Vec<(kafka_client::TopicPartition, i64)> {
-    offsets.iter().map(|(partition, offset)| (to_client(partition), *offset)).collect()
+    offsets
+        .iter()
+        .map(|(partition, offset)| (to_client(partition), *offset))
+        .collect()
 }

@@ -237,7 +237,11 @@ impl<'a> SourceLoop<'a> {
                 }
             }
         }
-        self.environment.control.counters.active.set(self.offsets.in_flight() as u64);
+        self.environment
+            .control
+            .counters
+            .active
+            .set(self.offsets.in_flight() as u64);
         Ok(())
     }
 
@@ -263,10 +267,15 @@ impl<'a> SourceLoop<'a> {
     async fn send(&mut self, out: &OutRecord, ticket: u64) -> Result<(), ConnectError> {
         let producer = match &self.producer {
             Some(producer) => producer,
-            None => self.producer.insert(TaskProducer::open(&self.environment.clients.producer)?),
+            None => self
+                .producer
+                .insert(TaskProducer::open(&self.environment.clients.producer)?),
         };
-        let headers: Vec<(&str, Option<&[u8]>)> =
-            out.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
+        let headers: Vec<(&str, Option<&[u8]>)> = out
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_deref()))
+            .collect();
         let record = ProducerRecord {
             topic: &out.topic,
             partition: out.partition,
@@ -300,7 +309,12 @@ impl<'a> SourceLoop<'a> {
         let cause = ConnectError::fatal(error.to_string());
         let reporter = &self.pipeline.errors.reporter;
         self.environment.control.counters.record_failures.add(1);
-        reporter.source(String::new, Stage::KafkaProduce, "org.apache.kafka.clients.producer.KafkaProducer", &cause);
+        reporter.source(
+            String::new,
+            Stage::KafkaProduce,
+            "org.apache.kafka.clients.producer.KafkaProducer",
+            &cause,
+        );
         match self.pipeline.errors.config.tolerance {
             Tolerance::All if !error.is_fatal() => {
                 self.environment.control.counters.records_skipped.add(1);
@@ -327,7 +341,11 @@ impl<'a> SourceLoop<'a> {
                 Err(error) => self.not_sent(ticket, &error)?,
             }
         }
-        self.environment.control.counters.active.set(self.offsets.in_flight() as u64);
+        self.environment
+            .control
+            .counters
+            .active
+            .set(self.offsets.in_flight() as u64);
         Ok(())
     }
 
@@ -354,8 +372,10 @@ impl<'a> SourceLoop<'a> {
         let connector = Arc::clone(&self.environment.spec.connector);
         let timeout = self.environment.runner.worker.offset_flush_timeout;
         self.commit = Some(tokio::spawn(async move {
-            let writes: Vec<_> =
-                offsets.iter().map(|(partition, offset)| (Arc::clone(partition), Some(offset.clone()))).collect();
+            let writes: Vec<_> = offsets
+                .iter()
+                .map(|(partition, offset)| (Arc::clone(partition), Some(offset.clone())))
+                .collect();
             let result = match tokio::time::timeout(timeout, store.write(&connector, &writes)).await {
                 Ok(written) => written,
                 Err(_) => Err(ConnectError::retriable(format!(
@@ -374,8 +394,9 @@ impl<'a> SourceLoop<'a> {
     ) -> Result<(), ConnectError> {
         let counters = &self.environment.control.counters;
         self.next_commit = Instant::now() + self.environment.runner.worker.offset_flush_interval;
-        let (offsets, result) =
-            commit.await.map_err(|error| ConnectError::fatal(format!("writing offsets panicked: {error}")))?;
+        let (offsets, result) = commit
+            .await
+            .map_err(|error| ConnectError::fatal(format!("writing offsets panicked: {error}")))?;
         counters.commit.record(self.commit_started.elapsed());
         match result {
             Ok(()) => {

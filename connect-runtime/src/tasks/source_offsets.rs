@@ -61,13 +61,21 @@ impl SourceOffsets {
         self.in_flight += 1;
         self.in_flight_bytes += bytes;
         if let Some(queue) = self.queues.get_mut(queue) {
-            queue.entries.push_back(Entry { ticket, offset, acknowledged: false });
+            queue.entries.push_back(Entry {
+                ticket,
+                offset,
+                acknowledged: false,
+            });
         }
         ticket
     }
 
     fn queue(&mut self, partition: &Arc<SourceMap>) -> usize {
-        if self.queues.get(self.last).is_some_and(|queue| Arc::ptr_eq(&queue.partition, partition)) {
+        if self
+            .queues
+            .get(self.last)
+            .is_some_and(|queue| Arc::ptr_eq(&queue.partition, partition))
+        {
             return self.last;
         }
         let content = canonical(partition);
@@ -88,8 +96,13 @@ impl SourceOffsets {
 
     /// The record with `ticket` is in Kafka, or was left out on purpose. Unknown and repeated tickets change nothing.
     pub(super) fn acknowledge(&mut self, ticket: u64) {
-        let Some(index) = ticket.checked_sub(self.first_ticket + 1) else { return };
-        let Some(place) = usize::try_from(index).ok().and_then(|index| self.places.get_mut(index)).and_then(Option::take)
+        let Some(index) = ticket.checked_sub(self.first_ticket + 1) else {
+            return;
+        };
+        let Some(place) = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.places.get_mut(index))
+            .and_then(Option::take)
         else {
             return;
         };
@@ -99,7 +112,9 @@ impl SourceOffsets {
         }
         self.in_flight -= 1;
         self.in_flight_bytes -= place.bytes;
-        let Some(queue) = self.queues.get_mut(place.queue) else { return };
+        let Some(queue) = self.queues.get_mut(place.queue) else {
+            return;
+        };
         if let Ok(at) = queue.entries.binary_search_by_key(&ticket, |entry| entry.ticket)
             && let Some(entry) = queue.entries.get_mut(at)
         {
@@ -129,7 +144,12 @@ impl SourceOffsets {
     pub(super) fn take(&mut self) -> Committable {
         self.queues
             .iter_mut()
-            .filter_map(|queue| queue.committable.take().map(|offset| (Arc::clone(&queue.partition), offset)))
+            .filter_map(|queue| {
+                queue
+                    .committable
+                    .take()
+                    .map(|offset| (Arc::clone(&queue.partition), offset))
+            })
             .collect()
     }
 

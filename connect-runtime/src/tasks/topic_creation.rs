@@ -24,7 +24,8 @@ struct Group {
 
 impl Group {
     fn matches(&self, topic: &str) -> bool {
-        self.include.iter().any(|regex| regex.is_match(topic)) && !self.exclude.iter().any(|regex| regex.is_match(topic))
+        self.include.iter().any(|regex| regex.is_match(topic))
+            && !self.exclude.iter().any(|regex| regex.is_match(topic))
     }
 }
 
@@ -33,7 +34,10 @@ pub fn definition(config: &ConfigMap) -> ConfigDef {
     let mut definition = ConfigDef::new().define(
         ConfigKey::new("topic.creation.groups", ConfigType::List)
             .default("")
-            .validator(Validator::AnyNonDuplicateValues { empty_allowed: true, null_allowed: false })
+            .validator(Validator::AnyNonDuplicateValues {
+                empty_allowed: true,
+                null_allowed: false,
+            })
             .doc("Groups of configurations for topics created by source connectors."),
     );
     let given = |name: &str| config.get(name).is_some_and(Option::is_some);
@@ -63,11 +67,18 @@ pub fn definition(config: &ConfigMap) -> ConfigDef {
             let key = ConfigKey::new(option(name), config_type)
                 .importance(Importance::Low)
                 .doc(doc)
-                .validator(Validator::Custom("Positive number, or -1 to use the broker's default", Arc::new(positive)));
+                .validator(Validator::Custom(
+                    "Positive number, or -1 to use the broker's default",
+                    Arc::new(positive),
+                ));
             if is_default { key } else { key.default_null() }
         };
         definition = definition
-            .define(numbers("replication.factor", ConfigType::Short, "Replication factor of new topics."))
+            .define(numbers(
+                "replication.factor",
+                ConfigType::Short,
+                "Replication factor of new topics.",
+            ))
             .define(numbers("partitions", ConfigType::Int, "Partitions of new topics."));
     }
     definition
@@ -84,8 +95,15 @@ fn positive(name: &str, value: &connect_api::config::ParsedValue) -> Result<(), 
 }
 
 fn groups(config: &ConfigMap) -> Vec<String> {
-    let text = config.get("topic.creation.groups").and_then(Option::as_deref).unwrap_or_default();
-    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    let text = config
+        .get("topic.creation.groups")
+        .and_then(Option::as_deref)
+        .unwrap_or_default();
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Creates topics for one task.
@@ -109,11 +127,21 @@ impl TopicCreation {
         if enabled && parsed.integer("topic.creation.default.partitions").is_some() {
             let fallback = group(config, &parsed, DEFAULT_GROUP, (-1, -1))?;
             for name in groups(config) {
-                all.push(group(config, &parsed, &name, (fallback.partitions, fallback.replication_factor))?);
+                all.push(group(
+                    config,
+                    &parsed,
+                    &name,
+                    (fallback.partitions, fallback.replication_factor),
+                )?);
             }
             default = Some(fallback);
         }
-        Ok(Self { groups: all, default, known: HashSet::new(), admin_settings })
+        Ok(Self {
+            groups: all,
+            default,
+            known: HashSet::new(),
+            admin_settings,
+        })
     }
 
     /// Whether `ensure` may have something to do for `topic`.
@@ -139,10 +167,12 @@ impl TopicCreation {
                     Err(error) if error.code == ErrorCode::TopicAlreadyExists => {}
                     Err(error) => {
                         let retriable = error.is_retriable();
-                        let text = format!(
-                            "Could not create topic {topic} as topic.creation.* says: {error}"
-                        );
-                        return Err(if retriable { ConnectError::retriable(text) } else { ConnectError::fatal(text) });
+                        let text = format!("Could not create topic {topic} as topic.creation.* says: {error}");
+                        return Err(if retriable {
+                            ConnectError::retriable(text)
+                        } else {
+                            ConnectError::fatal(text)
+                        });
                     }
                 }
             }
@@ -197,7 +227,10 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> ConfigMap {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+            .collect()
     }
 
     #[test]
@@ -214,7 +247,10 @@ mod tests {
         ]);
         let creation = TopicCreation::new(&config, true, IndexMap::new()).unwrap();
         let found = |topic: &str| creation.groups.iter().position(|group| group.matches(topic));
-        assert_eq!((found("cat-a"), found("cat-x"), found("a-hot")), (Some(0), Some(1), None));
+        assert_eq!(
+            (found("cat-a"), found("cat-x"), found("a-hot")),
+            (Some(0), Some(1), None)
+        );
         assert_eq!(creation.groups[0].config["cleanup.policy"], "compact");
         assert_eq!((creation.groups[0].partitions, creation.groups[1].partitions), (3, 12));
     }
@@ -223,7 +259,14 @@ mod tests {
     fn a_default_group_needs_both_numbers() {
         let half = config(&[("topic.creation.default.partitions", "3")]);
         let error = TopicCreation::new(&half, true, IndexMap::new()).err().unwrap();
-        assert!(error.message().contains("topic.creation.default.replication.factor"), "{error}");
-        assert!(!TopicCreation::new(&config(&[]), true, IndexMap::new()).unwrap().is_new("t"));
+        assert!(
+            error.message().contains("topic.creation.default.replication.factor"),
+            "{error}"
+        );
+        assert!(
+            !TopicCreation::new(&config(&[]), true, IndexMap::new())
+                .unwrap()
+                .is_new("t")
+        );
     }
 }

@@ -26,7 +26,10 @@ impl KafkaTopics {
     pub(super) fn new(clients: &ClientSettings) -> Self {
         let mut consumer = clients.consumer.clone();
         consumer.shift_remove("group.id"); // nothing is committed
-        Self { admin: clients.admin.clone(), consumer }
+        Self {
+            admin: clients.admin.clone(),
+            consumer,
+        }
     }
 }
 
@@ -69,13 +72,18 @@ fn read_to_end(
             ends.insert(number, high);
         }
     }
-    let assignment: Vec<_> =
-        ends.keys().map(|number| (TopicPartition::new(topic, *number), StartOffset::Beginning)).collect();
+    let assignment: Vec<_> = ends
+        .keys()
+        .map(|number| (TopicPartition::new(topic, *number), StartOffset::Beginning))
+        .collect();
     consumer.assign(&assignment).map_err(kafka_error)?;
     while !ends.is_empty() {
         let fetched = consumer.fetch(BATCH, FETCH_WAIT).map_err(kafka_error)?;
         if let Some(error) = fetched.errors.into_iter().find(|error| !error.is_retriable()) {
-            return Err(ConnectError::new(ErrorKind::Fatal, format!("reading topic {topic}: {error}")));
+            return Err(ConnectError::new(
+                ErrorKind::Fatal,
+                format!("reading topic {topic}: {error}"),
+            ));
         }
         for message in &fetched.messages {
             visit(message.partition(), message.key(), message.value());
@@ -83,8 +91,13 @@ fn read_to_end(
         // the position passes records that compaction or transactions took away, too
         let mut done = Vec::new();
         for (number, end) in &ends {
-            let reached = consumer.position(&TopicPartition::new(topic, *number)).map_err(kafka_error)?;
-            let ended = fetched.end_of_partition.iter().any(|partition| partition.partition == *number);
+            let reached = consumer
+                .position(&TopicPartition::new(topic, *number))
+                .map_err(kafka_error)?;
+            let ended = fetched
+                .end_of_partition
+                .iter()
+                .any(|partition| partition.partition == *number);
             if ended || reached.is_some_and(|position| position >= *end) {
                 done.push(*number);
             }

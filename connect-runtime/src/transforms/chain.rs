@@ -21,7 +21,11 @@ pub(crate) struct TransformChain {
 }
 
 fn text<'a>(config: &'a ConfigMap, name: &str) -> Option<&'a str> {
-    config.get(name).and_then(Option::as_deref).map(str::trim).filter(|text| !text.is_empty())
+    config
+        .get(name)
+        .and_then(Option::as_deref)
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
 }
 
 impl TransformChain {
@@ -36,7 +40,9 @@ impl TransformChain {
             let prefix = format!("transforms.{alias}.");
             let type_name = format!("{prefix}type");
             let class = text(config, &type_name).ok_or_else(|| {
-                ConnectError::config(format!("Missing required configuration \"{type_name}\" which has no default value."))
+                ConnectError::config(format!(
+                    "Missing required configuration \"{type_name}\" which has no default value."
+                ))
             })?;
             let plugin = plugins.transformation(class).ok_or_else(|| {
                 ConnectError::config(format!(
@@ -77,7 +83,10 @@ impl TransformChain {
     ) -> Result<Handled<Option<Record>>, ConnectError> {
         for step in &self.steps {
             let operation = || step.apply(record.clone());
-            match errors.run(Stage::Transformation, step.class, original, operation).await? {
+            match errors
+                .run(Stage::Transformation, step.class, original, operation)
+                .await?
+            {
                 Handled::Done(Some(changed)) => record = changed,
                 Handled::Done(None) => return Ok(Handled::Done(None)),
                 Handled::Skipped => return Ok(Handled::Skipped),
@@ -102,7 +111,9 @@ fn predicate(plugins: &Plugins, config: &ConfigMap, name: &str) -> Result<Arc<dy
     let prefix = format!("predicates.{name}.");
     let type_name = format!("{prefix}type");
     let class = text(config, &type_name).ok_or_else(|| {
-        ConnectError::config(format!("Missing required configuration \"{type_name}\" which has no default value."))
+        ConnectError::config(format!(
+            "Missing required configuration \"{type_name}\" which has no default value."
+        ))
     })?;
     let plugin = plugins.predicate(class).ok_or_else(|| {
         ConnectError::config(format!(

@@ -14,7 +14,11 @@ pub(super) struct FieldPath {
 impl FieldPath {
     /// Reads a path in the syntax `version` (`V1` or `V2`, in any case).
     pub(super) fn new(path: &str, version: &str) -> Result<Self, ConnectError> {
-        let steps = if version.eq_ignore_ascii_case("V2") { steps(path)? } else { vec![path.to_owned()] };
+        let steps = if version.eq_ignore_ascii_case("V2") {
+            steps(path)?
+        } else {
+            vec![path.to_owned()]
+        };
         Ok(Self { steps })
     }
 

@@ -3,7 +3,9 @@
 use super::side::{SchemaCache, Side, add_field, put};
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance};
 use connect_api::transform::Record;
-use connect_api::{ConnectError, Schema, SchemaAndValue, SchemaType, Struct, Transformation, TransformationPlugin, Value};
+use connect_api::{
+    ConnectError, Schema, SchemaAndValue, SchemaType, Struct, Transformation, TransformationPlugin, Value,
+};
 use std::sync::Arc;
 
 pub(super) struct HoistFieldPlugin(pub(super) Side);
@@ -44,7 +46,9 @@ impl Transformation for HoistField {
     fn apply(&self, record: Record) -> Result<Option<Record>, ConnectError> {
         let data = self.side.of(&record)?;
         let hoisted = match &data.schema {
-            None => SchemaAndValue::schemaless(Value::Map(vec![(Value::from(self.field.as_str()), data.value.clone())])),
+            None => {
+                SchemaAndValue::schemaless(Value::Map(vec![(Value::from(self.field.as_str()), data.value.clone())]))
+            }
             Some(schema) => {
                 let made = self.schemas.get_or_make(schema, || {
                     let mut made = Schema::new(SchemaType::Struct);
@@ -53,7 +57,10 @@ impl Transformation for HoistField {
                 })?;
                 let mut structure = Struct::new(Arc::clone(&made));
                 put(&mut structure, &self.field, data.value.clone())?;
-                SchemaAndValue { schema: Some(made), value: Value::Struct(structure) }
+                SchemaAndValue {
+                    schema: Some(made),
+                    value: Value::Struct(structure),
+                }
             }
         };
         Ok(Some(self.side.set(record, hoisted)))

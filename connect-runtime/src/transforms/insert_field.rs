@@ -7,7 +7,9 @@ use super::side::{
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance};
 use connect_api::schema::TIMESTAMP;
 use connect_api::transform::Record;
-use connect_api::{ConnectError, Schema, SchemaAndValue, SchemaType, Struct, Transformation, TransformationPlugin, Value};
+use connect_api::{
+    ConnectError, Schema, SchemaAndValue, SchemaType, Struct, Transformation, TransformationPlugin, Value,
+};
 use std::sync::Arc;
 
 const PURPOSE: &str = "field insertion";
@@ -42,15 +44,33 @@ impl TransformationPlugin for InsertFieldPlugin {
     fn config_def(&self) -> ConfigDef {
         const SUFFIXES: &str = " Suffix with ! to make this a required field, or ? to keep it optional (the default).";
         let text = |name: &str, doc: String| {
-            ConfigKey::new(name, ConfigType::String).default_null().importance(Importance::Medium).doc(doc)
+            ConfigKey::new(name, ConfigType::String)
+                .default_null()
+                .importance(Importance::Medium)
+                .doc(doc)
         };
         ConfigDef::new()
             .define(text("topic.field", format!("Field name for Kafka topic.{SUFFIXES}")))
-            .define(text("partition.field", format!("Field name for Kafka partition.{SUFFIXES}")))
-            .define(text("offset.field", format!("Field name for Kafka offset - only applicable to sink connectors.{SUFFIXES}")))
-            .define(text("timestamp.field", format!("Field name for record timestamp.{SUFFIXES}")))
-            .define(text("static.field", format!("Field name for static data field.{SUFFIXES}")))
-            .define(text("static.value", "Static field value, if field name configured.".to_owned()))
+            .define(text(
+                "partition.field",
+                format!("Field name for Kafka partition.{SUFFIXES}"),
+            ))
+            .define(text(
+                "offset.field",
+                format!("Field name for Kafka offset - only applicable to sink connectors.{SUFFIXES}"),
+            ))
+            .define(text(
+                "timestamp.field",
+                format!("Field name for record timestamp.{SUFFIXES}"),
+            ))
+            .define(text(
+                "static.field",
+                format!("Field name for static data field.{SUFFIXES}"),
+            ))
+            .define(text(
+                "static.value",
+                "Static field value, if field name configured.".to_owned(),
+            ))
             .define(replace_null_with_default())
     }
 
@@ -70,7 +90,11 @@ impl TransformationPlugin for InsertFieldPlugin {
                     (_, Some(name)) => (name, true),
                     _ => (text, true),
                 };
-                insertions.push(Insertion { source, name: name.to_owned(), schema: Arc::new(schema_of(source, optional)) });
+                insertions.push(Insertion {
+                    source,
+                    name: name.to_owned(),
+                    schema: Arc::new(schema_of(source, optional)),
+                });
             }
         }
         if insertions.is_empty() {
@@ -177,7 +201,10 @@ impl Transformation for InsertField {
                         put(&mut structure, &insertion.name, value)?;
                     }
                 }
-                SchemaAndValue { schema: Some(schema), value: Value::Struct(structure) }
+                SchemaAndValue {
+                    schema: Some(schema),
+                    value: Value::Struct(structure),
+                }
             }
         };
         Ok(Some(self.side.set(record, inserted)))

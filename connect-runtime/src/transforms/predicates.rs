@@ -27,7 +27,9 @@ impl PredicatePlugin for HasHeaderKeyPlugin {
 
     fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Predicate>, ConnectError> {
         let parsed = self.config_def().parse(config)?;
-        Ok(Arc::new(HasHeaderKey(parsed.text("name").unwrap_or_default().to_owned())))
+        Ok(Arc::new(HasHeaderKey(
+            parsed.text("name").unwrap_or_default().to_owned(),
+        )))
     }
 }
 
@@ -83,7 +85,10 @@ impl PredicatePlugin for TopicNameMatchesPlugin {
 
     fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Predicate>, ConnectError> {
         let parsed = self.config_def().parse(config)?;
-        Ok(Arc::new(TopicNameMatches(compile_whole("pattern", parsed.text("pattern").unwrap_or_default())?)))
+        Ok(Arc::new(TopicNameMatches(compile_whole(
+            "pattern",
+            parsed.text("pattern").unwrap_or_default(),
+        )?)))
     }
 }
 

@@ -14,7 +14,9 @@ pub(super) fn regex_validator() -> Validator {
     Validator::Custom(
         "valid regex",
         Arc::new(|name, value| match value {
-            ParsedValue::String(pattern) => compile(name, pattern).map(drop).map_err(|error| error.message().to_owned()),
+            ParsedValue::String(pattern) => compile(name, pattern)
+                .map(drop)
+                .map_err(|error| error.message().to_owned()),
             _ => Ok(()),
         }),
     )

@@ -26,13 +26,22 @@ impl TransformationPlugin for ReplaceFieldPlugin {
         let list = |name: &str, doc: &str| {
             ConfigKey::new(name, ConfigType::List)
                 .default("")
-                .validator(Validator::AnyNonDuplicateValues { empty_allowed: true, null_allowed: false })
+                .validator(Validator::AnyNonDuplicateValues {
+                    empty_allowed: true,
+                    null_allowed: false,
+                })
                 .importance(Importance::Medium)
                 .doc(doc)
         };
         ConfigDef::new()
-            .define(list("exclude", "Fields to exclude. This takes precedence over the fields to include."))
-            .define(list("include", "Fields to include. If specified, only these fields will be used."))
+            .define(list(
+                "exclude",
+                "Fields to exclude. This takes precedence over the fields to include.",
+            ))
+            .define(list(
+                "include",
+                "Fields to include. If specified, only these fields will be used.",
+            ))
             .define(
                 ConfigKey::new("renames", ConfigType::List)
                     .default("")
@@ -114,7 +123,9 @@ impl Transformation for ReplaceField {
                 let mut entries = Vec::new();
                 for (key, value) in require_map(&data.value, PURPOSE)? {
                     match key {
-                        Value::String(name) if self.keeps(name) => map_put(&mut entries, self.renamed(name), value.clone()),
+                        Value::String(name) if self.keeps(name) => {
+                            map_put(&mut entries, self.renamed(name), value.clone())
+                        }
                         Value::String(_) => {}
                         other => entries.push((other.clone(), value.clone())),
                     }
@@ -135,7 +146,10 @@ impl Transformation for ReplaceField {
                     let copied = field_value(value, &field.name, self.defaults).unwrap_or(Value::Null);
                     put(&mut structure, self.renamed(&field.name), copied)?;
                 }
-                SchemaAndValue { schema: Some(schema), value: Value::Struct(structure) }
+                SchemaAndValue {
+                    schema: Some(schema),
+                    value: Value::Struct(structure),
+                }
             }
         };
         Ok(Some(self.side.set(record, replaced)))

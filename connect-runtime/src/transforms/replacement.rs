@@ -26,7 +26,11 @@ fn expand(captures: &Captures<'_>, replacement: &str, out: &mut String) -> Resul
     let mut characters = replacement.chars().peekable();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => out.push(characters.next().ok_or_else(|| illegal("character to be escaped is missing"))?),
+            '\\' => out.push(
+                characters
+                    .next()
+                    .ok_or_else(|| illegal("character to be escaped is missing"))?,
+            ),
             '$' => match characters.next() {
                 Some('{') => {
                     let name: String = characters.by_ref().take_while(|character| *character != '}').collect();
@@ -62,8 +66,11 @@ fn expand(captures: &Captures<'_>, replacement: &str, out: &mut String) -> Resul
 
 /// Compiles a pattern that a user wrote for `option`.
 pub(super) fn compile(option: &str, pattern: &str) -> Result<Regex, ConnectError> {
-    Regex::new(pattern)
-        .map_err(|error| ConnectError::config(format!("Invalid value {pattern} for configuration {option}: Invalid regex: {error}")))
+    Regex::new(pattern).map_err(|error| {
+        ConnectError::config(format!(
+            "Invalid value {pattern} for configuration {option}: Invalid regex: {error}"
+        ))
+    })
 }
 
 /// The same pattern, matching whole texts only.

@@ -70,12 +70,18 @@ pub(super) fn require_struct<'a>(value: &'a Value, purpose: &str) -> Result<&'a 
 
 /// The value under a text key.
 pub(super) fn map_get<'a>(entries: &'a [(Value, Value)], name: &str) -> Option<&'a Value> {
-    entries.iter().find(|(key, _)| matches!(key, Value::String(text) if &**text == name)).map(|(_, value)| value)
+    entries
+        .iter()
+        .find(|(key, _)| matches!(key, Value::String(text) if &**text == name))
+        .map(|(_, value)| value)
 }
 
 /// Puts a value under a text key; the last of equal keys wins.
 pub(super) fn map_put(entries: &mut Vec<(Value, Value)>, name: &str, value: Value) {
-    match entries.iter_mut().find(|(key, _)| matches!(key, Value::String(text) if &**text == name)) {
+    match entries
+        .iter_mut()
+        .find(|(key, _)| matches!(key, Value::String(text) if &**text == name))
+    {
         Some(entry) => entry.1 = value,
         None => entries.push((Value::from(name), value)),
     }
@@ -123,7 +129,11 @@ pub(super) fn add_field(schema: &mut Schema, name: &str, field: Arc<Schema>) -> 
         return refuse(format!("Cannot create field because of field name duplication {name}"));
     }
     let index = schema.fields.len();
-    schema.fields.push(Field { name: name.into(), index, schema: field });
+    schema.fields.push(Field {
+        name: name.into(),
+        index,
+        schema: field,
+    });
     Ok(())
 }
 

@@ -6,7 +6,9 @@ use super::side::{
 };
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator};
 use connect_api::transform::Record;
-use connect_api::{ConnectError, Schema, SchemaAndValue, SchemaType, Struct, Transformation, TransformationPlugin, Value};
+use connect_api::{
+    ConnectError, Schema, SchemaAndValue, SchemaType, Struct, Transformation, TransformationPlugin, Value,
+};
 use std::sync::Arc;
 
 const PURPOSE: &str = "copying fields from value to key";
@@ -22,7 +24,10 @@ impl TransformationPlugin for ValueToKeyPlugin {
         ConfigDef::new()
             .define(
                 ConfigKey::new("fields", ConfigType::List)
-                    .validator(Validator::AnyNonDuplicateValues { empty_allowed: false, null_allowed: false })
+                    .validator(Validator::AnyNonDuplicateValues {
+                        empty_allowed: false,
+                        null_allowed: false,
+                    })
                     .importance(Importance::High)
                     .doc("Field names on the record value to extract as the record key."),
             )
@@ -72,9 +77,16 @@ impl Transformation for ValueToKey {
                 })?;
                 let mut key = Struct::new(Arc::clone(&schema));
                 for name in &self.fields {
-                    put(&mut key, name, field_value(value, name, self.defaults).unwrap_or(Value::Null))?;
+                    put(
+                        &mut key,
+                        name,
+                        field_value(value, name, self.defaults).unwrap_or(Value::Null),
+                    )?;
                 }
-                SchemaAndValue { schema: Some(schema), value: Value::Struct(key) }
+                SchemaAndValue {
+                    schema: Some(schema),
+                    value: Value::Struct(key),
+                }
             }
         };
         Ok(Some(Side::Key.set(record, key)))

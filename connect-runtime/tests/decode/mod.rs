@@ -19,7 +19,9 @@ pub fn cases(file: &str) -> Vec<Json> {
     let bytes = std::fs::read(&path).unwrap();
     let mut text = String::new();
     if file.ends_with(".gz") {
-        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(bytes.as_slice())
+            .read_to_string(&mut text)
+            .unwrap();
     } else {
         text = String::from_utf8(bytes).unwrap();
     }
@@ -38,7 +40,9 @@ fn case(line: &str) -> Option<Json> {
 
 pub fn config(json: &Json) -> ConfigMap {
     let entries = json.as_object().unwrap().iter();
-    entries.map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned))).collect()
+    entries
+        .map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned)))
+        .collect()
 }
 
 pub fn schema(json: &Json) -> Option<Arc<Schema>> {
@@ -66,7 +70,10 @@ pub fn schema(json: &Json) -> Option<Arc<Schema>> {
     schema_.version = json["version"].as_i64().map(|version| version as i32);
     schema_.doc = json["doc"].as_str().map(Arc::from);
     schema_.parameters = json["parameters"].as_object().map(|parameters| {
-        parameters.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+        parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+            .collect()
     });
     for (index, field) in json["fields"].as_array().into_iter().flatten().enumerate() {
         schema_.fields.push(Field {
@@ -86,7 +93,9 @@ pub fn schema(json: &Json) -> Option<Arc<Schema>> {
 
 /// The value; `None` where this data model cannot hold it (unpaired surrogates, BigInteger, arbitrary Java objects).
 pub fn value(json: &Json, schema_: Option<&Arc<Schema>>) -> Option<Value> {
-    let Some(object) = json.as_object() else { return Some(Value::Null) };
+    let Some(object) = json.as_object() else {
+        return Some(Value::Null);
+    };
     let (kind, content) = object.iter().next().unwrap();
     let number = || content.as_i64().unwrap();
     Some(match kind.as_str() {
@@ -106,7 +115,14 @@ pub fn value(json: &Json, schema_: Option<&Arc<Schema>>) -> Option<Value> {
         "date" => Value::Date(number()),
         "array" => {
             let element = schema_.and_then(|schema| schema.value_schema.as_ref());
-            Value::Array(content.as_array().unwrap().iter().map(|one| value(one, element)).collect::<Option<_>>()?)
+            Value::Array(
+                content
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|one| value(one, element))
+                    .collect::<Option<_>>()?,
+            )
         }
         "map" => {
             let key = schema_.and_then(|schema| schema.key_schema.as_ref());
@@ -152,7 +168,9 @@ pub fn same(a: &Value, b: &Value) -> bool {
         (Value::Float64(a), Value::Float64(b)) => a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Map(a), Value::Map(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, v)| b.iter().any(|(k2, v2)| same(k, k2) && same(v, v2)))
+            a.len() == b.len()
+                && a.iter()
+                    .all(|(k, v)| b.iter().any(|(k2, v2)| same(k, k2) && same(v, v2)))
         }
         (Value::Struct(a), Value::Struct(b)) => {
             same_schema(Some(&a.schema), Some(&b.schema))
@@ -179,10 +197,9 @@ pub fn same_schema(a: Option<&Arc<Schema>>, b: Option<&Arc<Schema>>) -> bool {
                     _ => false,
                 }
                 && a.fields.len() == b.fields.len()
-                && a.fields
-                    .iter()
-                    .zip(&b.fields)
-                    .all(|(a, b)| a.name == b.name && a.index == b.index && same_schema(Some(&a.schema), Some(&b.schema)))
+                && a.fields.iter().zip(&b.fields).all(|(a, b)| {
+                    a.name == b.name && a.index == b.index && same_schema(Some(&a.schema), Some(&b.schema))
+                })
                 && same_schema(a.key_schema.as_ref(), b.key_schema.as_ref())
                 && same_schema(a.value_schema.as_ref(), b.value_schema.as_ref())
         }
@@ -193,12 +210,18 @@ pub fn same_schema(a: Option<&Arc<Schema>>, b: Option<&Arc<Schema>>) -> bool {
 pub fn data(schema_json: &Json, value_json: &Json) -> Option<SchemaAndValue> {
     let schema_ = schema(schema_json);
     let value_ = value(value_json, schema_.as_ref())?;
-    Some(SchemaAndValue { schema: schema_, value: value_ })
+    Some(SchemaAndValue {
+        schema: schema_,
+        value: value_,
+    })
 }
 
 /// Compares an outcome with an expected error; says what differs.
 pub fn check_error(expected: &Json, error: &ConnectError) -> Result<(), String> {
-    let (message, class) = (expected["message"].as_str().unwrap_or(""), expected["class"].as_str().unwrap());
+    let (message, class) = (
+        expected["message"].as_str().unwrap_or(""),
+        expected["class"].as_str().unwrap(),
+    );
     let found = format!("{}: {}", error.java_class(), error.message());
     match expected["match"].as_str().unwrap() {
         "class" => Ok(()),
@@ -268,7 +291,14 @@ pub fn check_record(expected: &Record, found: &Record) -> Result<(), String> {
     struct Common<'a>(&'a str, Option<i32>, Option<i64>, &'a Datum, &'a Datum, &'a [Header]);
     fn common(record: &Record) -> Common<'_> {
         match record {
-            Record::Sink(r) => Common(&r.topic, Some(r.partition), r.timestamp_ms, &r.key, &r.value, &r.headers),
+            Record::Sink(r) => Common(
+                &r.topic,
+                Some(r.partition),
+                r.timestamp_ms,
+                &r.key,
+                &r.value,
+                &r.headers,
+            ),
             Record::Source(r) => Common(&r.topic, r.partition, r.timestamp_ms, &r.key, &r.value, &r.headers),
         }
     }
@@ -278,7 +308,11 @@ pub fn check_record(expected: &Record, found: &Record) -> Result<(), String> {
         return differ("topic", a.0.into(), b.0.into());
     }
     if (a.1, a.2) != (b.1, b.2) {
-        return differ("partition, timestamp", format!("{:?} {:?}", a.1, a.2), format!("{:?} {:?}", b.1, b.2));
+        return differ(
+            "partition, timestamp",
+            format!("{:?} {:?}", a.1, a.2),
+            format!("{:?} {:?}", b.1, b.2),
+        );
     }
     for (what, a, b) in [("key", a.3, b.3), ("value", a.4, b.4)] {
         let (a, b) = (a.get().unwrap(), b.get().map_err(|error| error.to_string())?);

@@ -93,7 +93,9 @@ impl ConnectorPlugin for FileStreamSource {
 /// Upstream's checks of `SourceConnector.alterOffsets`.
 fn check_offset(partition: &SourceMap, offset: &SourceMap) -> Result<(), ConnectError> {
     if !partition.contains_key("filename") {
-        return Err(ConnectError::fatal("Partition objects should contain the key 'filename'"));
+        return Err(ConnectError::fatal(
+            "Partition objects should contain the key 'filename'",
+        ));
     }
     let Some(position) = offset.get("position") else {
         return Err(ConnectError::fatal(
@@ -160,10 +162,22 @@ mod tests {
         let good = map(json!({"filename": "/tmp/in"}));
         for (partition, offset, expected) in [
             (json!({"f": 1}), json!({"position": 1}), "contain the key 'filename'"),
-            (json!({"filename": "x"}), json!({"pos": 1}), "contain the key 'position'"),
+            (
+                json!({"filename": "x"}),
+                json!({"pos": 1}),
+                "contain the key 'position'",
+            ),
             (json!({"filename": "x"}), json!({"position": -1}), "non-negative value"),
-            (json!({"filename": "x"}), json!({"position": "1"}), "expected to be a Long value"),
-            (json!({"filename": "x"}), json!({"position": 1.5}), "expected to be a Long value"),
+            (
+                json!({"filename": "x"}),
+                json!({"position": "1"}),
+                "expected to be a Long value",
+            ),
+            (
+                json!({"filename": "x"}),
+                json!({"position": 1.5}),
+                "expected to be a Long value",
+            ),
         ] {
             let error = check_offset(&map(partition), &map(offset)).unwrap_err();
             assert!(error.message().contains(expected), "{error}");

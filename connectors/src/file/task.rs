@@ -53,7 +53,9 @@ impl SourceTask for SourceFile {
     async fn start(&mut self, context: SourceTaskContext) -> Result<(), ConnectError> {
         let parsed = config::source().parse(&context.config)?;
         let Some(path) = parsed.text(FILE).filter(|path| !path.is_empty()) else {
-            return Err(ConnectError::config("option file: standard input is not supported, give the path of a file"));
+            return Err(ConnectError::config(
+                "option file: standard input is not supported, give the path of a file",
+            ));
         };
         let mut partition = SourceMap::new();
         partition.insert("filename".to_owned(), path.into());
@@ -61,7 +63,9 @@ impl SourceTask for SourceFile {
             && let Some(position) = offset.get("position")
         {
             self.start_position = position.as_u64().ok_or_else(|| {
-                ConnectError::fatal(format!("offset position of file {path} is {position}, not a position in a file"))
+                ConnectError::fatal(format!(
+                    "offset position of file {path} is {position}, not a position in a file"
+                ))
             })?;
         }
         self.partition = Arc::new(partition);
@@ -69,7 +73,11 @@ impl SourceTask for SourceFile {
         self.settings = Some(Arc::new(Settings {
             path: path.into(),
             topic: parsed.text(TOPIC).unwrap_or_default().into(),
-            batch_size: parsed.integer(BATCH_SIZE).and_then(|size| usize::try_from(size).ok()).unwrap_or(2000).max(1),
+            batch_size: parsed
+                .integer(BATCH_SIZE)
+                .and_then(|size| usize::try_from(size).ok())
+                .unwrap_or(2000)
+                .max(1),
         }));
         Ok(())
     }
@@ -81,7 +89,10 @@ impl SourceTask for SourceFile {
         loop {
             let lines = self.lines(&settings)?;
             if !lines.is_empty() {
-                return Ok(lines.into_iter().map(|(line, position)| self.record(&settings, line, position)).collect());
+                return Ok(lines
+                    .into_iter()
+                    .map(|(line, position)| self.record(&settings, line, position))
+                    .collect());
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
@@ -103,8 +114,14 @@ impl SourceFile {
                     Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                     Err(error) => return Err(failed(settings, "open", &error)),
                 };
-                file.seek(SeekFrom::Start(self.start_position)).map_err(|error| failed(settings, "seek in", &error))?;
-                self.reading.insert(Reading { file, position: self.start_position, rest: Vec::new(), searched: 0 })
+                file.seek(SeekFrom::Start(self.start_position))
+                    .map_err(|error| failed(settings, "seek in", &error))?;
+                self.reading.insert(Reading {
+                    file,
+                    position: self.start_position,
+                    rest: Vec::new(),
+                    searched: 0,
+                })
             }
         };
         let mut lines = Vec::new();
@@ -144,7 +161,10 @@ impl SourceFile {
             partition: None,
             timestamp_ms: Some(now_ms()),
             key: Datum::null(),
-            value: Datum::new(SchemaAndValue { schema: self.schema.clone(), value: Value::from(line) }),
+            value: Datum::new(SchemaAndValue {
+                schema: self.schema.clone(),
+                value: Value::from(line),
+            }),
             headers: Vec::new(),
         }
     }
@@ -156,7 +176,10 @@ impl Reading {
         let mut from = 0;
         let mut at = self.searched;
         while lines.len() < limit {
-            let Some(found) = self.rest.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')))
+            let Some(found) = self
+                .rest
+                .get(at..)
+                .and_then(|rest| rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')))
             else {
                 at = self.rest.len();
                 break;
@@ -186,7 +209,9 @@ fn failed(settings: &Settings, what: &str, error: &std::io::Error) -> ConnectErr
 }
 
 fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -202,12 +227,16 @@ impl SinkTask for SinkFile {
     async fn start(&mut self, context: SinkTaskContext) -> Result<(), ConnectError> {
         let parsed = config::sink().parse(&context.config)?;
         let Some(path) = parsed.text(FILE).filter(|path| !path.is_empty()) else {
-            return Err(ConnectError::config("option file: standard output is not supported, give the path of a file"));
+            return Err(ConnectError::config(
+                "option file: standard output is not supported, give the path of a file",
+            ));
         };
         self.path = path.into();
         let file = File::options().create(true).append(true).open(&self.path);
         let file = file.map_err(|error| {
-            ConnectError::fatal(format!("Couldn't find or create file '{path}' for FileStreamSinkTask: {error}"))
+            ConnectError::fatal(format!(
+                "Couldn't find or create file '{path}' for FileStreamSinkTask: {error}"
+            ))
         })?;
         self.file = Some(file);
         Ok(())
@@ -219,7 +248,9 @@ impl SinkTask for SinkFile {
             text.push_str(&record.value.get()?.value.to_string());
             text.push('\n');
         }
-        self.file()?.write_all(text.as_bytes()).map_err(|error| self.failed(&error))?;
+        self.file()?
+            .write_all(text.as_bytes())
+            .map_err(|error| self.failed(&error))?;
         Ok(Accepted { records: records.len() })
     }
 
@@ -239,7 +270,9 @@ impl SinkTask for SinkFile {
 
 impl SinkFile {
     fn file(&self) -> Result<&File, ConnectError> {
-        self.file.as_ref().ok_or_else(|| ConnectError::fatal("the task was not started"))
+        self.file
+            .as_ref()
+            .ok_or_else(|| ConnectError::fatal("the task was not started"))
     }
 
     fn failed(&self, error: &std::io::Error) -> ConnectError {
@@ -268,7 +301,10 @@ mod tests {
     async fn started(path: &std::path::Path, position: Option<u64>) -> SourceFile {
         let mut task = SourceFile::default();
         let config = [(FILE, path.to_str().unwrap()), (TOPIC, "t"), (BATCH_SIZE, "3")];
-        let config = config.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect();
+        let config = config
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+            .collect();
         let context = connect_api::testing::source_context(config, Arc::new(Committed(position)));
         task.start(context).await.unwrap();
         task
@@ -277,7 +313,12 @@ mod tests {
     fn texts(records: &[SourceRecord]) -> Vec<(String, u64)> {
         records
             .iter()
-            .map(|record| (record.value.get().unwrap().value.to_string(), record.source_offset["position"].as_u64().unwrap()))
+            .map(|record| {
+                (
+                    record.value.get().unwrap().value.to_string(),
+                    record.source_offset["position"].as_u64().unwrap(),
+                )
+            })
             .collect()
     }
 
@@ -287,13 +328,27 @@ mod tests {
         let path = folder.path().join("in");
         std::fs::write(&path, "one\r\ntwo\nthr").unwrap();
         let mut task = started(&path, None).await;
-        assert_eq!(texts(&task.poll().await.unwrap()), [("one".into(), 5), ("two".into(), 9)]);
+        assert_eq!(
+            texts(&task.poll().await.unwrap()),
+            [("one".into(), 5), ("two".into(), 9)]
+        );
         let waiting = tokio::time::timeout(Duration::from_millis(1), task.poll()).await;
         assert!(waiting.is_err());
-        File::options().append(true).open(&path).unwrap().write_all(b"ee\nfour\n").unwrap();
-        assert_eq!(texts(&task.poll().await.unwrap()), [("three".into(), 15), ("four".into(), 20)]);
+        File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"ee\nfour\n")
+            .unwrap();
+        assert_eq!(
+            texts(&task.poll().await.unwrap()),
+            [("three".into(), 15), ("four".into(), 20)]
+        );
         let mut again = started(&path, Some(9)).await;
-        assert_eq!(texts(&again.poll().await.unwrap()), [("three".into(), 15), ("four".into(), 20)]);
+        assert_eq!(
+            texts(&again.poll().await.unwrap()),
+            [("three".into(), 15), ("four".into(), 20)]
+        );
     }
 
     proptest! {

@@ -38,9 +38,14 @@ pub(super) fn definition() -> ConfigDef {
         .define(
             ConfigKey::new("fields.numeric", ConfigType::List)
                 .default("")
-                .validator(Validator::AnyNonDuplicateValues { empty_allowed: true, null_allowed: false })
+                .validator(Validator::AnyNonDuplicateValues {
+                    empty_allowed: true,
+                    null_allowed: false,
+                })
                 .importance(Importance::Medium)
-                .doc("Columns whose text becomes a JSON number; an empty text becomes null. The others become strings."),
+                .doc(
+                    "Columns whose text becomes a JSON number; an empty text becomes null. The others become strings.",
+                ),
         )
         .define(
             ConfigKey::new("row.field", ConfigType::String)
@@ -104,7 +109,10 @@ impl ReplayConfig {
                 None | Some(0) => u64::MAX,
                 Some(limit) => limit.unsigned_abs(),
             },
-            batch_size: parsed.integer("batch.size").and_then(|size| usize::try_from(size).ok()).unwrap_or(2000),
+            batch_size: parsed
+                .integer("batch.size")
+                .and_then(|size| usize::try_from(size).ok())
+                .unwrap_or(2000),
         })
     }
 }

@@ -56,7 +56,9 @@ impl ConnectorPlugin for EventReplaySource {
         if values.iter().any(|value| !value.errors.is_empty()) {
             return;
         }
-        let Ok(settings) = ReplayConfig::new(config) else { return };
+        let Ok(settings) = ReplayConfig::new(config) else {
+            return;
+        };
         let opened = tokio::task::spawn_blocking(move || Rows::open(&settings)).await;
         if let Ok(Err(error)) = opened {
             let option = error.option;
@@ -84,7 +86,9 @@ impl ConnectorPlugin for EventReplaySource {
         for (partition, offset) in offsets {
             let Some(offset) = offset else { continue };
             if !partition.get("file").is_some_and(serde_json::Value::is_string) {
-                return Err(ConnectError::fatal("Partition objects should contain the key 'file' with a path"));
+                return Err(ConnectError::fatal(
+                    "Partition objects should contain the key 'file' with a path",
+                ));
             }
             if offset.get("position").and_then(serde_json::Value::as_u64).is_none() {
                 return Err(ConnectError::fatal(

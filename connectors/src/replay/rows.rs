@@ -57,24 +57,43 @@ impl Rows {
         let path = &config.file;
         let file = File::open(path).map_err(|error| of_file(format!("could not open {}: {error}", path.display())))?;
         let buffered = BufReader::with_capacity(READ_BYTES, file);
-        let compressed = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-        let plain: Box<dyn Read + Send> =
-            if compressed { Box::new(MultiGzDecoder::new(buffered)) } else { Box::new(buffered) };
+        let compressed = path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+        let plain: Box<dyn Read + Send> = if compressed {
+            Box::new(MultiGzDecoder::new(buffered))
+        } else {
+            Box::new(buffered)
+        };
         let mut reader = csv::ReaderBuilder::new().buffer_capacity(READ_BYTES).from_reader(plain);
-        let headers = reader.headers().map_err(|error| of_file(format!("could not read the header line: {error}")))?;
+        let headers = reader
+            .headers()
+            .map_err(|error| of_file(format!("could not read the header line: {error}")))?;
         let names: Vec<String> = headers.iter().map(str::to_owned).collect();
         let find = |option: &'static str, name: &str| {
             names.iter().position(|column| column == name).ok_or_else(|| OpenError {
                 option,
-                reason: format!("{} has no column {name}; its columns are {}", path.display(), names.join(", ")),
+                reason: format!(
+                    "{} has no column {name}; its columns are {}",
+                    path.display(),
+                    names.join(", ")
+                ),
             })
         };
         for name in &config.numeric_fields {
             find("fields.numeric", name)?;
         }
         Ok(Self {
-            key: config.key_field.as_deref().map(|name| find("key.field", name)).transpose()?,
-            timestamp: config.timestamp_field.as_deref().map(|name| find("timestamp.field", name)).transpose()?,
+            key: config
+                .key_field
+                .as_deref()
+                .map(|name| find("key.field", name))
+                .transpose()?,
+            timestamp: config
+                .timestamp_field
+                .as_deref()
+                .map(|name| find("timestamp.field", name))
+                .transpose()?,
             row_name: config.row_field.as_ref().map(|name| Value::String(Arc::clone(name))),
             columns: names
                 .iter()
@@ -119,7 +138,9 @@ impl Rows {
             true => numeric_value(text(column)).ok_or_else(|| {
                 ConnectError::data(format!(
                     "row {number}: column {} is {:?}, not a number; take it out of fields.numeric",
-                    self.columns.get(column).map_or(String::new(), |column| column.name.to_string()),
+                    self.columns
+                        .get(column)
+                        .map_or(String::new(), |column| column.name.to_string()),
                     text(column)
                 ))
             }),
@@ -141,7 +162,11 @@ impl Rows {
                 ))
             })?),
         };
-        Ok(Some(Event { key: self.key.map(|column| Value::from(text(column))), timestamp_ms, value: Value::Map(entries) }))
+        Ok(Some(Event {
+            key: self.key.map(|column| Value::from(text(column))),
+            timestamp_ms,
+            value: Value::Map(entries),
+        }))
     }
 }
 
@@ -153,7 +178,10 @@ fn numeric_value(text: &str) -> Option<Value> {
     if let Ok(whole) = text.parse::<i64>() {
         return Some(Value::Int64(whole));
     }
-    text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::Float64)
+    text.parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite())
+        .map(Value::Float64)
 }
 
 /// Milliseconds since the epoch of a number of them, or of a time in RFC 3339 (section 5.6).
@@ -164,7 +192,11 @@ pub(super) fn timestamp_ms(text: &str) -> Option<i64> {
     }
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())
+            .flatten()
     };
     let is = |at: usize, allowed: &str| text.get(at..=at).is_some_and(|found| allowed.contains(found));
     if !(is(4, "-") && is(7, "-") && is(10, "Tt ") && is(13, ":") && is(16, ":")) {
@@ -183,7 +215,13 @@ pub(super) fn timestamp_ms(text: &str) -> Option<i64> {
     if fraction.is_empty() && rest.starts_with('.') {
         return None;
     }
-    let millis: i64 = fraction.chars().chain("000".chars()).take(3).collect::<String>().parse().ok()?;
+    let millis: i64 = fraction
+        .chars()
+        .chain("000".chars())
+        .take(3)
+        .collect::<String>()
+        .parse()
+        .ok()?;
     let zone_minutes = match zone {
         "Z" | "z" => 0,
         _ => {
@@ -193,7 +231,12 @@ pub(super) fn timestamp_ms(text: &str) -> Option<i64> {
                 _ => return None,
             };
             let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-            let two = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten().map(i64::from);
+            let two = |text: &str| {
+                (text.len() == 2)
+                    .then(|| text.parse::<u8>().ok())
+                    .flatten()
+                    .map(i64::from)
+            };
             sign * (two(hours)? * 60 + two(minutes)?)
         }
     };
@@ -211,7 +254,14 @@ mod tests {
         assert_eq!(timestamp_ms("2017-01-01T15:36:24Z"), Some(1_483_284_984_000));
         assert_eq!(timestamp_ms("2017-01-01T16:36:24.5+01:00"), Some(1_483_284_984_500));
         assert_eq!(timestamp_ms("1969-12-31T23:59:59.999Z"), Some(-1));
-        for wrong in ["", "2017-01-01", "2017-01-01T15:36:24", "2017-13-01T15:36:24Z", "2017-01-01T15:36:24.Z", "x"] {
+        for wrong in [
+            "",
+            "2017-01-01",
+            "2017-01-01T15:36:24",
+            "2017-13-01T15:36:24Z",
+            "2017-01-01T15:36:24.Z",
+            "x",
+        ] {
             assert_eq!(timestamp_ms(wrong), None, "{wrong}");
         }
     }

@@ -44,12 +44,15 @@ impl SourceTask for ReplayTask {
         partition.insert("file".to_owned(), config.file.to_string_lossy().into_owned().into());
         let position = match context.offsets.offset(&partition).await? {
             None => 0,
-            Some(offset) => offset.get("position").and_then(serde_json::Value::as_u64).ok_or_else(|| {
-                ConnectError::fatal(format!(
-                    "the committed offset of file {} has no position: reset the connector's offsets",
-                    config.file.display()
-                ))
-            })?,
+            Some(offset) => offset
+                .get("position")
+                .and_then(serde_json::Value::as_u64)
+                .ok_or_else(|| {
+                    ConnectError::fatal(format!(
+                        "the committed offset of file {} has no position: reset the connector's offsets",
+                        config.file.display()
+                    ))
+                })?,
         };
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || -> Result<(Rows, bool), ConnectError> {
@@ -57,8 +60,9 @@ impl SourceTask for ReplayTask {
             let more = rows.skip_to(position)?;
             Ok((rows, more))
         });
-        let (rows, more) =
-            opened.await.map_err(|error| ConnectError::fatal(format!("opening the file panicked: {error}")))??;
+        let (rows, more) = opened
+            .await
+            .map_err(|error| ConnectError::fatal(format!("opening the file panicked: {error}")))??;
         self.replay = Some(Replay {
             config,
             rows,
@@ -82,7 +86,9 @@ impl SourceTask for ReplayTask {
             let allowed = due(replay.started.elapsed(), rate).saturating_sub(replay.sent);
             if allowed == 0 {
                 let next = replay.started + Duration::from_secs_f64(replay.sent as f64 / rate);
-                let wait = next.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), LONGEST_WAIT);
+                let wait = next
+                    .saturating_duration_since(Instant::now())
+                    .clamp(Duration::from_millis(1), LONGEST_WAIT);
                 tokio::time::sleep(wait).await;
                 continue;
             }
@@ -101,7 +107,9 @@ impl SourceTask for ReplayTask {
 impl Replay {
     fn records(&mut self, allowed: u64) -> Result<Vec<SourceRecord>, ConnectError> {
         let left = self.config.last_row.saturating_sub(self.rows.position);
-        let limit = usize::try_from(allowed.min(left)).unwrap_or(usize::MAX).min(self.config.batch_size);
+        let limit = usize::try_from(allowed.min(left))
+            .unwrap_or(usize::MAX)
+            .min(self.config.batch_size);
         let mut records = Vec::with_capacity(limit);
         while records.len() < limit {
             let Some(event) = self.rows.next()? else {
@@ -147,7 +155,9 @@ mod tests {
     #[async_trait]
     impl connect_api::source::OffsetReader for Offset {
         async fn offset(&self, _: &SourceMap) -> Result<Option<SourceMap>, ConnectError> {
-            Ok(self.0.map(|position| [("position".to_owned(), position.into())].into_iter().collect()))
+            Ok(self
+                .0
+                .map(|position| [("position".to_owned(), position.into())].into_iter().collect()))
         }
     }
 
@@ -163,7 +173,10 @@ mod tests {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
         .collect();
-        config.extend(more.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))));
+        config.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))),
+        );
         let mut task = ReplayTask::default();
         let context = connect_api::testing::source_context(config, Arc::new(Offset(position)));
         task.start(context).await.unwrap();
@@ -189,7 +202,8 @@ mod tests {
     async fn replays_goes_on_and_ends_idle() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.csv.gz");
-        let mut packed = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        let mut packed =
+            flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
         packed.write_all(b"id,at,amount\na,1,2\nb,2,2.50\nc,3,\n").unwrap();
         packed.finish().unwrap();
         let mut task = started(&path, None, &[]).await;
@@ -200,7 +214,10 @@ mod tests {
         assert_eq!(shown(&task.poll().await.unwrap()), ["c {id=c, at=3, amount=null} 3 3"]);
         assert!(futures_now(task.poll()).is_none());
         let mut again = started(&path, Some(2), &[("row.field", "row")]).await;
-        assert_eq!(shown(&again.poll().await.unwrap()), ["c {id=c, at=3, amount=null, row=2} 3 3"]);
+        assert_eq!(
+            shown(&again.poll().await.unwrap()),
+            ["c {id=c, at=3, amount=null, row=2} 3 3"]
+        );
         let mut limited = started(&path, Some(1), &[("max.events", "1")]).await;
         assert!(futures_now(limited.poll()).is_none());
     }

@@ -109,7 +109,9 @@ struct JsonConverter {
 
 impl JsonConverter {
     fn new(config: &connect_api::ParsedConfig) -> Result<Self, ConnectError> {
-        let numeric = config.text("decimal.format").is_some_and(|text| text.eq_ignore_ascii_case("NUMERIC"));
+        let numeric = config
+            .text("decimal.format")
+            .is_some_and(|text| text.eq_ignore_ascii_case("NUMERIC"));
         let nulls_to_defaults = config.boolean("replace.null.with.default");
         let fixed_schema = match config.text("schema.content").filter(|text| !text.trim().is_empty()) {
             Some(text) => {
@@ -125,7 +127,11 @@ impl JsonConverter {
             schemas: config.boolean("schemas.enable"),
             fixed_schema,
             write: WriteOptions {
-                decimal_format: if numeric { DecimalFormat::Numeric } else { DecimalFormat::Base64 },
+                decimal_format: if numeric {
+                    DecimalFormat::Numeric
+                } else {
+                    DecimalFormat::Base64
+                },
                 nulls_to_defaults,
             },
             cache_size: usize::try_from(config.integer("schemas.cache.size").unwrap_or(1000)).unwrap_or(0),
@@ -203,7 +209,10 @@ impl Converter for JsonConverter {
         }
         if let Some(schema) = &self.fixed_schema {
             let value = read::value_from_json(Some(schema), Some(&node), nulls_to_defaults)?;
-            return Ok(SchemaAndValue { schema: Some(Arc::clone(schema)), value });
+            return Ok(SchemaAndValue {
+                schema: Some(Arc::clone(schema)),
+                value,
+            });
         }
         let envelope = match &node {
             Node::Object(members) if members.len() == 2 => {
@@ -219,7 +228,10 @@ impl Converter for JsonConverter {
                  converter configuration.",
             ));
         };
-        let schema_text = spans.get(schema_at).and_then(|span| text.get(span.clone())).unwrap_or_default();
+        let schema_text = spans
+            .get(schema_at)
+            .and_then(|span| text.get(span.clone()))
+            .unwrap_or_default();
         let schema = self.schema(schema_text, node.member("schema"))?;
         let value = read::value_from_json(schema.as_ref(), Some(payload), nulls_to_defaults)?;
         Ok(SchemaAndValue { schema, value })

@@ -64,13 +64,25 @@ impl<'a> Node<'a> {
 pub(super) fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
     let utf16 = |bytes: &[u8], big: bool| {
         let (pairs, rest) = bytes.as_chunks::<2>();
-        let units = pairs.iter().map(|pair| if big { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) });
+        let units = pairs.iter().map(|pair| {
+            if big {
+                u16::from_be_bytes(*pair)
+            } else {
+                u16::from_le_bytes(*pair)
+            }
+        });
         let text: Result<String, _> = char::decode_utf16(units).collect();
         text.ok().filter(|_| rest.is_empty()).map(Cow::Owned)
     };
     let utf32 = |bytes: &[u8], big: bool| {
         let (quads, rest) = bytes.as_chunks::<4>();
-        let units = quads.iter().map(|quad| if big { u32::from_be_bytes(*quad) } else { u32::from_le_bytes(*quad) });
+        let units = quads.iter().map(|quad| {
+            if big {
+                u32::from_be_bytes(*quad)
+            } else {
+                u32::from_le_bytes(*quad)
+            }
+        });
         let text: Option<String> = units.map(char::from_u32).collect();
         text.filter(|_| rest.is_empty()).map(Cow::Owned)
     };
@@ -102,7 +114,11 @@ pub(super) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
 
 /// Reads the first JSON value of `text`; where it is an object, also says where the values of its members lie.
 pub(super) fn parse_with_spans(text: &str) -> Result<(Node<'_>, Vec<Range<usize>>), SyntaxError> {
-    let mut parser = Parser { text, at: 0, spans: Vec::new() };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        spans: Vec::new(),
+    };
     parser.skip_blanks();
     if parser.peek().is_none() {
         return Ok((Node::Missing, Vec::new()));
@@ -240,7 +256,13 @@ impl<'a> Parser<'a> {
                     }
                     if members.len() == 32 {
                         // a scan of the members would cost more than a map from here on
-                        index = Some(members.iter().enumerate().map(|(at, (key, _))| (key.to_string(), at)).collect());
+                        index = Some(
+                            members
+                                .iter()
+                                .enumerate()
+                                .map(|(at, (key, _))| (key.to_string(), at))
+                                .collect(),
+                        );
                     }
                 }
             }
@@ -374,7 +396,10 @@ impl<'a> Parser<'a> {
         }
         match text.parse::<i64>() {
             Ok(number) => Ok(Node::Integer(number)),
-            Err(_) => text.parse().map(Node::BigInteger).map_err(|_| self.error("not a number")),
+            Err(_) => text
+                .parse()
+                .map(Node::BigInteger)
+                .map_err(|_| self.error("not a number")),
         }
     }
 }
@@ -419,7 +444,9 @@ mod tests {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
             }
             (Node::Object(a), serde_json::Value::Object(b)) => {
-                a.len() == b.len() && a.iter().all(|(key, value)| b.get(key.as_ref()).is_some_and(|b| same(value, b)))
+                a.len() == b.len()
+                    && a.iter()
+                        .all(|(key, value)| b.get(key.as_ref()).is_some_and(|b| same(value, b)))
             }
             _ => false,
         }

@@ -11,7 +11,10 @@ use num_bigint::BigInt;
 use std::sync::Arc;
 
 /// Schema in its JSON form; JSON null is no schema.
-pub(super) fn schema_from_json(node: Option<&Node<'_>>, nulls_to_defaults: bool) -> Result<Option<Schema>, ConnectError> {
+pub(super) fn schema_from_json(
+    node: Option<&Node<'_>>,
+    nulls_to_defaults: bool,
+) -> Result<Option<Schema>, ConnectError> {
     let node = match node {
         None | Some(Node::Null) => return Ok(None),
         Some(node) => node,
@@ -62,9 +65,8 @@ pub(super) fn schema_from_json(node: Option<&Node<'_>>, nulls_to_defaults: bool)
     if let Some(default) = node.member("default") {
         let default = value_from_json(Some(&Arc::new(schema.clone())), Some(default), nulls_to_defaults)?;
         if default != Value::Null {
-            validate_value(None, &schema, &default).map_err(|error| {
-                schema_builder_error("Invalid default value").caused_by(error)
-            })?;
+            validate_value(None, &schema, &default)
+                .map_err(|error| schema_builder_error("Invalid default value").caused_by(error))?;
             if schema.schema_type == SchemaType::Struct {
                 // upstream's default of a struct is one of the builder's schema, which never equals the built one
                 return Err(schema_builder_error("Invalid default value"));
@@ -81,7 +83,9 @@ fn schema_builder_error(message: impl Into<String>) -> ConnectError {
 
 fn struct_schema(node: &Node<'_>, nulls_to_defaults: bool) -> Result<Schema, ConnectError> {
     let Some(Node::Array(elements)) = node.member("fields") else {
-        return Err(ConnectError::data("Struct schema's \"fields\" argument is not an array."));
+        return Err(ConnectError::data(
+            "Struct schema's \"fields\" argument is not an array.",
+        ));
     };
     let mut schema = Schema::new(SchemaType::Struct);
     for (index, element) in elements.iter().enumerate() {
@@ -89,7 +93,9 @@ fn struct_schema(node: &Node<'_>, nulls_to_defaults: bool) -> Result<Schema, Con
             return Err(ConnectError::data("Struct schema's field name not specified properly"));
         };
         let Some(field_schema) = schema_from_json(Some(element), nulls_to_defaults)? else {
-            return Err(schema_builder_error(format!("fieldSchema for field {name} cannot be null.")));
+            return Err(schema_builder_error(format!(
+                "fieldSchema for field {name} cannot be null."
+            )));
         };
         if name.is_empty() {
             return Err(schema_builder_error("fieldName cannot be null."));
@@ -99,7 +105,11 @@ fn struct_schema(node: &Node<'_>, nulls_to_defaults: bool) -> Result<Schema, Con
                 "Cannot create field because of field name duplication {name}"
             )));
         }
-        schema.fields.push(Field { name: name.into(), index, schema: Arc::new(field_schema) });
+        schema.fields.push(Field {
+            name: name.into(),
+            index,
+            schema: Arc::new(field_schema),
+        });
     }
     Ok(schema)
 }
@@ -144,9 +154,7 @@ pub(super) fn value_from_json(
         SchemaType::Float64 => Value::Float64(float(node)),
         SchemaType::String => node.text().map(Value::from).unwrap_or(Value::Null),
         SchemaType::Bytes => match node.text() {
-            Some(text) => Value::Bytes(
-                from_base64(text).ok_or_else(|| ConnectError::data("Invalid bytes field"))?,
-            ),
+            Some(text) => Value::Bytes(from_base64(text).ok_or_else(|| ConnectError::data("Invalid bytes field"))?),
             None => Value::Null,
         },
         SchemaType::Array => {
@@ -221,7 +229,10 @@ fn struct_value(schema: &Arc<Schema>, node: &Node<'_>, nulls_to_defaults: bool) 
         validate_value(Some(&field.name), &field.schema, &value)?;
         values.push(value);
     }
-    Ok(Value::Struct(Struct { schema: Arc::clone(schema), values }))
+    Ok(Value::Struct(Struct {
+        schema: Arc::clone(schema),
+        values,
+    }))
 }
 
 /// The value of a logical type; `None` where the schema names none.
@@ -238,8 +249,14 @@ fn logical_value(schema: &Schema, node: &Node<'_>) -> Option<Result<Value, Conne
     };
     Some(match schema.name.as_deref()? {
         DECIMAL => match node {
-            Node::Integer(number) => Ok(Value::Decimal { unscaled: BigInt::from(*number), scale: 0 }),
-            Node::BigInteger(number) => Ok(Value::Decimal { unscaled: number.clone(), scale: 0 }),
+            Node::Integer(number) => Ok(Value::Decimal {
+                unscaled: BigInt::from(*number),
+                scale: 0,
+            }),
+            Node::BigInteger(number) => Ok(Value::Decimal {
+                unscaled: number.clone(),
+                scale: 0,
+            }),
             Node::Decimal(text) => match logical::parse_decimal(text) {
                 Some((unscaled, scale)) => Ok(Value::Decimal { unscaled, scale }),
                 None => Err(ConnectError::data("Invalid number for Decimal field")),
@@ -299,7 +316,11 @@ fn integer(node: &Node<'_>) -> i64 {
 
 fn low_64_bits(number: &BigInt) -> i64 {
     let magnitude = number.iter_u64_digits().next().unwrap_or(0) as i64;
-    if number.sign() == num_bigint::Sign::Minus { magnitude.wrapping_neg() } else { magnitude }
+    if number.sign() == num_bigint::Sign::Minus {
+        magnitude.wrapping_neg()
+    } else {
+        magnitude
+    }
 }
 
 fn float(node: &Node<'_>) -> f64 {

@@ -53,7 +53,11 @@ pub(super) fn write_schema(
         }
         _ => {}
     }
-    out.extend_from_slice(if schema.optional { b",\"optional\":true" } else { b",\"optional\":false" });
+    out.extend_from_slice(if schema.optional {
+        b",\"optional\":true"
+    } else {
+        b",\"optional\":false"
+    });
     if let Some(name) = &schema.name {
         out.extend_from_slice(b",\"name\":");
         write_string(name, out);
@@ -138,7 +142,10 @@ pub(super) fn write_value(
             write_array(elements, schema.value_schema.as_deref(), options, out)
         }
         (SchemaType::Map, Value::Map(entries)) => {
-            let object = schema.key_schema.as_ref().is_some_and(|key| key.schema_type == SchemaType::String);
+            let object = schema
+                .key_schema
+                .as_ref()
+                .is_some_and(|key| key.schema_type == SchemaType::String);
             let schemas = (schema.key_schema.as_deref(), schema.value_schema.as_deref());
             write_map(entries, object, schemas, options, out)
         }

@@ -15,7 +15,9 @@ pub fn parse_string(text: &str) -> SchemaAndValue {
     if text.is_empty() {
         return of(SchemaType::String, Value::from(""));
     }
-    let mut parser = Parser { tokens: Tokens::new(text) };
+    let mut parser = Parser {
+        tokens: Tokens::new(text),
+    };
     match parser.value(false, 0) {
         Ok(Some(data)) => data,
         Ok(None) => SchemaAndValue::NULL,
@@ -24,7 +26,10 @@ pub fn parse_string(text: &str) -> SchemaAndValue {
 }
 
 fn of(schema_type: SchemaType, value: Value) -> SchemaAndValue {
-    SchemaAndValue { schema: Some(Arc::new(Schema::new(schema_type))), value }
+    SchemaAndValue {
+        schema: Some(Arc::new(Schema::new(schema_type))),
+        value,
+    }
 }
 
 /// The text is no array or map after all.
@@ -107,7 +112,10 @@ impl Parser<'_> {
                 for element in &mut elements {
                     align(element, schema.value_schema.as_deref())?;
                 }
-                return Ok(SchemaAndValue { schema: Some(Arc::new(schema)), value: Value::Array(elements) });
+                return Ok(SchemaAndValue {
+                    schema: Some(Arc::new(schema)),
+                    value: Value::Array(elements),
+                });
             }
             if self.tokens.can_consume(",") {
                 return Err(NotContainer);
@@ -139,7 +147,10 @@ impl Parser<'_> {
                     align(key, schema.key_schema.as_deref())?;
                     align(value, schema.value_schema.as_deref())?;
                 }
-                return Ok(SchemaAndValue { schema: Some(Arc::new(schema)), value: Value::Map(entries) });
+                return Ok(SchemaAndValue {
+                    schema: Some(Arc::new(schema)),
+                    value: Value::Map(entries),
+                });
             }
             if self.tokens.can_consume(",") {
                 return Err(NotContainer);
@@ -185,7 +196,9 @@ struct CommonSchema {
 
 impl CommonSchema {
     fn merge(&mut self, latest: Option<&SchemaAndValue>) {
-        let Some(latest) = latest.and_then(|latest| latest.schema.as_ref()) else { return };
+        let Some(latest) = latest.and_then(|latest| latest.schema.as_ref()) else {
+            return;
+        };
         if self.mixed {
             return;
         }
@@ -258,7 +271,10 @@ fn temporal(text: &str) -> Option<SchemaAndValue> {
         _ => return None,
     };
     let millis = lenient(&text, pattern)?;
-    Some(SchemaAndValue { schema: Some(logical_schema(schema_type, name)), value: Value::Date(millis) })
+    Some(SchemaAndValue {
+        schema: Some(logical_schema(schema_type, name)),
+        value: Value::Date(millis),
+    })
 }
 
 /// Reads numbers where `pattern` has a letter and literals elsewhere; what follows the pattern does not matter.
@@ -282,14 +298,20 @@ fn lenient(text: &str, pattern: &str) -> Option<i64> {
         let digits = rest.chars().take_while(|character| digit(*character).is_some()).count();
         let bytes: usize = rest.chars().take(digits).map(char::len_utf8).sum();
         let (number, after) = rest.split_at_checked(bytes)?;
-        let ascii: String = number.chars().filter_map(digit).map(|value| char::from(b'0' + value)).collect();
+        let ascii: String = number
+            .chars()
+            .filter_map(digit)
+            .map(|value| char::from(b'0' + value))
+            .collect();
         *fields.get_mut(index)? = ascii.parse().ok()?;
         rest = after;
     }
     let [year, month, day, hour, minute, second, millisecond] = fields;
-    Some(days_from_civil(year, month, day) * logical::MILLIS_PER_DAY
-        + ((hour * 60 + minute) * 60 + second) * 1000
-        + millisecond)
+    Some(
+        days_from_civil(year, month, day) * logical::MILLIS_PER_DAY
+            + ((hour * 60 + minute) * 60 + second) * 1000
+            + millisecond,
+    )
 }
 
 /// The value of a decimal digit of any of the scripts that come up in practice.
@@ -305,9 +327,14 @@ fn digit(character: char) -> Option<u8> {
 
 /// The smallest type that holds a number: whole ones exactly, others as a float as soon as it is finite.
 fn number(token: &str) -> Option<SchemaAndValue> {
-    let ascii: String = token.chars().map(|c| digit(c).map_or(c, |value| char::from(b'0' + value))).collect();
+    let ascii: String = token
+        .chars()
+        .map(|c| digit(c).map_or(c, |value| char::from(b'0' + value)))
+        .collect();
     let unsigned = ascii.strip_prefix(['-', '+']).unwrap_or(&ascii);
-    let known = unsigned.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
+    let known = unsigned
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
     if !known || !unsigned.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -326,7 +353,10 @@ fn number(token: &str) -> Option<SchemaAndValue> {
     if scale != 0 {
         let float: f32 = ascii.parse().ok()?;
         if float.is_finite() {
-            return Some(of(SchemaType::Float32, Value::Float32(if float == 0.0 { 0.0 } else { float })));
+            return Some(of(
+                SchemaType::Float32,
+                Value::Float32(if float == 0.0 { 0.0 } else { float }),
+            ));
         }
         let double: f64 = ascii.parse().ok()?;
         if double.is_finite() {
@@ -336,5 +366,8 @@ fn number(token: &str) -> Option<SchemaAndValue> {
     let mut schema = Schema::new(SchemaType::Bytes).named(DECIMAL);
     schema.version = Some(1);
     schema.parameters = Some([("scale".to_owned(), scale.to_string())].into_iter().collect());
-    Some(SchemaAndValue { schema: Some(Arc::new(schema)), value: Value::Decimal { unscaled, scale } })
+    Some(SchemaAndValue {
+        schema: Some(Arc::new(schema)),
+        value: Value::Decimal { unscaled, scale },
+    })
 }

@@ -10,7 +10,11 @@ pub(super) struct Tokens<'a> {
 
 impl<'a> Tokens<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, ahead: None }
+        Self {
+            text,
+            at: 0,
+            ahead: None,
+        }
     }
 
     /// The whole text.
