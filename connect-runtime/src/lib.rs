@@ -40,5 +40,5 @@ mod worker;
 
 pub use config::{WorkerConfig, WorkerConfigError};
 pub use plugins::Plugins;
-pub use worker::{StartingWorker, Worker, WorkerError};
 pub use task_runner::{RunningTask, Stopped, TaskEvents, TaskRunner, TaskSpec, TaskState};
+pub use worker::{StartingWorker, Worker, WorkerError};

@@ -33,7 +33,10 @@ pub struct Loggers {
 impl Loggers {
     /// Levels that start with `root` at `level`; `reload` puts a filter into force.
     pub fn new(level: LevelFilter, reload: impl Fn(Targets) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        let root = LoggerLevel { level: level_name(level), last_modified_ms: None };
+        let root = LoggerLevel {
+            level: level_name(level),
+            last_modified_ms: None,
+        };
         Self {
             levels: Arc::new(Mutex::new(BTreeMap::from([(ROOT.to_owned(), root)]))),
             reload: Arc::new(reload),
@@ -75,7 +78,13 @@ impl Loggers {
         names.retain(|name| levels.get(name).is_none_or(|held| held.level != level_name(level)));
         names.sort();
         for name in &names {
-            levels.insert(name.clone(), LoggerLevel { level: level_name(level), last_modified_ms: Some(now) });
+            levels.insert(
+                name.clone(),
+                LoggerLevel {
+                    level: level_name(level),
+                    last_modified_ms: Some(now),
+                },
+            );
         }
         if !names.is_empty() {
             (self.reload)(filter(&levels))?;

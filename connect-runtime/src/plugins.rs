@@ -48,7 +48,9 @@ impl Plugins {
 
     /// The header converter class called `name`.
     pub fn header_converter(&self, name: &str) -> Option<&Arc<dyn HeaderConverterPlugin>> {
-        by_name(&self.header_converters, name, "HeaderConverter", |plugin| plugin.class())
+        by_name(&self.header_converters, name, "HeaderConverter", |plugin| {
+            plugin.class()
+        })
     }
 
     /// The transformation class called `name`.
@@ -114,10 +116,22 @@ mod tests {
 
     #[test]
     fn an_alias_is_the_simple_name_without_its_kind() {
-        assert_eq!(alias("org.apache.kafka.connect.file.FileStreamSourceConnector", "Connector"), "FileStreamSource");
-        assert_eq!(alias("org.apache.kafka.connect.json.JsonConverter", "Converter"), "Json");
-        assert_eq!(alias("org.apache.kafka.connect.transforms.Filter", "Transformation"), "Filter");
-        assert_eq!(alias("org.apache.kafka.connect.transforms.Cast$Value", "Transformation"), "Cast$Value");
+        assert_eq!(
+            alias("org.apache.kafka.connect.file.FileStreamSourceConnector", "Connector"),
+            "FileStreamSource"
+        );
+        assert_eq!(
+            alias("org.apache.kafka.connect.json.JsonConverter", "Converter"),
+            "Json"
+        );
+        assert_eq!(
+            alias("org.apache.kafka.connect.transforms.Filter", "Transformation"),
+            "Filter"
+        );
+        assert_eq!(
+            alias("org.apache.kafka.connect.transforms.Cast$Value", "Transformation"),
+            "Cast$Value"
+        );
         assert_eq!(alias("Connector", "Connector"), "Connector");
     }
 }

@@ -113,7 +113,11 @@ pub struct TaskRunner {
 impl TaskRunner {
     /// A runner for the tasks of one worker. `offsets` is the worker's offsets topic.
     pub fn new(plugins: Arc<Plugins>, worker: Arc<WorkerConfig>, offsets: Arc<dyn OffsetStore>) -> Self {
-        Self { plugins, worker, offsets }
+        Self {
+            plugins,
+            worker,
+            offsets,
+        }
     }
 }
 

@@ -49,11 +49,19 @@ impl Worker {
     ///
     /// # Errors
     /// Wrong properties, all of them, by name; addresses that cannot be bound.
-    pub async fn start(properties: &ConfigMap, plugins: Arc<Plugins>, loggers: Loggers) -> Result<StartingWorker, WorkerError> {
+    pub async fn start(
+        properties: &ConfigMap,
+        plugins: Arc<Plugins>,
+        loggers: Loggers,
+    ) -> Result<StartingWorker, WorkerError> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "Kafka Connect starting");
         let providers = ConfigProviders::configure(properties, std::env::vars()).map_err(WorkerError::Providers)?;
         let resolved = providers.resolve(properties).map_err(WorkerError::Providers)?;
-        let extensions: Vec<ConfigDef> = plugins.extensions.iter().map(|extension| extension.config_def()).collect();
+        let extensions: Vec<ConfigDef> = plugins
+            .extensions
+            .iter()
+            .map(|extension| extension.config_def())
+            .collect();
         let worker = Arc::new(WorkerConfig::new(resolved, &extensions)?);
         check_converters(&worker, &plugins)?;
         let listeners = BoundListeners::bind(&worker).await?;
@@ -71,7 +79,11 @@ impl Worker {
             ready: OnceLock::new(),
         });
         let server = listeners.serve(Arc::clone(&state));
-        Ok(StartingWorker { server, state, providers: Arc::new(providers) })
+        Ok(StartingWorker {
+            server,
+            state,
+            providers: Arc::new(providers),
+        })
     }
 
     /// `host:port` under which others reach the worker.
@@ -86,7 +98,10 @@ impl Worker {
         let Self { herder, state, .. } = self;
         herder.stop().await;
         for mounted in &state.extensions {
-            if tokio::time::timeout(EXTENSION_STOP, mounted.extension.stop()).await.is_err() {
+            if tokio::time::timeout(EXTENSION_STOP, mounted.extension.stop())
+                .await
+                .is_err()
+            {
                 tracing::warn!(extension = mounted.extension.name(), "extension did not stop in time");
             }
         }
@@ -105,7 +120,11 @@ impl StartingWorker {
     /// # Errors
     /// The internal topics cannot be created, read, or are not fit for their use. REST is stopped then.
     pub async fn finish(self) -> Result<Worker, WorkerError> {
-        let Self { server, state, providers } = self;
+        let Self {
+            server,
+            state,
+            providers,
+        } = self;
         start_extensions(&state);
         let parts = HerderParts {
             worker: Arc::clone(&state.worker),
@@ -137,7 +156,11 @@ impl StartingWorker {
         };
         *state.stage.write() = "The worker is currently handling requests.";
         // set once: this worker is finished only here
-        let _ = state.ready.set(Ready { herder: Arc::clone(&herder), validator, cluster_id });
+        let _ = state.ready.set(Ready {
+            herder: Arc::clone(&herder),
+            validator,
+            cluster_id,
+        });
         tracing::info!(worker_id = %state.worker_id, "Kafka Connect started");
         Ok(Worker { herder, server, state })
     }
@@ -148,7 +171,9 @@ fn start_extensions(state: &Arc<RestState>) {
     for index in 0..state.extensions.len() {
         let state = Arc::clone(state);
         tokio::spawn(async move {
-            let Some(mounted) = state.extensions.get(index) else { return };
+            let Some(mounted) = state.extensions.get(index) else {
+                return;
+            };
             let context = WorkerContext {
                 properties: state.worker.properties().clone(),
                 group_id: Arc::clone(&state.worker.group_id),
@@ -177,8 +202,14 @@ fn check_converters(worker: &WorkerConfig, plugins: &Plugins) -> Result<(), Work
             _ => plugins.converter(&class).is_some(),
         };
         if !found {
-            messages.push(format!("Invalid value {class} for configuration {option}: Class {class} could not be found."));
+            messages.push(format!(
+                "Invalid value {class} for configuration {option}: Class {class} could not be found."
+            ));
         }
     }
-    if messages.is_empty() { Ok(()) } else { Err(WorkerConfigError { messages }) }
+    if messages.is_empty() {
+        Ok(())
+    } else {
+        Err(WorkerConfigError { messages })
+    }
 }

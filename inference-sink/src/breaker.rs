@@ -27,7 +27,11 @@ impl BreakerPolicy {
                 within_ms: i64::try_from(breaker.within.as_millis()).unwrap_or(i64::MAX),
                 retry_after_ms: i64::try_from(breaker.retry_after.as_millis()).unwrap_or(i64::MAX),
             },
-            None => BreakerPolicy { open_after: 20, within_ms: 60_000, retry_after_ms: 30_000 },
+            None => BreakerPolicy {
+                open_after: 20,
+                within_ms: 60_000,
+                retry_after_ms: 30_000,
+            },
         }
     }
 }
@@ -57,7 +61,11 @@ pub struct Breaker {
 impl Breaker {
     /// A closed breaker.
     pub fn new(policy: BreakerPolicy) -> Breaker {
-        Breaker { policy, state: BreakerState::Closed, errors: VecDeque::new() }
+        Breaker {
+            policy,
+            state: BreakerState::Closed,
+            errors: VecDeque::new(),
+        }
     }
 
     /// Its state.
@@ -110,7 +118,9 @@ impl Breaker {
 
     fn open(&mut self, now_ms: i64) {
         self.errors.clear();
-        self.state = BreakerState::Open { until_ms: now_ms.saturating_add(self.policy.retry_after_ms) };
+        self.state = BreakerState::Open {
+            until_ms: now_ms.saturating_add(self.policy.retry_after_ms),
+        };
     }
 }
 

@@ -410,8 +410,7 @@ impl Consumer {
         if now.is_empty() {
             return Ok(());
         }
-        self.client()
-            .pause(&PartitionList::of(now.iter().copied())?)?;
+        self.client().pause(&PartitionList::of(now.iter().copied())?)?;
         self.restore_ends(Some(&now))
     }
 

@@ -124,5 +124,7 @@ fn start_logging(format: LogFormat, level: LevelFilter) -> Loggers {
         LogFormat::Json => lines.json().boxed(),
     };
     tracing_subscriber::registry().with(filter).with(layer).init();
-    Loggers::new(level, move |targets| handle.reload(targets).map_err(|error| error.to_string()))
+    Loggers::new(level, move |targets| {
+        handle.reload(targets).map_err(|error| error.to_string())
+    })
 }

@@ -10,7 +10,11 @@ pub fn all(inference: &Arc<InferenceService>) -> Plugins {
     let mut plugins = Plugins::builtin();
     plugins.connectors.extend(connectors::plugins());
     plugins.connectors.extend(catalog_source::plugins());
-    plugins.connectors.push(Arc::new(InferenceSink::new(Arc::clone(inference))) as Arc<dyn ConnectorPlugin>);
-    plugins.extensions.push(Arc::clone(inference) as Arc<dyn WorkerExtension>);
+    plugins
+        .connectors
+        .push(Arc::new(InferenceSink::new(Arc::clone(inference))) as Arc<dyn ConnectorPlugin>);
+    plugins
+        .extensions
+        .push(Arc::clone(inference) as Arc<dyn WorkerExtension>);
     plugins
 }

@@ -78,7 +78,10 @@ impl<'a> ChangelogKey<'a> {
             MANIFEST => ChangelogKey::Manifest(only_u64(rest)?),
             SUPERSEDED => {
                 let mut fields = Fields(rest);
-                let version = EntryVersion { sequence: fields.u64()?, touched_ms: fields.i64()? };
+                let version = EntryVersion {
+                    sequence: fields.u64()?,
+                    touched_ms: fields.i64()?,
+                };
                 ChangelogKey::Superseded(version, fields.0)
             }
             OWNER => ChangelogKey::Owner(rest),
@@ -136,8 +139,14 @@ impl<'a> StateRecord<'a> {
     /// Takes a value apart. Error: what is wrong with it.
     pub fn decode(bytes: &'a [u8]) -> Result<StateRecord<'a>, String> {
         let mut fields = Fields::of_value(bytes)?;
-        let version = EntryVersion { sequence: fields.u64()?, touched_ms: fields.i64()? };
-        Ok(StateRecord { version, payload: fields.0 })
+        let version = EntryVersion {
+            sequence: fields.u64()?,
+            touched_ms: fields.i64()?,
+        };
+        Ok(StateRecord {
+            version,
+            payload: fields.0,
+        })
     }
 
     /// Appends what comes before the payload.
@@ -163,9 +172,16 @@ impl PositionRecord {
     /// Takes a value apart. Error: what is wrong with it.
     pub fn decode(bytes: &[u8]) -> Result<PositionRecord, String> {
         let mut fields = Fields::of_value(bytes)?;
-        let record =
-            PositionRecord { sequence: fields.u64()?, input_offset: fields.i64()?, stream_time_ms: fields.i64()? };
-        if fields.0.is_empty() { Ok(record) } else { Err(format!("{} bytes too many", fields.0.len())) }
+        let record = PositionRecord {
+            sequence: fields.u64()?,
+            input_offset: fields.i64()?,
+            stream_time_ms: fields.i64()?,
+        };
+        if fields.0.is_empty() {
+            Ok(record)
+        } else {
+            Err(format!("{} bytes too many", fields.0.len()))
+        }
     }
 
     /// The whole record.
@@ -174,14 +190,20 @@ impl PositionRecord {
         value.extend_from_slice(&self.sequence.to_be_bytes());
         value.extend_from_slice(&self.input_offset.to_be_bytes());
         value.extend_from_slice(&self.stream_time_ms.to_be_bytes());
-        ChangeRecord { key: ChangelogKey::Position.encode().into(), value: Some(value.into()) }
+        ChangeRecord {
+            key: ChangelogKey::Position.encode().into(),
+            value: Some(value.into()),
+        }
     }
 }
 
 /// A record of the owner, to be pushed to [`crate::Changes`] and found again by
 /// [`crate::KeyedPartition::owner_records`].
 pub fn owner_record(key: &[u8], value: Option<Bytes>) -> ChangeRecord {
-    ChangeRecord { key: ChangelogKey::Owner(key).encode().into(), value }
+    ChangeRecord {
+        key: ChangelogKey::Owner(key).encode().into(),
+        value,
+    }
 }
 
 /// Reads numbers off the front of a slice.
@@ -198,7 +220,10 @@ impl<'a> Fields<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or_else(|| format!("{} bytes left of {N}", self.0.len()))?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or_else(|| format!("{} bytes left of {N}", self.0.len()))?;
         self.0 = rest;
         Ok(*head)
     }
@@ -218,14 +243,19 @@ impl<'a> Fields<'a> {
     /// Bytes with their length (4) before them.
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], String> {
         let length = self.u32()? as usize;
-        let (head, rest) = self.0.split_at_checked(length).ok_or_else(|| format!("{} bytes left of {length}", self.0.len()))?;
+        let (head, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or_else(|| format!("{} bytes left of {length}", self.0.len()))?;
         self.0 = rest;
         Ok(head)
     }
 }
 
 fn only_u64(bytes: &[u8]) -> Result<u64, String> {
-    <[u8; 8]>::try_from(bytes).map(u64::from_be_bytes).map_err(|_| format!("{} bytes where 8 belong", bytes.len()))
+    <[u8; 8]>::try_from(bytes)
+        .map(u64::from_be_bytes)
+        .map_err(|_| format!("{} bytes where 8 belong", bytes.len()))
 }
 
 #[cfg(test)]

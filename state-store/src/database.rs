@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, LogLevel, Options,
-    WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, LogLevel,
+    Options, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::error::StateError;
@@ -107,7 +107,9 @@ struct Inner {
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("path", &self.inner.path).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("path", &self.inner.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,12 +119,15 @@ impl Database {
     /// Errors: [`StateError::Locked`] when another process has it, [`StateError::Corrupt`] when its files are damaged or
     /// of another program, [`StateError::Directory`] when the directory cannot be made or read.
     pub fn open(path: &Path, budget: MemoryBudget) -> Result<Database, StateError> {
-        std::fs::create_dir_all(path)
-            .map_err(|error| StateError::Directory { path: path.to_path_buf(), detail: error.to_string() })?;
+        std::fs::create_dir_all(path).map_err(|error| StateError::Directory {
+            path: path.to_path_buf(),
+            detail: error.to_string(),
+        })?;
         let cache = Cache::new_lru_cache(budget.block_cache_bytes);
         let options = database_options(&budget);
-        let families =
-            FAMILIES.iter().map(|(_, name)| ColumnFamilyDescriptor::new(*name, family_options(&budget, &cache)));
+        let families = FAMILIES
+            .iter()
+            .map(|(_, name)| ColumnFamilyDescriptor::new(*name, family_options(&budget, &cache)));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| opening_error(path, &error))?;
         Ok(Database {
             inner: Arc::new(Inner {
@@ -150,7 +155,13 @@ impl Database {
 
     /// Bytes in the block cache and in memtables.
     pub fn memory_bytes(&self) -> usize {
-        let memtables = self.inner.db.property_int_value("rocksdb.cur-size-all-mem-tables").ok().flatten().unwrap_or(0);
+        let memtables = self
+            .inner
+            .db
+            .property_int_value("rocksdb.cur-size-all-mem-tables")
+            .ok()
+            .flatten()
+            .unwrap_or(0);
         self.inner.cache.get_usage() + usize::try_from(memtables).unwrap_or(0)
     }
 
@@ -164,10 +175,13 @@ impl Database {
     }
 
     pub(crate) fn family(&self, family: Family) -> Result<&ColumnFamily, StateError> {
-        self.inner.db.cf_handle(family.name()).ok_or_else(|| StateError::Corrupt {
-            path: self.inner.path.clone(),
-            detail: format!("column family {} is missing", family.name()),
-        })
+        self.inner
+            .db
+            .cf_handle(family.name())
+            .ok_or_else(|| StateError::Corrupt {
+                path: self.inner.path.clone(),
+                detail: format!("column family {} is missing", family.name()),
+            })
     }
 
     /// Options for files that are to be taken into a column family.
@@ -179,7 +193,10 @@ impl Database {
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StateError> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.inner.db.write_opt(batch, &options).map_err(StateError::database("writing a batch"))?;
+        self.inner
+            .db
+            .write_opt(batch, &options)
+            .map_err(StateError::database("writing a batch"))?;
         let now_ms = u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let flushed_ms = self.inner.flushed_ms.load(Ordering::Relaxed);
         if now_ms.saturating_sub(flushed_ms) > u64::try_from(FLUSH_EVERY.as_millis()).unwrap_or(u64::MAX)
@@ -225,10 +242,15 @@ impl Database {
 
 impl Inner {
     fn flush(&self, wait: bool) -> Result<(), StateError> {
-        let families: Vec<&ColumnFamily> = FAMILIES.iter().filter_map(|(_, name)| self.db.cf_handle(name)).collect();
+        let families: Vec<&ColumnFamily> = FAMILIES
+            .iter()
+            .filter_map(|(_, name)| self.db.cf_handle(name))
+            .collect();
         let mut options = FlushOptions::default();
         options.set_wait(wait);
-        self.db.flush_cfs_opt(&families, &options).map_err(StateError::database("flushing"))
+        self.db
+            .flush_cfs_opt(&families, &options)
+            .map_err(StateError::database("flushing"))
     }
 }
 
@@ -245,7 +267,10 @@ fn database_options(budget: &MemoryBudget) -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_atomic_flush(true);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(budget.write_buffer_bytes, false));
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
+        budget.write_buffer_bytes,
+        false,
+    ));
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
     options.set_log_level(LogLevel::Warn);

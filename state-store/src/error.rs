@@ -96,6 +96,9 @@ pub enum StateError {
 impl StateError {
     /// An error of RocksDB during an operation on an open database.
     pub(crate) fn database(during: &'static str) -> impl FnOnce(rocksdb::Error) -> StateError {
-        move |error| StateError::Database { during, detail: error.to_string() }
+        move |error| StateError::Database {
+            during,
+            detail: error.to_string(),
+        }
     }
 }

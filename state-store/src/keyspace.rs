@@ -43,7 +43,12 @@ impl Keyspace {
     }
 
     /// The keyspace of that name, if there is one.
-    pub(crate) fn find(db: &Database, owner: &str, store: &str, partition: i32) -> Result<Option<Keyspace>, StateError> {
+    pub(crate) fn find(
+        db: &Database,
+        owner: &str,
+        store: &str,
+        partition: i32,
+    ) -> Result<Option<Keyspace>, StateError> {
         let family = db.family(Family::Positions)?;
         Ok(read_id(db.rocksdb(), family, &name_key(owner, store, partition))?.map(Keyspace))
     }
@@ -56,7 +61,9 @@ impl Keyspace {
         let family = db.family(Family::Positions)?;
         for item in db.rocksdb().prefix_iterator_cf(family, &prefix) {
             let (key, value) = item.map_err(StateError::database("listing partitions"))?;
-            let Some(partition) = key.strip_prefix(prefix.as_slice()) else { break };
+            let Some(partition) = key.strip_prefix(prefix.as_slice()) else {
+                break;
+            };
             if let (Ok(partition), Ok(id)) = (<[u8; 4]>::try_from(partition), <[u8; 4]>::try_from(value.as_ref())) {
                 found.push((i32::from_be_bytes(partition), Keyspace(u32::from_be_bytes(id))));
             }
@@ -99,8 +106,12 @@ fn name_key(owner: &str, store: &str, partition: i32) -> Vec<u8> {
 }
 
 fn read_id(db: &DB, family: &rocksdb::ColumnFamily, key: &[u8]) -> Result<Option<u32>, StateError> {
-    let value = db.get_pinned_cf(family, key).map_err(StateError::database("reading a keyspace id"))?;
-    Ok(value.and_then(|bytes| <[u8; 4]>::try_from(bytes.as_ref()).ok()).map(u32::from_be_bytes))
+    let value = db
+        .get_pinned_cf(family, key)
+        .map_err(StateError::database("reading a keyspace id"))?;
+    Ok(value
+        .and_then(|bytes| <[u8; 4]>::try_from(bytes.as_ref()).ok())
+        .map(u32::from_be_bytes))
 }
 
 #[cfg(test)]
@@ -120,7 +131,10 @@ mod tests {
         drop(db);
         let db = open();
         assert_eq!(Keyspace::named(&db, "sink", "store", 0).unwrap(), first);
-        assert_eq!(Keyspace::partitions(&db, "sink", "store").unwrap(), vec![(0, first), (7, second)]);
+        assert_eq!(
+            Keyspace::partitions(&db, "sink", "store").unwrap(),
+            vec![(0, first), (7, second)]
+        );
         assert_eq!(Keyspace::find(&db, "sink", "none", 0).unwrap(), None);
     }
 }

@@ -16,7 +16,13 @@
 
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::print_stdout
+    )
 )]
 
 pub mod archive;
@@ -35,8 +41,8 @@ pub use database::{Database, MemoryBudget};
 pub use error::StateError;
 pub use global::{Feeder, FeederConfig, Gate, GlobalRecord, GlobalSpec, GlobalStatus, GlobalStore, Marker};
 pub use keyed::{
-    Changes, CommittedEntry, ExpiredEntry, KeyedPartition, KeyedReader, KeyedSpec, Position, RebuildReason, RestorePlan,
-    StateValue, plan_restore,
+    Changes, CommittedEntry, ExpiredEntry, KeyedPartition, KeyedReader, KeyedSpec, Position, RebuildReason,
+    RestorePlan, StateValue, plan_restore,
 };
 pub use stream_time::{AheadOfWallClock, MAX_AHEAD_MS, StreamTime};
 pub use ttl::{Since, Ttl};

@@ -33,7 +33,11 @@ impl StreamTime {
     /// Starts from what was persisted (none: no event has been seen), at `wall_ms`. The input counts as idle once
     /// `idle_after_ms` have passed without an event.
     pub fn new(persisted_ms: Option<i64>, idle_after_ms: i64, wall_ms: i64) -> StreamTime {
-        StreamTime { now_ms: persisted_ms, counted_until_wall_ms: wall_ms, idle_after_ms: idle_after_ms.max(0) }
+        StreamTime {
+            now_ms: persisted_ms,
+            counted_until_wall_ms: wall_ms,
+            idle_after_ms: idle_after_ms.max(0),
+        }
     }
 
     /// Takes an event's time; returns stream time, which never moves back.
@@ -79,7 +83,10 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            (0i64..20_000_000, 0i64..100_000).prop_map(|(time_ms, wall_passes_ms)| Step::Event { time_ms, wall_passes_ms }),
+            (0i64..20_000_000, 0i64..100_000).prop_map(|(time_ms, wall_passes_ms)| Step::Event {
+                time_ms,
+                wall_passes_ms
+            }),
             (0i64..5_000_000).prop_map(|wall_passes_ms| Step::Idle { wall_passes_ms }),
         ];
         prop::collection::vec(step, 0..60)

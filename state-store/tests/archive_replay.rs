@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::ObjectStoreExt;
 use state_store::archive::{Put, Step, encode, find};
 use state_store::{
-    Archive, ChangeRecord, Changes, Database, EntryVersion, IntentLog, KeyedPartition, KeyedSpec, Manifest, MemoryBudget, Position, Since,
-    StateValue, Ttl,
+    Archive, ChangeRecord, Changes, Database, EntryVersion, IntentLog, KeyedPartition, KeyedSpec, Manifest,
+    MemoryBudget, Position, Since, StateValue, Ttl,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,9 @@ impl StateValue for Text {
         out.extend_from_slice(self.0.as_bytes());
     }
     fn decode(bytes: &[u8]) -> Result<Self, String> {
-        String::from_utf8(bytes.to_vec()).map(Text).map_err(|error| error.to_string())
+        String::from_utf8(bytes.to_vec())
+            .map(Text)
+            .map_err(|error| error.to_string())
     }
     fn heap_bytes(&self) -> usize {
         self.0.capacity()
@@ -72,10 +74,19 @@ const EVENTS: [(i64, &[&str]); 6] = [
 ];
 
 fn open(db: &Database, store: &str) -> KeyedPartition<Text> {
-    let ttl = Some(Ttl { after_ms: TTL_MS, since: Since::Write });
+    let ttl = Some(Ttl {
+        after_ms: TTL_MS,
+        since: Since::Write,
+    });
     KeyedPartition::open(
         db,
-        KeyedSpec { connector: "sink".into(), store: store.into(), partition: 0, ttl, archive: true },
+        KeyedSpec {
+            connector: "sink".into(),
+            store: store.into(),
+            partition: 0,
+            ttl,
+            archive: true,
+        },
     )
     .unwrap()
 }
@@ -111,10 +122,15 @@ impl World {
         let mut partition = open(&self.db, &self.store);
         let from = usize::try_from(partition.changelog_offset()).unwrap();
         for (offset, record) in self.changelog.iter().enumerate().skip(from) {
-            partition.restore(&record.key, record.value.as_deref(), offset as i64).unwrap();
+            partition
+                .restore(&record.key, record.value.as_deref(), offset as i64)
+                .unwrap();
         }
         let position = partition.finish_restore(self.changelog.len() as i64).unwrap();
-        assert_eq!(position.map_or(0, |position| position.input_offset), self.events_done as i64);
+        assert_eq!(
+            position.map_or(0, |position| position.input_offset),
+            self.events_done as i64
+        );
         let mut intents = IntentLog::open(&partition).unwrap();
         let mut events_done = self.events_done;
         loop {
@@ -123,7 +139,9 @@ impl World {
                 idle = false;
                 for key in *keys {
                     let value = Text(format!("{key}@{time}"));
-                    *partition.get_or_insert_with(key.as_bytes(), *time, || value.clone()).unwrap() = value.clone();
+                    *partition
+                        .get_or_insert_with(key.as_bytes(), *time, || value.clone())
+                        .unwrap() = value.clone();
                 }
                 events_done += 1;
             }
@@ -141,14 +159,24 @@ impl World {
                     let object = encode(&entries, |payload| String::from_utf8(payload.to_vec()).ok()).unwrap();
                     let size = object.len() as u64;
                     let put = self.archive.put(&intent.object, object.clone()).await.unwrap();
-                    let kept = self.objects.get(&Path::from(intent.object.as_str())).await.unwrap().bytes().await.unwrap();
+                    let kept = self
+                        .objects
+                        .get(&Path::from(intent.object.as_str()))
+                        .await
+                        .unwrap()
+                        .bytes()
+                        .await
+                        .unwrap();
                     assert_eq!(kept, object, "a replay makes the identical object");
                     self.puts.push((intent.object.clone(), put));
                     fuse.step()?;
                     intents.object_written(intent.id, size);
                     idle = false;
                 }
-                Some(Step::Finish { records: finish, versions }) => {
+                Some(Step::Finish {
+                    records: finish,
+                    versions,
+                }) => {
                     for (key, version) in versions {
                         partition.remove_version(&key, version).unwrap();
                     }
@@ -174,7 +202,14 @@ impl World {
         let manifests = Manifest::list(&self.db, "sink", &self.store).unwrap();
         let mut found: BTreeMap<(String, i64), (String, usize)> = BTreeMap::new();
         for manifest in &manifests {
-            let bytes = self.objects.get(&Path::from(manifest.object.as_str())).await.unwrap().bytes().await.unwrap();
+            let bytes = self
+                .objects
+                .get(&Path::from(manifest.object.as_str()))
+                .await
+                .unwrap()
+                .bytes()
+                .await
+                .unwrap();
             assert_eq!(bytes.len() as u64, manifest.bytes);
             for key in ["a", "b", "c", "d", "e", "f", "g"] {
                 if let Some(entry) = find(&manifest.object, bytes.clone(), key.as_bytes()).unwrap() {
@@ -226,11 +261,20 @@ async fn every_expired_version_is_archived_exactly_once_wherever_the_owner_dies(
         assert_eq!(world.archived().await, expected, "killed after {steps} steps");
         let written = world.puts.iter().filter(|(_, put)| *put == Put::Written).count();
         let manifests = Manifest::list(&world.db, "sink", &world.store).unwrap();
-        assert_eq!(written, manifests.len(), "objects and manifests, killed after {steps} steps");
+        assert_eq!(
+            written,
+            manifests.len(),
+            "objects and manifests, killed after {steps} steps"
+        );
         // Only what lives is left in the store.
         let partition = open(&world.db, &world.store);
-        let left: Vec<Bytes> =
-            partition.reader().scan(b"", 100).unwrap().into_iter().map(|entry| entry.key).collect();
+        let left: Vec<Bytes> = partition
+            .reader()
+            .scan(b"", 100)
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.key)
+            .collect();
         assert_eq!(left, vec![Bytes::from_static(b"g")], "killed after {steps} steps");
         assert_eq!(partition.len_estimate(), 1);
         if !died {
@@ -262,8 +306,14 @@ async fn a_key_is_read_back_and_restored() {
 async fn a_local_directory_takes_an_object_once() {
     let directory = tempfile::tempdir().unwrap();
     let archive = Archive::open(&format!("file://{}", directory.path().display())).unwrap();
-    assert_eq!(archive.put("s/one", Bytes::from_static(b"1")).await.unwrap(), Put::Written);
-    assert_eq!(archive.put("s/one", Bytes::from_static(b"2")).await.unwrap(), Put::AlreadyThere);
+    assert_eq!(
+        archive.put("s/one", Bytes::from_static(b"1")).await.unwrap(),
+        Put::Written
+    );
+    assert_eq!(
+        archive.put("s/one", Bytes::from_static(b"2")).await.unwrap(),
+        Put::AlreadyThere
+    );
     assert_eq!(std::fs::read(directory.path().join("s/one")).unwrap(), b"1");
     let error = Archive::open("ftp://host/x").unwrap_err().to_string();
     assert!(error.contains("ftp"), "{error}");
@@ -276,7 +326,16 @@ async fn an_aborted_barrier_takes_its_steps_again() {
     let mut partition = open(&db, "aborted");
     partition.get_or_insert_with(b"a", 0, || Text("x".into())).unwrap();
     let changes = partition.changes();
-    partition.committed(changes, &Position { input_offset: 1, stream_time_ms: 0, changelog_offset: 1 }).unwrap();
+    partition
+        .committed(
+            changes,
+            &Position {
+                input_offset: 1,
+                stream_time_ms: 0,
+                changelog_offset: 1,
+            },
+        )
+        .unwrap();
     let due = partition.due(TTL_MS, 10).unwrap();
     let mut intents = IntentLog::open(&partition).unwrap();
     assert!(intents.propose(&due).is_some());
@@ -284,9 +343,15 @@ async fn an_aborted_barrier_takes_its_steps_again() {
     intents.barrier_aborted();
     assert!(intents.is_empty());
     assert!(intents.propose(&due).is_some());
-    assert_eq!(intents.next_step(), None, "nothing is put before the intent has committed");
+    assert_eq!(
+        intents.next_step(),
+        None,
+        "nothing is put before the intent has committed"
+    );
     intents.barrier_committed();
-    let Some(Step::PutObject(intent)) = intents.next_step() else { panic!("an object is to be put") };
+    let Some(Step::PutObject(intent)) = intents.next_step() else {
+        panic!("an object is to be put")
+    };
     intents.object_written(intent.id, 10);
     let finish = intents.next_step();
     assert!(matches!(finish, Some(Step::Finish { .. })));

@@ -17,7 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 type Store = Arc<GlobalStore<String>>;
 
 fn open(db: &Database, gate: Gate) -> Store {
-    let spec = GlobalSpec { store: "products".into(), topic: TOPIC.into(), gate };
+    let spec = GlobalSpec {
+        store: "products".into(),
+        topic: TOPIC.into(),
+        gate,
+    };
     let decode = |_: &[u8], value: &[u8]| String::from_utf8(value.to_vec()).map_err(|error| error.to_string());
     Arc::new(GlobalStore::open(db, spec, decode).unwrap())
 }
@@ -48,8 +52,14 @@ fn producer(client: &ClientConfig) -> Producer {
 
 fn send(producer: &Producer, partition: i32, key: &str, value: Option<&str>) {
     let (key, value) = (Some(key.as_bytes()), value.map(str::as_bytes));
-    let record =
-        ProducerRecord { topic: TOPIC, partition: Some(partition), key, value, timestamp_ms: None, headers: &[] };
+    let record = ProducerRecord {
+        topic: TOPIC,
+        partition: Some(partition),
+        key,
+        value,
+        timestamp_ms: None,
+        headers: &[],
+    };
     producer.send(&record, 1).unwrap();
 }
 
@@ -83,14 +93,25 @@ async fn a_topic_is_copied_followed_and_taken_up_again() {
     let store = open(&db, Gate::default());
     // The topic comes later: the feeder says what is wrong, and goes on trying.
     let feeder = feed(&store, &client);
-    assert!(store.wait_until(PATIENCE, |status| status.trouble.as_ref().is_some_and(|text| text.contains(TOPIC))));
+    assert!(store.wait_until(PATIENCE, |status| {
+        status.trouble.as_ref().is_some_and(|text| text.contains(TOPIC))
+    }));
     create_topic(&client, 2).await;
     let producer = producer(&client);
     for number in 0..20_000 {
-        send(&producer, number % 2, &format!("product-{number}"), Some(&format!("row {number}")));
+        send(
+            &producer,
+            number % 2,
+            &format!("product-{number}"),
+            Some(&format!("row {number}")),
+        );
     }
     producer.flush(PATIENCE).unwrap();
-    assert!(store.wait_until(PATIENCE, |status| status.ready && status.rows == 20_000), "{:?}", store.status());
+    assert!(
+        store.wait_until(PATIENCE, |status| status.ready && status.rows == 20_000),
+        "{:?}",
+        store.status()
+    );
     assert_eq!(get(&store, "product-19999"), Some("row 19999".into()));
     send(&producer, 1, "product-19999", Some("changed"));
     send(&producer, 0, "product-0", None);
@@ -105,7 +126,11 @@ async fn a_topic_is_copied_followed_and_taken_up_again() {
     send(&producer, 1, "late", Some("row"));
     producer.flush(PATIENCE).unwrap();
     let store = open(&db, Gate::default());
-    assert_eq!((store.len(), store.ready()), (19_999, false), "the copy serves before it has caught up");
+    assert_eq!(
+        (store.len(), store.ready()),
+        (19_999, false),
+        "the copy serves before it has caught up"
+    );
     assert_eq!(store.positions(), positions);
     let feeder = feed(&store, &client);
     assert!(store.wait_until(PATIENCE, |status| status.ready && status.rows == 20_000));
@@ -120,16 +145,30 @@ async fn a_version_over_two_partitions_serves_when_its_markers_have_come() {
     let client = ClientConfig::new(&broker.bootstrap());
     create_topic(&client, 2).await;
     let producer = producer(&client);
-    let marker = |version| Marker { version, rows: None, partitions: 2 };
+    let marker = |version| Marker {
+        version,
+        rows: None,
+        partitions: 2,
+    };
     send(&producer, 0, "a", Some("v1"));
     send(&producer, 1, "b", Some("v1"));
     send_marker(&producer, 0, marker(1));
     send_marker(&producer, 1, marker(1));
     producer.flush(PATIENCE).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&database(directory.path()), Gate { max_shrink: Some(0.4), ..Gate::default() });
+    let store = open(
+        &database(directory.path()),
+        Gate {
+            max_shrink: Some(0.4),
+            ..Gate::default()
+        },
+    );
     let feeder = feed(&store, &client);
-    assert!(store.wait_until(PATIENCE, |status| status.ready && status.version == Some(1)), "{:?}", store.status());
+    assert!(
+        store.wait_until(PATIENCE, |status| status.ready && status.version == Some(1)),
+        "{:?}",
+        store.status()
+    );
     // Version 2 loses half of the rows; version 3 has them back.
     send(&producer, 0, "a", None);
     send_marker(&producer, 0, marker(2));
@@ -152,7 +191,10 @@ async fn a_version_over_two_partitions_serves_when_its_markers_have_come() {
 #[tokio::test]
 async fn an_outage_of_the_broker_is_survived() {
     let data = tempfile::tempdir().unwrap();
-    let config = DevBrokerConfig { data_dir: Some(data.path().to_path_buf()), ..DevBrokerConfig::default() };
+    let config = DevBrokerConfig {
+        data_dir: Some(data.path().to_path_buf()),
+        ..DevBrokerConfig::default()
+    };
     let broker = DevBroker::start(config.clone()).unwrap();
     let client = ClientConfig::new(&broker.bootstrap());
     create_topic(&client, 1).await;
@@ -162,7 +204,11 @@ async fn an_outage_of_the_broker_is_survived() {
     let first = producer(&client);
     send(&first, 0, "a", Some("1"));
     first.flush(PATIENCE).unwrap();
-    assert!(store.wait_until(PATIENCE, |status| status.ready && status.rows == 1), "{:?}", store.status());
+    assert!(
+        store.wait_until(PATIENCE, |status| status.ready && status.rows == 1),
+        "{:?}",
+        store.status()
+    );
     let listen = broker.address();
     broker.kill();
     assert_eq!(get(&store, "a"), Some("1".into()), "what was read serves on");
@@ -170,7 +216,11 @@ async fn an_outage_of_the_broker_is_survived() {
     let second = producer(&client);
     send(&second, 0, "b", Some("2"));
     second.flush(PATIENCE).unwrap();
-    assert!(store.wait_until(PATIENCE, |status| status.rows == 2), "{:?}", store.status());
+    assert!(
+        store.wait_until(PATIENCE, |status| status.rows == 2),
+        "{:?}",
+        store.status()
+    );
     feeder.stop();
     broker.stop().await;
 }

@@ -13,7 +13,11 @@ use state_store::{Database, Gate, GlobalRecord, GlobalSpec, GlobalStore, Marker,
 type Store = GlobalStore<String>;
 
 fn spec(store: &str, gate: Gate) -> GlobalSpec {
-    GlobalSpec { store: store.into(), topic: "catalog.products".into(), gate }
+    GlobalSpec {
+        store: store.into(),
+        topic: "catalog.products".into(),
+        gate,
+    }
 }
 
 fn open(db: &Database, store: &str, gate: Gate) -> Store {
@@ -62,10 +66,24 @@ impl Topic {
         self.push(partition, key.as_bytes(), None);
     }
     fn marker(&mut self, partition: i32, version: u64, partitions: u32) {
-        self.push(partition, JSON_KEY, Some(&Marker { version, rows: None, partitions }.to_json()));
+        self.push(
+            partition,
+            JSON_KEY,
+            Some(
+                &Marker {
+                    version,
+                    rows: None,
+                    partitions,
+                }
+                .to_json(),
+            ),
+        );
     }
     fn bounds(&self) -> BTreeMap<i32, (i64, i64)> {
-        self.ends.iter().map(|(&partition, &end)| (partition, (0, end))).collect()
+        self.ends
+            .iter()
+            .map(|(&partition, &end)| (partition, (0, end)))
+            .collect()
     }
     /// Applies from index `from` on, in batches of `batch`.
     fn apply(&self, store: &Store, from: usize, batch: usize) {
@@ -91,7 +109,13 @@ fn get(store: &Store, key: &str) -> Option<String> {
     let found = store.get(key.as_bytes()).map(|row| row.as_ref().clone());
     // A second read comes from memory and says the same.
     assert_eq!(store.get(key.as_bytes()).map(|row| row.as_ref().clone()), found);
-    assert_eq!(store.get_bytes(key.as_bytes()).unwrap().map(|bytes| String::from_utf8(bytes).unwrap()), found);
+    assert_eq!(
+        store
+            .get_bytes(key.as_bytes())
+            .unwrap()
+            .map(|bytes| String::from_utf8(bytes).unwrap()),
+        found
+    );
     found
 }
 
@@ -110,7 +134,10 @@ fn a_first_copy_serves_at_the_end_of_the_topic_and_rows_follow_singly() {
     assert!(!store.ready());
     store.reached_end().unwrap();
     assert!(store.ready());
-    assert_eq!((get(&store, "a"), get(&store, "b"), get(&store, "c")), (Some("2".into()), Some("1".into()), None));
+    assert_eq!(
+        (get(&store, "a"), get(&store, "b"), get(&store, "c")),
+        (Some("2".into()), Some("1".into()), None)
+    );
     assert_eq!(store.len(), 2);
     let from = topic.records.len();
     topic.row(1, "c", "3");
@@ -134,7 +161,11 @@ fn a_first_copy_serves_at_the_end_of_the_topic_and_rows_follow_singly() {
 #[test]
 fn a_version_below_min_rows_or_with_too_great_a_loss_does_not_serve() {
     let (_directory, db) = database();
-    let gate = Gate { min_rows: Some(2), max_shrink: Some(0.34), required: vec![] };
+    let gate = Gate {
+        min_rows: Some(2),
+        max_shrink: Some(0.34),
+        required: vec![],
+    };
     let store = open(&db, "products", gate.clone());
     let mut topic = Topic::default();
     topic.row(0, "a", "v1");
@@ -150,25 +181,37 @@ fn a_version_below_min_rows_or_with_too_great_a_loss_does_not_serve() {
     topic.marker(0, 2, 1);
     topic.apply(&store, from, 10);
     assert!(store.ready());
-    assert_eq!((store.len(), store.status().version, store.status().refused), (3, Some(2), None));
+    assert_eq!(
+        (store.len(), store.status().version, store.status().refused),
+        (3, Some(2), None)
+    );
 
     // Rows of an unfinished version are not seen, nor those of a refused one.
     let from = topic.records.len();
     topic.row(0, "a", "v3");
     topic.delete(0, "b");
     topic.apply(&store, from, 10);
-    assert_eq!((get(&store, "a"), get(&store, "b")), (Some("v1".into()), Some("v2".into())));
+    assert_eq!(
+        (get(&store, "a"), get(&store, "b")),
+        (Some("v1".into()), Some("v2".into()))
+    );
     let from = topic.records.len();
     topic.delete(0, "c");
     topic.marker(0, 3, 1);
     topic.apply(&store, from, 10);
-    assert_eq!((get(&store, "a"), store.len(), store.status().version), (Some("v1".into()), 3, Some(2)));
+    assert_eq!(
+        (get(&store, "a"), store.len(), store.status().version),
+        (Some("v1".into()), 3, Some(2))
+    );
     assert!(store.status().refused.is_some_and(|refused| refused.version == Some(3)));
 
     // A restart changes nothing of that.
     drop(store);
     let store = open(&db, "products", gate.clone());
-    assert_eq!((get(&store, "a"), store.len(), store.status().version), (Some("v1".into()), 3, Some(2)));
+    assert_eq!(
+        (get(&store, "a"), store.len(), store.status().version),
+        (Some("v1".into()), 3, Some(2))
+    );
 
     // The next version that passes brings the refused one's rows with it.
     let from = topic.records.len();
@@ -194,7 +237,14 @@ fn a_version_below_min_rows_or_with_too_great_a_loss_does_not_serve() {
 #[test]
 fn a_version_ends_when_every_partition_has_its_marker() {
     let (_directory, db) = database();
-    let store = open(&db, "products", Gate { min_rows: Some(1), ..Gate::default() });
+    let store = open(
+        &db,
+        "products",
+        Gate {
+            min_rows: Some(1),
+            ..Gate::default()
+        },
+    );
     let mut topic = Topic::default();
     topic.row(0, "a", "v1");
     topic.marker(0, 1, 2);
@@ -208,7 +258,10 @@ fn a_version_ends_when_every_partition_has_its_marker() {
     topic.apply(&store, from, 1);
     assert_eq!(store.waiting_partitions(), Vec::<i32>::new());
     store.reached_end().unwrap();
-    assert_eq!((get(&store, "a"), get(&store, "b"), store.status().version), (Some("v1".into()), Some("v1".into()), Some(1)));
+    assert_eq!(
+        (get(&store, "a"), get(&store, "b"), store.status().version),
+        (Some("v1".into()), Some("v1".into()), Some(1))
+    );
     let from = topic.records.len();
     topic.marker(1, 2, 2);
     topic.marker(0, 2, 2);
@@ -219,14 +272,24 @@ fn a_version_ends_when_every_partition_has_its_marker() {
 #[test]
 fn a_row_without_a_required_field_leaves_the_old_one() {
     let (_directory, db) = database();
-    let store = open(&db, "products", Gate { required: vec!["type".into()], ..Gate::default() });
+    let store = open(
+        &db,
+        "products",
+        Gate {
+            required: vec!["type".into()],
+            ..Gate::default()
+        },
+    );
     let mut topic = Topic::default();
     topic.row(0, "a", r#"{"type":"x"}"#);
     topic.row(0, "a", r#"{"type":null}"#);
     topic.row(0, "b", "no json");
     topic.apply(&store, 0, 10);
     store.reached_end().unwrap();
-    assert_eq!((get(&store, "a"), get(&store, "b"), store.len()), (Some(r#"{"type":"x"}"#.into()), None, 1));
+    assert_eq!(
+        (get(&store, "a"), get(&store, "b"), store.len()),
+        (Some(r#"{"type":"x"}"#.into()), None, 1)
+    );
     let from = topic.records.len();
     topic.row(0, "a", r#"{"other":1}"#);
     topic.apply(&store, from, 10);
@@ -234,7 +297,11 @@ fn a_row_without_a_required_field_leaves_the_old_one() {
     let status = store.status();
     assert_eq!(status.rejected_rows, 3);
     assert!(status.last_rejection.unwrap().contains("required field type"));
-    assert!(serde_json::to_string(&store.status()).unwrap().contains("\"rejected_rows\":3"));
+    assert!(
+        serde_json::to_string(&store.status())
+            .unwrap()
+            .contains("\"rejected_rows\":3")
+    );
 }
 
 #[test]
@@ -245,7 +312,16 @@ fn rows_that_do_not_decode_are_counted_and_never_panic() {
     topic.push(0, b"bad", Some(&[0xff, 0xfe]));
     topic.push(0, JSON_KEY, Some(b"not a marker"));
     topic.apply(&store, 0, 10);
-    store.apply(&[GlobalRecord { partition: 0, offset: 2, timestamp_ms: None, key: None, value: None, marker_header: None }]).unwrap();
+    store
+        .apply(&[GlobalRecord {
+            partition: 0,
+            offset: 2,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            marker_header: None,
+        }])
+        .unwrap();
     store.reached_end().unwrap();
     assert_eq!(store.get(b"bad"), None);
     assert_eq!((store.status().undecodable_rows, store.status().rejected_rows), (1, 2));
@@ -271,10 +347,17 @@ fn a_copy_older_than_tombstones_is_rebuilt_while_it_serves() {
         let starts = store.plan(&topic.bounds(), i64::MAX, 1000).unwrap();
         assert_eq!(starts, BTreeMap::from([(0, 0)]));
         topic.apply(&store, 0, 1);
-        assert_eq!((get(&store, "a"), get(&store, "b")), (Some("1".into()), Some("1".into())), "the old copy serves on");
+        assert_eq!(
+            (get(&store, "a"), get(&store, "b")),
+            (Some("1".into()), Some("1".into())),
+            "the old copy serves on"
+        );
         if !interrupted {
             store.reached_end().unwrap();
-            assert_eq!((get(&store, "a"), get(&store, "b"), get(&store, "c")), (Some("2".into()), None, Some("2".into())));
+            assert_eq!(
+                (get(&store, "a"), get(&store, "b"), get(&store, "c")),
+                (Some("2".into()), None, Some("2".into()))
+            );
             assert_eq!(store.len(), 2);
         }
     }
@@ -292,7 +375,10 @@ fn a_copy_of_another_topic_is_thrown_away() {
     topic.apply(&store, 0, 10);
     store.reached_end().unwrap();
     drop(store);
-    let other = GlobalSpec { topic: "catalog.other".into(), ..spec("products", Gate::default()) };
+    let other = GlobalSpec {
+        topic: "catalog.other".into(),
+        ..spec("products", Gate::default())
+    };
     let store: Store = GlobalStore::open(&db, other, |_, _| Ok(String::new())).unwrap();
     assert_eq!((store.get(b"a"), store.positions()), (None, BTreeMap::new()));
 }
@@ -314,16 +400,28 @@ fn against_a_plain_map() {
         1 => Just(Step::Reopen),
     ];
     let directory = tempfile::tempdir().unwrap();
-    let budget = MemoryBudget { hot_row_bytes: 64 * 300, ..MemoryBudget::default() };
+    let budget = MemoryBudget {
+        hot_row_bytes: 64 * 300,
+        ..MemoryBudget::default()
+    };
     let db = Database::open(directory.path(), budget).unwrap();
     let case = std::cell::Cell::new(0);
-    let strategy = (prop::collection::vec(step, 1..80), prop::option::of(0u64..6), prop::option::of(0.0f64..1.0), 1usize..9);
+    let strategy = (
+        prop::collection::vec(step, 1..80),
+        prop::option::of(0u64..6),
+        prop::option::of(0.0f64..1.0),
+        1usize..9,
+    );
     let mut runner = TestRunner::new(ProptestConfig::with_cases(64));
     runner
         .run(&strategy, |(steps, min_rows, max_shrink, batch)| {
             case.set(case.get() + 1);
             let name = format!("case-{}", case.get());
-            let gate = Gate { min_rows, max_shrink, required: vec![] };
+            let gate = Gate {
+                min_rows,
+                max_shrink,
+                required: vec![],
+            };
             let mut store = open(&db, &name, gate.clone());
             let mut topic = Topic::default();
             let (mut all, mut serving): (HashMap<u8, u8>, Option<HashMap<u8, u8>>) = (HashMap::new(), None);
@@ -377,7 +475,10 @@ fn against_a_plain_map() {
 #[test]
 fn a_bulk_load_in_many_files_keeps_the_last_row_of_each_key() {
     let directory = tempfile::tempdir().unwrap();
-    let budget = MemoryBudget { bulk_load_bytes: 1 << 16, ..MemoryBudget::default() };
+    let budget = MemoryBudget {
+        bulk_load_bytes: 1 << 16,
+        ..MemoryBudget::default()
+    };
     let db = Database::open(directory.path(), budget).unwrap();
     let store = open(&db, "products", Gate::default());
     let mut topic = Topic::default();

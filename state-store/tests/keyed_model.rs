@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use state_store::changelog::{ChangelogKey, owner_record};
 use state_store::{
-    ChangeRecord, Changes, Database, KeyedPartition, KeyedSpec, MemoryBudget, Position, Since, StateError, StateValue, Ttl,
+    ChangeRecord, Changes, Database, KeyedPartition, KeyedSpec, MemoryBudget, Position, Since, StateError, StateValue,
+    Ttl,
 };
 
 /// Remembers what was appended to it, so that a value that is not fresh shows.
@@ -113,8 +114,11 @@ impl Harness {
                 None => self.changelog.remove(&key),
             };
         }
-        let position =
-            Position { input_offset: input, stream_time_ms: at_barrier.now_ms, changelog_offset: self.offset };
+        let position = Position {
+            input_offset: input,
+            stream_time_ms: at_barrier.now_ms,
+            changelog_offset: self.offset,
+        };
         self.partition().committed(changes, &position).unwrap();
         assert_eq!(self.partition().position(), Some(position));
         self.committed = at_barrier;
@@ -161,14 +165,23 @@ fn check(ttl: impl Fn(i64) -> Option<Ttl>, budget: MemoryBudget) {
     assert_eq!(reopened.position(), Some(position));
     for key in 0u8..12 {
         let key = vec![b'k', key];
-        assert_eq!(reopened.get(&key, committed.now_ms).unwrap(), committed.live(spec.ttl, &key));
+        assert_eq!(
+            reopened.get(&key, committed.now_ms).unwrap(),
+            committed.live(spec.ttl, &key)
+        );
     }
 }
 
 fn run(db: &Database, case: u32, steps: Vec<Step>, ttl: Option<Ttl>) -> (KeyedSpec, Position, Model) {
     let db = db.clone();
     let connector = format!("sink-{case}");
-    let spec = KeyedSpec { connector, store: "trails".into(), partition: 3, ttl, archive: false };
+    let spec = KeyedSpec {
+        connector,
+        store: "trails".into(),
+        partition: 3,
+        ttl,
+        archive: false,
+    };
     let partition = KeyedPartition::open(&db, spec.clone()).unwrap();
     let mut harness = Harness {
         db,
@@ -187,7 +200,10 @@ fn run(db: &Database, case: u32, steps: Vec<Step>, ttl: Option<Ttl>) -> (KeyedSp
             Step::Append { key, mark, time_passes } => {
                 harness.model.now_ms += time_passes;
                 let (key, now) = (vec![b'k', key], harness.model.now_ms);
-                let value = harness.partition().get_or_insert_with(&key, now, Trail::default).unwrap();
+                let value = harness
+                    .partition()
+                    .get_or_insert_with(&key, now, Trail::default)
+                    .unwrap();
                 value.0.push(mark);
                 let value = value.clone();
                 let mut expected = harness.model.live(ttl, &key).cloned().unwrap_or_default();
@@ -202,7 +218,13 @@ fn run(db: &Database, case: u32, steps: Vec<Step>, ttl: Option<Ttl>) -> (KeyedSp
                 let found = harness.partition().get(&key, now).unwrap().cloned();
                 assert_eq!(found, expected);
                 if expected.is_some()
-                    && matches!(ttl, Some(Ttl { since: Since::Access, .. }))
+                    && matches!(
+                        ttl,
+                        Some(Ttl {
+                            since: Since::Access,
+                            ..
+                        })
+                    )
                     && let Some(entry) = harness.model.entries.get_mut(&key)
                 {
                     entry.1 = now;
@@ -256,14 +278,24 @@ fn check_copies(mut harness: Harness, ttl: Option<Ttl>) -> (KeyedSpec, Position,
     let reader = harness.partition().reader();
     for key in 0u8..12 {
         let key = vec![b'k', key];
-        let found = reader.get(&key).unwrap().map(|entry| Trail::decode(&entry.payload).unwrap());
+        let found = reader
+            .get(&key)
+            .unwrap()
+            .map(|entry| Trail::decode(&entry.payload).unwrap());
         assert_eq!(found.as_ref(), committed.live(ttl, &key));
     }
-    let live = committed.entries.keys().filter(|key| committed.live(ttl, key).is_some()).count();
+    let live = committed
+        .entries
+        .keys()
+        .filter(|key| committed.live(ttl, key).is_some())
+        .count();
     assert_eq!(reader.scan(b"k", usize::MAX).unwrap().len(), live);
 
     // A copy restored from nothing, its records interleaved with older versions of themselves.
-    let spec = KeyedSpec { store: "elsewhere".into(), ..harness.spec.clone() };
+    let spec = KeyedSpec {
+        store: "elsewhere".into(),
+        ..harness.spec.clone()
+    };
     let mut restored: KeyedPartition<Trail> = KeyedPartition::open(&harness.db, spec).unwrap();
     let mut offset = 0;
     for (key, value) in &harness.changelog {
@@ -276,7 +308,10 @@ fn check_copies(mut harness: Harness, ttl: Option<Ttl>) -> (KeyedSpec, Position,
     }
     let end = harness.offset.max(offset);
     let found = restored.finish_restore(end).unwrap().unwrap();
-    assert_eq!((found.input_offset, found.stream_time_ms), (position.input_offset, position.stream_time_ms));
+    assert_eq!(
+        (found.input_offset, found.stream_time_ms),
+        (position.input_offset, position.stream_time_ms)
+    );
     assert_eq!(restored.len_estimate(), committed.entries.len() as u64);
     for key in 0u8..12 {
         let key = vec![b'k', key];
@@ -288,7 +323,10 @@ fn check_copies(mut harness: Harness, ttl: Option<Ttl>) -> (KeyedSpec, Position,
 
 /// A budget so small that clean entries are evicted all the time.
 fn tiny() -> MemoryBudget {
-    MemoryBudget { value_cache_bytes: 600, ..MemoryBudget::default() }
+    MemoryBudget {
+        value_cache_bytes: 600,
+        ..MemoryBudget::default()
+    }
 }
 
 #[test]
@@ -303,28 +341,58 @@ fn without_expiry_in_little_memory() {
 
 #[test]
 fn with_expiry_since_write() {
-    check(|after_ms| Some(Ttl { after_ms, since: Since::Write }), MemoryBudget::default());
+    check(
+        |after_ms| {
+            Some(Ttl {
+                after_ms,
+                since: Since::Write,
+            })
+        },
+        MemoryBudget::default(),
+    );
 }
 
 #[test]
 fn with_expiry_since_access_in_little_memory() {
-    check(|after_ms| Some(Ttl { after_ms, since: Since::Access }), tiny());
+    check(
+        |after_ms| {
+            Some(Ttl {
+                after_ms,
+                since: Since::Access,
+            })
+        },
+        tiny(),
+    );
 }
 
 fn open(db: &Database, ttl: Option<Ttl>, archive: bool) -> Result<KeyedPartition<Trail>, StateError> {
     KeyedPartition::open(
         db,
-        KeyedSpec { connector: "sink".into(), store: "trails".into(), partition: 0, ttl, archive },
+        KeyedSpec {
+            connector: "sink".into(),
+            store: "trails".into(),
+            partition: 0,
+            ttl,
+            archive,
+        },
     )
 }
 
 fn put(partition: &mut KeyedPartition<Trail>, key: &[u8], at: i64, mark: u8) {
-    partition.get_or_insert_with(key, at, Trail::default).unwrap().0.push(mark);
+    partition
+        .get_or_insert_with(key, at, Trail::default)
+        .unwrap()
+        .0
+        .push(mark);
 }
 
 fn commit(partition: &mut KeyedPartition<Trail>, at: i64) {
     let changes = partition.changes();
-    let position = Position { input_offset: at, stream_time_ms: at, changelog_offset: at };
+    let position = Position {
+        input_offset: at,
+        stream_time_ms: at,
+        changelog_offset: at,
+    };
     partition.committed(changes, &position).unwrap();
 }
 
@@ -348,8 +416,15 @@ fn changes_of_an_aborted_barrier_cannot_be_committed() {
     put(&mut partition, b"a", 1, 2);
     let second = partition.changes();
     partition.aborted(first);
-    let position = Position { input_offset: 1, stream_time_ms: 1, changelog_offset: 1 };
-    assert!(matches!(partition.committed(second, &position), Err(StateError::StaleChanges { .. })));
+    let position = Position {
+        input_offset: 1,
+        stream_time_ms: 1,
+        changelog_offset: 1,
+    };
+    assert!(matches!(
+        partition.committed(second, &position),
+        Err(StateError::StaleChanges { .. })
+    ));
     assert_eq!(partition.get(b"a", 1).unwrap(), None);
     assert_eq!(partition.position(), None);
 }
@@ -363,12 +438,18 @@ fn values_that_do_not_decode_are_errors_that_name_the_key() {
     let mut value = vec![1];
     value.extend_from_slice(&[0; 16]);
     value.extend_from_slice(b"\xffgarbage");
-    partition.restore(&ChangelogKey::Entry(b"bad").encode(), Some(&value), 0).unwrap();
+    partition
+        .restore(&ChangelogKey::Entry(b"bad").encode(), Some(&value), 0)
+        .unwrap();
     partition.finish_restore(1).unwrap();
     let error = partition.get(b"bad", 0).unwrap_err();
     assert!(error.to_string().contains("key bad"), "{error}");
     // Records that are no state records at all are refused when they are read.
-    assert!(partition.restore(&ChangelogKey::Entry(b"x").encode(), Some(b"?"), 2).is_err());
+    assert!(
+        partition
+            .restore(&ChangelogKey::Entry(b"x").encode(), Some(b"?"), 2)
+            .is_err()
+    );
     assert!(partition.restore(b"", Some(b"?"), 2).is_err());
 }
 
@@ -400,11 +481,27 @@ fn a_changed_time_to_live_applies_to_what_is_stored() {
     commit(&mut partition, 10);
     assert_eq!(partition.due(i64::MAX, 10).unwrap(), vec![]);
     drop(partition);
-    let mut partition = open(&db, Some(Ttl { after_ms: 5, since: Since::Write }), false).unwrap();
+    let mut partition = open(
+        &db,
+        Some(Ttl {
+            after_ms: 5,
+            since: Since::Write,
+        }),
+        false,
+    )
+    .unwrap();
     assert_eq!(partition.due(14, 10).unwrap().len(), 0);
     assert_eq!(partition.due(15, 10).unwrap().len(), 1);
     drop(partition);
-    let mut partition = open(&db, Some(Ttl { after_ms: 3, since: Since::Write }), false).unwrap();
+    let mut partition = open(
+        &db,
+        Some(Ttl {
+            after_ms: 3,
+            since: Since::Write,
+        }),
+        false,
+    )
+    .unwrap();
     assert_eq!(partition.due(13, 10).unwrap().len(), 1);
 }
 
@@ -412,7 +509,15 @@ fn a_changed_time_to_live_applies_to_what_is_stored() {
 fn a_key_born_again_leaves_its_expired_version_for_the_archive() {
     let directory = tempfile::tempdir().unwrap();
     let db = Database::open(directory.path(), MemoryBudget::default()).unwrap();
-    let mut partition = open(&db, Some(Ttl { after_ms: 10, since: Since::Write }), true).unwrap();
+    let mut partition = open(
+        &db,
+        Some(Ttl {
+            after_ms: 10,
+            since: Since::Write,
+        }),
+        true,
+    )
+    .unwrap();
     put(&mut partition, b"a", 0, 1);
     commit(&mut partition, 1);
     // Twice within one interval, so that versions of the same barrier are told apart.
@@ -425,7 +530,10 @@ fn a_key_born_again_leaves_its_expired_version_for_the_archive() {
     assert_eq!(payloads, vec![Trail(vec![1]), Trail(vec![2])]);
     assert!(due.iter().all(|entry| entry.superseded));
     for entry in &due {
-        assert_eq!(partition.version(&entry.key, entry.version).unwrap().as_ref(), Some(entry));
+        assert_eq!(
+            partition.version(&entry.key, entry.version).unwrap().as_ref(),
+            Some(entry)
+        );
         partition.remove_version(&entry.key, entry.version).unwrap();
     }
     commit(&mut partition, 21);
@@ -441,7 +549,16 @@ fn records_of_the_owner_are_kept_with_the_state() {
     let mut changes = partition.changes();
     changes.push(owner_record(b"mode", Some(Bytes::from_static(b"detached"))));
     let records = changes.records.clone();
-    partition.committed(changes, &Position { input_offset: 1, stream_time_ms: 1, changelog_offset: 1 }).unwrap();
+    partition
+        .committed(
+            changes,
+            &Position {
+                input_offset: 1,
+                stream_time_ms: 1,
+                changelog_offset: 1,
+            },
+        )
+        .unwrap();
     let expected = vec![(Bytes::from_static(b"mode"), Bytes::from_static(b"detached"))];
     assert_eq!(partition.owner_records().unwrap(), expected);
     partition.clear().unwrap();

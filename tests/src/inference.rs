@@ -6,13 +6,13 @@ use connect_api::config::ConfigMap;
 use connect_api::delivery::TopicPartition;
 use connect_api::error::{ConnectError, Stage};
 use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
-use connect_api::partitioned::{
-    ClientSettings, PartitionedSinkTask, PartitionedTaskContext, RawRecord, StartAt,
-};
+use connect_api::partitioned::{ClientSettings, PartitionedSinkTask, PartitionedTaskContext, RawRecord, StartAt};
 use connect_api::record::{SinkRecord, TimestampType};
 use connect_api::sink::ErrantRecordReporter;
 use inference_sink::{InferenceService, InferenceTask};
-use kafka_client::{Admin, ClientConfig, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord, StartOffset};
+use kafka_client::{
+    Admin, ClientConfig, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord, StartOffset,
+};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -78,8 +78,15 @@ impl Worker {
             worker_id: "localhost:8083".into(),
             clients: clients(bootstrap),
         };
-        service.start(context).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        Ok(Worker { service, bootstrap: bootstrap.to_owned(), group: group.to_owned() })
+        service
+            .start(context)
+            .await
+            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        Ok(Worker {
+            service,
+            bootstrap: bootstrap.to_owned(),
+            group: group.to_owned(),
+        })
     }
 
     /// Stops the service.
@@ -90,8 +97,15 @@ impl Worker {
     /// A REST request.
     pub async fn request(&self, method: &str, path: &str, body: &Value) -> RestResponse {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let query = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned()));
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let query = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         self.service
             .handle(RestRequest {
                 method: method.to_owned(),
@@ -131,9 +145,14 @@ impl Worker {
 }
 
 fn clients(bootstrap: &str) -> ClientSettings {
-    let settings: indexmap::IndexMap<String, String> =
-        [("bootstrap.servers".to_owned(), bootstrap.to_owned())].into_iter().collect();
-    ClientSettings { consumer: settings.clone(), producer: settings.clone(), admin: settings }
+    let settings: indexmap::IndexMap<String, String> = [("bootstrap.servers".to_owned(), bootstrap.to_owned())]
+        .into_iter()
+        .collect();
+    ClientSettings {
+        consumer: settings.clone(),
+        producer: settings.clone(),
+        admin: settings,
+    }
 }
 
 /// A task on its thread.
@@ -154,7 +173,12 @@ enum End {
 }
 
 impl RunningTask {
-    fn start(worker: &Worker, connector: &str, partitions: Vec<TopicPartition>, config: ConfigMap) -> Result<RunningTask> {
+    fn start(
+        worker: &Worker,
+        connector: &str,
+        partitions: Vec<TopicPartition>,
+        config: ConfigMap,
+    ) -> Result<RunningTask> {
         let mut settings = ClientConfig::new(&worker.bootstrap);
         settings.set("auto.offset.reset", "earliest");
         let consumer = Consumer::new(&settings)?;
@@ -174,7 +198,12 @@ impl RunningTask {
         let task = InferenceTask::new(worker.service.clone(), context).map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let (commands, received) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || drive(task, &consumer, &partitions, &received));
-        Ok(RunningTask { commands, thread: Some(thread), waker, dead_letters })
+        Ok(RunningTask {
+            commands,
+            thread: Some(thread),
+            waker,
+            dead_letters,
+        })
     }
 
     /// Stops after a last barrier.
@@ -251,7 +280,9 @@ fn drive(
         for (partition, offset) in advance.rewind.into_iter().flatten() {
             consumer.seek(&to_client(&partition), offset)?;
         }
-        let until = advance.wake_at.map_or(Duration::from_millis(100), |at| at.saturating_duration_since(Instant::now()));
+        let until = advance.wake_at.map_or(Duration::from_millis(100), |at| {
+            at.saturating_duration_since(Instant::now())
+        });
         wait = until.min(Duration::from_millis(100));
     }
 }
@@ -259,7 +290,10 @@ fn drive(
 /// Makes topics.
 pub async fn create_topics(bootstrap: &str, topics: &[(&str, i32)]) -> Result<()> {
     let admin = Admin::new(&ClientConfig::new(bootstrap))?;
-    let new: Vec<NewTopic> = topics.iter().map(|(name, partitions)| NewTopic::new(*name, *partitions, 1)).collect();
+    let new: Vec<NewTopic> = topics
+        .iter()
+        .map(|(name, partitions)| NewTopic::new(*name, *partitions, 1))
+        .collect();
     for (topic, result) in admin.create_topics(&new).await? {
         result.with_context(|| format!("create {topic}"))?;
     }
@@ -298,7 +332,10 @@ pub struct Output {
 impl Output {
     /// The value of a header.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.iter().find(|(header, _)| header == name).map_or("", |(_, value)| value)
+        self.headers
+            .iter()
+            .find(|(header, _)| header == name)
+            .map_or("", |(_, value)| value)
     }
 }
 
@@ -314,15 +351,24 @@ pub async fn read(bootstrap: &str, topic: &str, count: usize) -> Result<Vec<Outp
         }
     };
     let mut config = ClientConfig::new(bootstrap);
-    config.set("isolation.level", "read_committed").set("auto.offset.reset", "earliest");
+    config
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest");
     let topic = topic.to_owned();
     tokio::task::spawn_blocking(move || read_all(&config, &topic, partitions, count, deadline)).await?
 }
 
-fn read_all(config: &ClientConfig, topic: &str, partitions: i32, count: usize, deadline: Instant) -> Result<Vec<Output>> {
+fn read_all(
+    config: &ClientConfig,
+    topic: &str,
+    partitions: i32,
+    count: usize,
+    deadline: Instant,
+) -> Result<Vec<Output>> {
     let consumer = Consumer::new(config)?;
-    let all: Vec<_> =
-        (0..partitions).map(|p| (kafka_client::TopicPartition::new(topic, p), StartOffset::Beginning)).collect();
+    let all: Vec<_> = (0..partitions)
+        .map(|p| (kafka_client::TopicPartition::new(topic, p), StartOffset::Beginning))
+        .collect();
     consumer.assign(&all)?;
     let mut outputs = Vec::new();
     let mut ended = std::collections::BTreeSet::new();
@@ -337,7 +383,10 @@ fn read_all(config: &ClientConfig, topic: &str, partitions: i32, count: usize, d
             outputs.push(Output {
                 key: message.key().map(text),
                 value: serde_json::from_slice(message.value().unwrap_or_default()).unwrap_or(Value::Null),
-                headers: message.headers().map(|(name, value)| (name.to_owned(), text(value.unwrap_or_default()))).collect(),
+                headers: message
+                    .headers()
+                    .map(|(name, value)| (name.to_owned(), text(value.unwrap_or_default())))
+                    .collect(),
                 partition: message.partition(),
             });
         }

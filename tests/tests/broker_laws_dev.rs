@@ -32,7 +32,11 @@ async fn own() -> Result<OwnBroker> {
     let broker = DevBroker::start(config.clone())?;
     config.listen = broker.address();
     let running = Some(broker);
-    Ok(OwnBroker { config, running, _data: data })
+    Ok(OwnBroker {
+        config,
+        running,
+        _data: data,
+    })
 }
 
 struct OwnBroker {

@@ -52,7 +52,10 @@ async fn a_closed_connection_may_have_been_served_or_not() -> Result<()> {
         let producer = wire.initialise(None, 1000).await?;
         broker.inject(on_produce(1, action));
         let batch = producer.batch(0, &[(None, Some("v"))])?;
-        assert!(wire.produce("topic", 0, &batch, None).await.is_err(), "{action:?} has an answer");
+        assert!(
+            wire.produce("topic", 0, &batch, None).await.is_err(),
+            "{action:?} has an answer"
+        );
         let wire = Wire::connect(&broker.bootstrap()).await?;
         assert_eq!(end(&wire).await?, served, "{action:?}");
         // Sent again it is there once.

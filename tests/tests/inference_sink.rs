@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 use tests::inference::{Output, Worker, create_topics, produce, read};
 
 fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference-sink/tests/vectors").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../inference-sink/tests/vectors")
+        .canonicalize()
+        .unwrap()
 }
 
 fn artifact(name: &str) -> String {
@@ -45,7 +48,13 @@ fn view() -> Value {
 
 async fn put_resources(worker: &Worker) -> Result<()> {
     worker.ok("PUT", "tenants/shop", &json!({ "weight": 2 })).await?;
-    worker.ok("PUT", "stores/households", &json!({ "keyed": { "by": "event.household" } })).await?;
+    worker
+        .ok(
+            "PUT",
+            "stores/households",
+            &json!({ "keyed": { "by": "event.household" } }),
+        )
+        .await?;
     worker.ok("PUT", "feature-views/purchase", &view()).await?;
     worker.ok("PUT", "models/shop/score", &model("linear.onnx")).await?;
     Ok(())
@@ -71,7 +80,10 @@ fn expected(range: std::ops::Range<i64>) -> BTreeMap<String, Vec<f64>> {
         let household = format!("h{}", number % 5);
         let amount = (1 + number % 7) as f64;
         let (spent, seen) = state.entry(household.clone()).or_default();
-        scores.entry(household).or_default().push(amount + 10.0 * *spent + 100.0 * *seen);
+        scores
+            .entry(household)
+            .or_default()
+            .push(amount + 10.0 * *spent + 100.0 * *seen);
         *spent += amount;
         *seen += 1.0;
     }
@@ -81,7 +93,10 @@ fn expected(range: std::ops::Range<i64>) -> BTreeMap<String, Vec<f64>> {
 fn by_household(outputs: &[Output]) -> BTreeMap<String, Vec<f64>> {
     let mut scores: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for output in outputs {
-        scores.entry(output.key.clone().unwrap()).or_default().push(output.value["score"].as_f64().unwrap());
+        scores
+            .entry(output.key.clone().unwrap())
+            .or_default()
+            .push(output.value["score"].as_f64().unwrap());
     }
     scores
 }
@@ -100,7 +115,11 @@ async fn stage() -> Result<Stage> {
     create_topics(&bootstrap, &[("events", 2), ("predictions", 2)]).await?;
     let worker = Worker::start(&bootstrap, "group", directory.path(), &models()).await?;
     put_resources(&worker).await?;
-    Ok(Stage { broker, directory, worker })
+    Ok(Stage {
+        broker,
+        directory,
+        worker,
+    })
 }
 
 const TOPICS: [(&str, i32); 1] = [("events", 2)];
@@ -111,11 +130,14 @@ async fn outputs_carry_lineage_and_go_on_after_a_restart() -> Result<()> {
     let bootstrap = &stage.worker.bootstrap;
     for guarantee in ["exactly_once_v2", "at_least_once"] {
         let connector = format!("sink-{guarantee}");
-        stage.worker.ok("PUT", "models/shop/score", &{
-            let mut model = model("linear.onnx");
-            model["output"]["topic"] = format!("predictions-{guarantee}").into();
-            model
-        }).await?;
+        stage
+            .worker
+            .ok("PUT", "models/shop/score", &{
+                let mut model = model("linear.onnx");
+                model["output"]["topic"] = format!("predictions-{guarantee}").into();
+                model
+            })
+            .await?;
         let config = [("processing.guarantee", guarantee)];
         let done = 300 * i64::from(guarantee == "at_least_once");
         produce(bootstrap, "events", events(done..done + 200))?;
@@ -132,7 +154,10 @@ async fn outputs_carry_lineage_and_go_on_after_a_restart() -> Result<()> {
         for output in &outputs {
             assert!(output.header("millrace.model").starts_with("shop/score@"), "{output:?}");
             assert!(!output.header("millrace.batch").is_empty());
-            assert!(sources.insert(output.header("millrace.source").to_owned()), "{output:?} came twice");
+            assert!(
+                sources.insert(output.header("millrace.source").to_owned()),
+                "{output:?} came twice"
+            );
             assert!(output.value["event_time"].as_i64().unwrap() >= START_MS);
         }
     }
@@ -141,7 +166,11 @@ async fn outputs_carry_lineage_and_go_on_after_a_restart() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_moment_changes_no_output_and_no_state() -> Result<()> {
-    let Stage { broker, directory, mut worker } = stage().await?;
+    let Stage {
+        broker,
+        directory,
+        mut worker,
+    } = stage().await?;
     let bootstrap = broker.bootstrap().to_string();
     let bootstrap = bootstrap.as_str();
     let mut sent = 0;
@@ -175,7 +204,9 @@ async fn wrong_documents_are_refused_by_field_and_the_version_before_serves() ->
         let answer: Value = serde_json::from_str(&text).unwrap();
         let errors = answer["errors"].as_array().unwrap();
         assert!(
-            errors.iter().any(|error| error["field"] == field && error["message"].as_str().unwrap().contains(words)),
+            errors
+                .iter()
+                .any(|error| error["field"] == field && error["message"].as_str().unwrap().contains(words)),
             "{path}: {text}"
         );
     };
@@ -186,17 +217,69 @@ async fn wrong_documents_are_refused_by_field_and_the_version_before_serves() ->
     };
     let broken = stage.directory.path().join("broken.onnx");
     std::fs::write(&broken, b"not a model")?;
-    refused("models/shop/score", changed(&|m| m["artifact"] = artifact("none.onnx").into()), "artifact", "No such file").await;
-    refused("models/shop/score", changed(&|m| m["artifact"] = format!("file://{}", broken.display()).into()), "artifact", "not below").await;
-    refused("models/shop/score", changed(&|m| m["artifact"] = artifact("generate.py").into()), "artifact", "ONNX").await;
-    refused("models/shop/score", changed(&|m| m["artifact"] = "s3://models/a.onnx".into()), "artifact", "not supported").await;
-    refused("models/shop/score", changed(&|m| m["sha256"] = "0".repeat(64).into()), "sha256", "not").await;
-    refused("models/shop/score", changed(&|m| m["inputs"] = json!({ "features": ["amount"] })), "inputs.features", "3 features").await;
-    refused("models/shop/score", changed(&|m| m["inputs"] = json!({ "features": ["amount", "x", "seen"] })), "inputs", "no feature x").await;
-    refused("models/shop/score", changed(&|m| m["output"]["fields"] = json!({ "s": "nothing" })), "output.fields.s", "variable").await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["artifact"] = artifact("none.onnx").into()),
+        "artifact",
+        "No such file",
+    )
+    .await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["artifact"] = format!("file://{}", broken.display()).into()),
+        "artifact",
+        "not below",
+    )
+    .await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["artifact"] = artifact("generate.py").into()),
+        "artifact",
+        "ONNX",
+    )
+    .await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["artifact"] = "s3://models/a.onnx".into()),
+        "artifact",
+        "not supported",
+    )
+    .await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["sha256"] = "0".repeat(64).into()),
+        "sha256",
+        "not",
+    )
+    .await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["inputs"] = json!({ "features": ["amount"] })),
+        "inputs.features",
+        "3 features",
+    )
+    .await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["inputs"] = json!({ "features": ["amount", "x", "seen"] })),
+        "inputs",
+        "no feature x",
+    )
+    .await;
+    refused(
+        "models/shop/score",
+        changed(&|m| m["output"]["fields"] = json!({ "s": "nothing" })),
+        "output.fields.s",
+        "variable",
+    )
+    .await;
     refused("models/nobody/score", changed(&|_| ()), "tenant", "no tenant nobody").await;
     let status = stage.worker.ok("GET", "models/shop/score/status", &Value::Null).await?;
-    assert_eq!((&status["state"], &status["version"]), (&json!("SERVING"), &json!(1)), "{status}");
+    assert_eq!(
+        (&status["state"], &status["version"]),
+        (&json!("SERVING"), &json!(1)),
+        "{status}"
+    );
 
     let mut wrong = view();
     wrong["features"]["spent"]["aggregate"]["store"] = "nowhere".into();
@@ -207,14 +290,32 @@ async fn wrong_documents_are_refused_by_field_and_the_version_before_serves() ->
     let answer = stage.worker.request("PUT", "feature-views/purchase", &wrong).await;
     assert!(answer.status == 400 && String::from_utf8_lossy(&answer.body).contains("event.household"));
 
-    for (path, user) in [("tenants/shop", "shop/score"), ("stores/households", "purchase"), ("feature-views/purchase", "shop/score")] {
+    for (path, user) in [
+        ("tenants/shop", "shop/score"),
+        ("stores/households", "purchase"),
+        ("feature-views/purchase", "shop/score"),
+    ] {
         let answer = stage.worker.request("DELETE", path, &Value::Null).await;
         assert_eq!(answer.status, 409, "{path}");
         assert!(String::from_utf8_lossy(&answer.body).contains(user), "{path}");
     }
-    let validated = stage.worker.ok("POST", "models/shop/score/validate", &changed(&|m| m["deadline"] = "50ms".into())).await?;
+    let validated = stage
+        .worker
+        .ok(
+            "POST",
+            "models/shop/score/validate",
+            &changed(&|m| m["deadline"] = "50ms".into()),
+        )
+        .await?;
     assert_eq!(validated["valid"], true);
-    assert!(validated["changes"].as_array().unwrap().iter().any(|change| change["field"] == "deadline"), "{validated}");
+    assert!(
+        validated["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|change| change["field"] == "deadline"),
+        "{validated}"
+    );
     stage.broker.stop().await;
     Ok(())
 }
@@ -240,7 +341,9 @@ async fn what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on() -> Result<(
 async fn a_paused_model_goes_on_from_the_feature_log_with_the_features_of_then() -> Result<()> {
     let stage = stage().await?;
     let bootstrap = &stage.worker.bootstrap;
-    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    let task = stage
+        .worker
+        .task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
     produce(bootstrap, "events", events(0..100))?;
     read(bootstrap, "predictions", 100).await?;
     stage.worker.ok("POST", "models/shop/score/pause", &Value::Null).await?;
@@ -252,8 +355,13 @@ async fn a_paused_model_goes_on_from_the_feature_log_with_the_features_of_then()
     read(bootstrap, "connect-sink-features", 300).await?;
     assert_eq!(read(bootstrap, "predictions", 100).await?.len(), 100);
     task.stop()?;
-    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
-    stage.worker.ok("POST", "models/shop/score/resume", &Value::Null).await?;
+    let task = stage
+        .worker
+        .task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    stage
+        .worker
+        .ok("POST", "models/shop/score/resume", &Value::Null)
+        .await?;
     let outputs = read(bootstrap, "predictions", 400).await?;
     assert_eq!(by_household(&outputs), expected(0..400));
     wait_for_mode(&stage.worker, "in step").await?;
@@ -270,7 +378,10 @@ async fn wait_for_mode(worker: &Worker, mode: &str) -> Result<()> {
         if status["mode"] == mode {
             return Ok(());
         }
-        anyhow::ensure!(std::time::Instant::now() < deadline, "the model did not become {mode}: {status}");
+        anyhow::ensure!(
+            std::time::Instant::now() < deadline,
+            "the model did not become {mode}: {status}"
+        );
         tokio::task::yield_now().await;
     }
 }
@@ -295,21 +406,36 @@ async fn expired_entries_are_archived_and_read_back_by_key() -> Result<()> {
     };
     let key = || "h1".to_owned();
     produce(bootstrap, "events", [(key(), event("h1", 0)), (key(), event("h1", 1))])?;
-    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    let task = stage
+        .worker
+        .task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
     read(bootstrap, "predictions", 2).await?;
-    let live = stage.worker.ok("GET", "stores/households/keys/h1", &Value::Null).await?;
+    let live = stage
+        .worker
+        .ok("GET", "stores/households/keys/h1", &Value::Null)
+        .await?;
     assert_eq!(live["entries"].as_array().map(Vec::len), Some(1), "{live}");
     // Another household's event, two hours later and in the same partition, moves stream time on.
     produce(bootstrap, "events", [(key(), event("h2", 120))])?;
     wait_for("the archive", || stage.worker.service.snapshot().archived == 1).await?;
-    let archived = stage.worker.ok("GET", "stores/households/archive/h1", &Value::Null).await?;
+    let archived = stage
+        .worker
+        .ok("GET", "stores/households/archive/h1", &Value::Null)
+        .await?;
     assert_eq!(archived["entries"][0]["touched_ms"], START_MS + 60_000, "{archived}");
-    let gone = stage.worker.request("GET", "stores/households/keys/h1", &Value::Null).await;
+    let gone = stage
+        .worker
+        .request("GET", "stores/households/keys/h1", &Value::Null)
+        .await;
     assert_eq!(gone.status, 404);
     // A key that is born again starts empty.
     produce(bootstrap, "events", [(key(), event("h1", 121))])?;
     let outputs = read(bootstrap, "predictions", 4).await?;
-    let scores: Vec<f64> = outputs.iter().filter(|o| o.key.as_deref() == Some("h1")).map(|o| o.value["score"].as_f64().unwrap()).collect();
+    let scores: Vec<f64> = outputs
+        .iter()
+        .filter(|o| o.key.as_deref() == Some("h1"))
+        .map(|o| o.value["score"].as_f64().unwrap())
+        .collect();
     assert_eq!(scores, [5.0, 5.0 + 50.0 + 100.0, 5.0]);
     task.stop()
 }
@@ -319,7 +445,14 @@ async fn what_is_over_the_rate_is_shed_and_counted_and_sent_to_its_topic() -> Re
     let stage = stage().await?;
     let bootstrap = &stage.worker.bootstrap;
     let rate = json!({ "events_per_second": 0.5, "burst": 20, "over": "shed" });
-    stage.worker.ok("PUT", "tenants/shop", &json!({ "rate": rate, "outputs": { "shed": "shop.shed" } })).await?;
+    stage
+        .worker
+        .ok(
+            "PUT",
+            "tenants/shop",
+            &json!({ "rate": rate, "outputs": { "shed": "shop.shed" } }),
+        )
+        .await?;
     produce(bootstrap, "events", events(0..200))?;
     let task = stage.worker.task("sink", &TOPICS, &[])?;
     let all = || {
@@ -330,8 +463,16 @@ async fn what_is_over_the_rate_is_shed_and_counted_and_sent_to_its_topic() -> Re
     task.stop()?;
     let (predictions, shed) = all();
     assert!(shed >= 150, "{shed} of 200 were shed");
-    assert_eq!(read(bootstrap, "predictions", usize::try_from(predictions)?).await?.len() as u64, predictions);
-    assert_eq!(read(bootstrap, "shop.shed", usize::try_from(shed)?).await?.len() as u64, shed);
+    assert_eq!(
+        read(bootstrap, "predictions", usize::try_from(predictions)?)
+            .await?
+            .len() as u64,
+        predictions
+    );
+    assert_eq!(
+        read(bootstrap, "shop.shed", usize::try_from(shed)?).await?.len() as u64,
+        shed
+    );
     Ok(())
 }
 
@@ -343,21 +484,38 @@ async fn a_window_gives_one_row_per_key_and_survives_a_restart() -> Result<()> {
     windowed["trigger"] = json!({ "window": { "tumbling": "1m", "grace": "10s", "by": "event.household" } });
     stage.worker.ok("PUT", "models/shop/score", &windowed).await?;
     let event = |amount: i64, seconds: i64| {
-        json!({ "household": "h1", "amount": amount, "time": (START_MS / 60_000 + 1) * 60_000 + seconds * 1000 }).to_string()
+        json!({ "household": "h1", "amount": amount, "time": (START_MS / 60_000 + 1) * 60_000 + seconds * 1000 })
+            .to_string()
     };
     let key = || "h1".to_owned();
-    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    let task = stage
+        .worker
+        .task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
     produce(bootstrap, "events", [(key(), event(3, 5)), (key(), event(4, 30))])?;
     wait_for("two events", || stage.worker.service.snapshot().events_in == 2).await?;
     task.stop()?;
-    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
+    let task = stage
+        .worker
+        .task("sink", &TOPICS, &[("inference.commit.interval.ms", "10")])?;
     // Behind the window's end, but within its grace; then past it; then late.
-    produce(bootstrap, "events", [(key(), event(1, 65)), (key(), event(2, 50)), (key(), event(1, 75)), (key(), event(9, 10))])?;
+    produce(
+        bootstrap,
+        "events",
+        [
+            (key(), event(1, 65)),
+            (key(), event(2, 50)),
+            (key(), event(1, 75)),
+            (key(), event(9, 10)),
+        ],
+    )?;
     let outputs = read(bootstrap, "predictions", 1).await?;
     assert_eq!(outputs.len(), 1, "{outputs:?}");
     // The event at 50 s is the window's latest: amount 2, spent 3 + 4 + 1, three events seen.
     assert_eq!(outputs[0].value["score"], 2.0 + 80.0 + 300.0);
-    wait_for("the late event", || stage.worker.service.snapshot().tenants["shop"].shed == 1).await?;
+    wait_for("the late event", || {
+        stage.worker.service.snapshot().tenants["shop"].shed == 1
+    })
+    .await?;
     task.stop()
 }
 
@@ -371,12 +529,22 @@ async fn a_failing_model_is_stopped_by_its_breaker_alone() -> Result<()> {
         "on_error": { "open_after": 3, "within": "1m", "retry_after": "1h" }
     });
     stage.worker.ok("PUT", "models/shop/failing", &failing).await?;
-    let task = stage.worker.task("sink", &TOPICS, &[("inference.commit.interval.ms", "10"), ("inference.commit.drain.ms", "200")])?;
+    let task = stage.worker.task(
+        "sink",
+        &TOPICS,
+        &[
+            ("inference.commit.interval.ms", "10"),
+            ("inference.commit.drain.ms", "200"),
+        ],
+    )?;
     // The first event of each of five households has spent nothing yet, and the logarithm of 0 is not finite.
     produce(bootstrap, "events", events(0..300))?;
     let outputs = read(bootstrap, "predictions", 300).await?;
     assert_eq!(by_household(&outputs), expected(0..300));
-    let status = stage.worker.ok("GET", "models/shop/failing/status", &Value::Null).await?;
+    let status = stage
+        .worker
+        .ok("GET", "models/shop/failing/status", &Value::Null)
+        .await?;
     assert_eq!(status["state"], "SUSPENDED", "{status}");
     assert!(status["figures"]["errors"].as_u64() >= Some(3), "{status}");
     task.stop()
@@ -393,7 +561,10 @@ async fn an_event_can_be_evaluated_by_hand() -> Result<()> {
     let fairness = stage.worker.ok("GET", "fairness", &Value::Null).await?;
     assert!(fairness["since_start"]["jain_index"].is_number(), "{fairness}");
     for later in ["rollback", "replay"] {
-        let answer = stage.worker.request("POST", &format!("models/shop/score/{later}"), &Value::Null).await;
+        let answer = stage
+            .worker
+            .request("POST", &format!("models/shop/score/{later}"), &Value::Null)
+            .await;
         assert!(answer.status == 501 && String::from_utf8_lossy(&answer.body).contains(later));
     }
     Ok(())

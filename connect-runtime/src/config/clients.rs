@@ -2,8 +2,8 @@
 //! a connector's overrides as far as the policy allows them (contract 4.3).
 
 use super::worker::WorkerConfig;
-use connect_api::ConnectError;
 use connect_api::ConfigMap;
+use connect_api::ConnectError;
 use connect_api::config::with_prefix;
 use connect_api::partitioned::ClientSettings;
 use indexmap::IndexMap;
@@ -114,7 +114,10 @@ fn given(config: &ConfigMap) -> impl Iterator<Item = (String, String)> + '_ {
 }
 
 fn options<const N: usize>(pairs: [(&str, &str); N]) -> Options {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 impl WorkerConfig {
@@ -164,7 +167,12 @@ impl WorkerConfig {
     ///
     /// # Errors
     /// An override that the policy refuses, in upstream's words.
-    pub fn task_clients(&self, connector: &str, task: usize, config: &ConfigMap) -> Result<ClientSettings, ConnectError> {
+    pub fn task_clients(
+        &self,
+        connector: &str,
+        task: usize,
+        config: &ConfigMap,
+    ) -> Result<ClientSettings, ConnectError> {
         let mut settings = self.connector_clients(connector, config)?;
         let mut name = |kind: ClientKind, client: &str| {
             if !config.contains_key(&format!("{}client.id", kind.override_prefix())) {
@@ -197,7 +205,11 @@ impl WorkerConfig {
             ("max.in.flight.requests.per.connection", "1"),
             ("delivery.timeout.ms", "2147483647"),
         ]));
-        let mut settings = ClientSettings { consumer, producer, admin: self.own_options() };
+        let mut settings = ClientSettings {
+            consumer,
+            producer,
+            admin: self.own_options(),
+        };
         for kind in ClientKind::ALL {
             let worker = with_prefix(&self.properties, kind.worker_prefix());
             let overrides = with_prefix(config, kind.override_prefix());
@@ -207,7 +219,9 @@ impl WorkerConfig {
             let target = options_of(&mut settings, kind);
             target.extend(given(&worker));
             target.extend(given(&overrides));
-            target.entry("client.id".to_owned()).or_insert_with(|| format!("connector-worker-{connector}"));
+            target
+                .entry("client.id".to_owned())
+                .or_insert_with(|| format!("connector-worker-{connector}"));
         }
         Ok(settings)
     }

@@ -16,26 +16,49 @@ fn required(name: &str, config_type: ConfigType, doc: &str) -> ConfigKey {
 }
 
 fn key(name: &str, config_type: ConfigType, default: &str, importance: Importance, doc: &str) -> ConfigKey {
-    ConfigKey::new(name, config_type).default(default).importance(importance).doc(doc)
+    ConfigKey::new(name, config_type)
+        .default(default)
+        .importance(importance)
+        .doc(doc)
 }
 
 fn nullable(name: &str, config_type: ConfigType, importance: Importance, doc: &str) -> ConfigKey {
-    ConfigKey::new(name, config_type).default_null().importance(importance).doc(doc)
+    ConfigKey::new(name, config_type)
+        .default_null()
+        .importance(importance)
+        .doc(doc)
 }
 
 fn elements() -> Validator {
-    Validator::AnyNonDuplicateValues { empty_allowed: true, null_allowed: false }
+    Validator::AnyNonDuplicateValues {
+        empty_allowed: true,
+        null_allowed: false,
+    }
 }
 
 fn connector_defaults(definition: ConfigDef) -> ConfigDef {
     definition
         .define(
-            required("bootstrap.servers", List, "Brokers of the worker's own cluster, as host:port pairs.").validator(
-                Validator::AnyNonDuplicateValues { empty_allowed: false, null_allowed: false },
-            ),
+            required(
+                "bootstrap.servers",
+                List,
+                "Brokers of the worker's own cluster, as host:port pairs.",
+            )
+            .validator(Validator::AnyNonDuplicateValues {
+                empty_allowed: false,
+                null_allowed: false,
+            }),
         )
-        .define(required("key.converter", Class, "Converter of keys for connectors that name none."))
-        .define(required("value.converter", Class, "Converter of values for connectors that name none."))
+        .define(required(
+            "key.converter",
+            Class,
+            "Converter of keys for connectors that name none.",
+        ))
+        .define(required(
+            "value.converter",
+            Class,
+            "Converter of values for connectors that name none.",
+        ))
         .define(key(
             "header.converter",
             Class,
@@ -43,9 +66,24 @@ fn connector_defaults(definition: ConfigDef) -> ConfigDef {
             Low,
             "Converter of headers for connectors that name none.",
         ))
-        .define(nullable("key.converter.plugin.version", Text, Low, "Version of the key converter."))
-        .define(nullable("value.converter.plugin.version", Text, Low, "Version of the value converter."))
-        .define(nullable("header.converter.plugin.version", Text, Low, "Version of the header converter."))
+        .define(nullable(
+            "key.converter.plugin.version",
+            Text,
+            Low,
+            "Version of the key converter.",
+        ))
+        .define(nullable(
+            "value.converter.plugin.version",
+            Text,
+            Low,
+            "Version of the value converter.",
+        ))
+        .define(nullable(
+            "header.converter.plugin.version",
+            Text,
+            Low,
+            "Version of the header converter.",
+        ))
         .define(
             key(
                 "task.shutdown.graceful.timeout.ms",
@@ -57,31 +95,68 @@ fn connector_defaults(definition: ConfigDef) -> ConfigDef {
             .validator(Validator::AtLeast(0.0)),
         )
         .define(
-            key("offset.flush.interval.ms", Long, "60000", Low, "Time between two commits of a task's offsets, in ms.")
-                .validator(Validator::AtLeast(1.0)),
+            key(
+                "offset.flush.interval.ms",
+                Long,
+                "60000",
+                Low,
+                "Time between two commits of a task's offsets, in ms.",
+            )
+            .validator(Validator::AtLeast(1.0)),
         )
         .define(
-            key("offset.flush.timeout.ms", Long, "5000", Low, "Time that a commit of offsets may take, in ms.")
-                .validator(Validator::AtLeast(0.0)),
+            key(
+                "offset.flush.timeout.ms",
+                Long,
+                "5000",
+                Low,
+                "Time that a commit of offsets may take, in ms.",
+            )
+            .validator(Validator::AtLeast(0.0)),
         )
-        .define(nullable("plugin.path", List, Low, "Accepted, without effect: plugins are part of the binary."))
+        .define(nullable(
+            "plugin.path",
+            List,
+            Low,
+            "Accepted, without effect: plugins are part of the binary.",
+        ))
         .define(
-            key("plugin.discovery", Text, "hybrid_warn", Low, "Accepted, without effect: plugins are part of the binary.")
-                .validator(Validator::CaseInsensitiveIn(vec![
-                    "only_scan",
-                    "hybrid_warn",
-                    "hybrid_fail",
-                    "service_load",
-                ])),
+            key(
+                "plugin.discovery",
+                Text,
+                "hybrid_warn",
+                Low,
+                "Accepted, without effect: plugins are part of the binary.",
+            )
+            .validator(Validator::CaseInsensitiveIn(vec![
+                "only_scan",
+                "hybrid_warn",
+                "hybrid_fail",
+                "service_load",
+            ])),
         )
         .define(
-            key("metrics.sample.window.ms", Long, "30000", Low, "Accepted, without effect.")
-                .validator(Validator::AtLeast(0.0)),
+            key(
+                "metrics.sample.window.ms",
+                Long,
+                "30000",
+                Low,
+                "Accepted, without effect.",
+            )
+            .validator(Validator::AtLeast(0.0)),
         )
-        .define(key("metrics.num.samples", Int, "2", Low, "Accepted, without effect.").validator(Validator::AtLeast(1.0)))
         .define(
-            key("metrics.recording.level", Text, "INFO", Low, "Accepted, without effect.")
-                .validator(Validator::In(vec!["INFO", "DEBUG"])),
+            key("metrics.num.samples", Int, "2", Low, "Accepted, without effect.").validator(Validator::AtLeast(1.0)),
+        )
+        .define(
+            key(
+                "metrics.recording.level",
+                Text,
+                "INFO",
+                Low,
+                "Accepted, without effect.",
+            )
+            .validator(Validator::In(vec!["INFO", "DEBUG"])),
         )
         .define(key(
             "metric.reporters",
@@ -91,8 +166,14 @@ fn connector_defaults(definition: ConfigDef) -> ConfigDef {
             "Only the default is accepted; metrics are served by GET /metrics.",
         ))
         .define(
-            key("config.providers", List, "", Low, "Names of config providers; config.providers.NAME.class says which.")
-                .validator(elements()),
+            key(
+                "config.providers",
+                List,
+                "",
+                Low,
+                "Names of config providers; config.providers.NAME.class says which.",
+            )
+            .validator(elements()),
         )
         .define(key(
             "connector.client.config.override.policy",
@@ -111,24 +192,72 @@ fn connector_defaults(definition: ConfigDef) -> ConfigDef {
             )
             .validator(elements()),
         )
-        .define(key("topic.creation.enable", Boolean, "true", Low, "Whether source connectors may create topics."))
-        .define(key("topic.tracking.enable", Boolean, "true", Low, "Whether topics that connectors use are recorded."))
-        .define(key("topic.tracking.allow.reset", Boolean, "true", Low, "Whether recorded topics may be reset."))
+        .define(key(
+            "topic.creation.enable",
+            Boolean,
+            "true",
+            Low,
+            "Whether source connectors may create topics.",
+        ))
+        .define(key(
+            "topic.tracking.enable",
+            Boolean,
+            "true",
+            Low,
+            "Whether topics that connectors use are recorded.",
+        ))
+        .define(key(
+            "topic.tracking.allow.reset",
+            Boolean,
+            "true",
+            Low,
+            "Whether recorded topics may be reset.",
+        ))
 }
 
 fn group(definition: ConfigDef) -> ConfigDef {
     definition
         .define(required("group.id", Text, "Name of the group of workers."))
-        .define(key("session.timeout.ms", Int, "10000", High, "Time without a heartbeat after which a worker counts as dead."))
-        .define(key("heartbeat.interval.ms", Int, "3000", High, "Time between heartbeats, in ms."))
-        .define(key("rebalance.timeout.ms", Int, "60000", High, "Time that workers have for joining a rebalance, in ms."))
+        .define(key(
+            "session.timeout.ms",
+            Int,
+            "10000",
+            High,
+            "Time without a heartbeat after which a worker counts as dead.",
+        ))
+        .define(key(
+            "heartbeat.interval.ms",
+            Int,
+            "3000",
+            High,
+            "Time between heartbeats, in ms.",
+        ))
+        .define(key(
+            "rebalance.timeout.ms",
+            Int,
+            "60000",
+            High,
+            "Time that workers have for joining a rebalance, in ms.",
+        ))
         .define(
-            key("exactly.once.source.support", Text, "disabled", High, "Exactly-once delivery of source connectors.")
-                .validator(Validator::CaseInsensitiveIn(vec!["disabled", "preparing", "enabled"])),
+            key(
+                "exactly.once.source.support",
+                Text,
+                "disabled",
+                High,
+                "Exactly-once delivery of source connectors.",
+            )
+            .validator(Validator::CaseInsensitiveIn(vec!["disabled", "preparing", "enabled"])),
         )
         .define(
-            key("connect.protocol", Text, "sessioned", Low, "Protocol among the workers of the group.")
-                .validator(Validator::CaseInsensitiveIn(vec!["eager", "compatible", "sessioned"])),
+            key(
+                "connect.protocol",
+                Text,
+                "sessioned",
+                Low,
+                "Protocol among the workers of the group.",
+            )
+            .validator(Validator::CaseInsensitiveIn(vec!["eager", "compatible", "sessioned"])),
         )
         .define(key(
             "scheduled.rebalance.max.delay.ms",
@@ -137,14 +266,49 @@ fn group(definition: ConfigDef) -> ConfigDef {
             Low,
             "Time that a departed worker's connectors and tasks wait for its return, in ms.",
         ))
-        .define(key("worker.sync.timeout.ms", Int, "3000", Medium, "Time for reading up to the group's config offset, in ms."))
-        .define(key("worker.unsync.backoff.ms", Int, "300000", Medium, "Time out of the group after failing that, in ms."))
-        .define(key("inter.worker.key.generation.algorithm", Text, "HmacSHA256", Low, "Algorithm of session keys."))
-        .define(nullable("inter.worker.key.size", Int, Low, "Size of session keys in bits; the algorithm's if not set."))
-        .define(key("inter.worker.key.ttl.ms", Int, "3600000", Low, "Lifetime of a session key, in ms."))
+        .define(key(
+            "worker.sync.timeout.ms",
+            Int,
+            "3000",
+            Medium,
+            "Time for reading up to the group's config offset, in ms.",
+        ))
+        .define(key(
+            "worker.unsync.backoff.ms",
+            Int,
+            "300000",
+            Medium,
+            "Time out of the group after failing that, in ms.",
+        ))
+        .define(key(
+            "inter.worker.key.generation.algorithm",
+            Text,
+            "HmacSHA256",
+            Low,
+            "Algorithm of session keys.",
+        ))
+        .define(nullable(
+            "inter.worker.key.size",
+            Int,
+            Low,
+            "Size of session keys in bits; the algorithm's if not set.",
+        ))
+        .define(key(
+            "inter.worker.key.ttl.ms",
+            Int,
+            "3600000",
+            Low,
+            "Lifetime of a session key, in ms.",
+        ))
         .define(
-            key("inter.worker.signature.algorithm", Text, "HmacSHA256", Low, "Algorithm that signs requests among workers.")
-                .validator(Validator::In(vec!["HmacSHA256"])),
+            key(
+                "inter.worker.signature.algorithm",
+                Text,
+                "HmacSHA256",
+                Low,
+                "Algorithm that signs requests among workers.",
+            )
+            .validator(Validator::In(vec!["HmacSHA256"])),
         )
         .define(key(
             "inter.worker.verification.algorithms",
@@ -157,7 +321,11 @@ fn group(definition: ConfigDef) -> ConfigDef {
 
 fn storage(definition: ConfigDef) -> ConfigDef {
     definition
-        .define(required("config.storage.topic", Text, "Topic of connector configurations."))
+        .define(required(
+            "config.storage.topic",
+            Text,
+            "Topic of connector configurations.",
+        ))
         .define(required("offset.storage.topic", Text, "Topic of source offsets."))
         .define(required("status.storage.topic", Text, "Topic of statuses."))
         .define(replication("config.storage.replication.factor"))
@@ -175,15 +343,31 @@ fn storage(definition: ConfigDef) -> ConfigDef {
 }
 
 fn replication(name: &str) -> ConfigKey {
-    key(name, Short, "3", Low, "Replication factor of the topic when it is created; -1: the broker's default.").validator(
-        Validator::Custom("-1 or at least 1", std::sync::Arc::new(positive_or_default)),
+    key(
+        name,
+        Short,
+        "3",
+        Low,
+        "Replication factor of the topic when it is created; -1: the broker's default.",
     )
+    .validator(Validator::Custom(
+        "-1 or at least 1",
+        std::sync::Arc::new(positive_or_default),
+    ))
 }
 
 fn partitions(name: &str, default: &str) -> ConfigKey {
-    key(name, Int, default, Low, "Partitions of the topic when it is created; -1: the broker's default.").validator(
-        Validator::Custom("-1 or at least 1", std::sync::Arc::new(positive_or_default)),
+    key(
+        name,
+        Int,
+        default,
+        Low,
+        "Partitions of the topic when it is created; -1: the broker's default.",
     )
+    .validator(Validator::Custom(
+        "-1 or at least 1",
+        std::sync::Arc::new(positive_or_default),
+    ))
 }
 
 fn positive_or_default(name: &str, value: &connect_api::config::ParsedValue) -> Result<(), String> {
@@ -198,41 +382,213 @@ fn positive_or_default(name: &str, value: &connect_api::config::ParsedValue) -> 
 
 fn rest(definition: ConfigDef) -> ConfigDef {
     definition
-        .define(key("listeners", List, "http://:8083", Low, "Addresses of REST: http://HOST:PORT; an empty host is all."))
-        .define(nullable("rest.advertised.host.name", Text, Low, "Host under which other workers reach this one."))
-        .define(nullable("rest.advertised.port", Int, Low, "Port under which other workers reach this one."))
-        .define(nullable("rest.advertised.listener", Text, Low, "Scheme under which other workers reach this one."))
-        .define(key("access.control.allow.origin", Text, "", Low, "Origin that browsers may call from."))
-        .define(key("access.control.allow.methods", Text, "", Low, "Methods that browsers may call with."))
-        .define(nullable("admin.listeners", List, Low, "Addresses of /admin/loggers if not those of REST; empty: none."))
-        .define(key("rest.extension.classes", List, "", Low, "Not supported: Java classes cannot be loaded."))
-        .define(key("response.http.headers.config", Text, "", Low, "Headers added to every answer: add|set name:value."))
-        .define(key("ssl.client.auth", Text, "none", Low, "Client certificates on https listeners."))
+        .define(key(
+            "listeners",
+            List,
+            "http://:8083",
+            Low,
+            "Addresses of REST: http://HOST:PORT; an empty host is all.",
+        ))
+        .define(nullable(
+            "rest.advertised.host.name",
+            Text,
+            Low,
+            "Host under which other workers reach this one.",
+        ))
+        .define(nullable(
+            "rest.advertised.port",
+            Int,
+            Low,
+            "Port under which other workers reach this one.",
+        ))
+        .define(nullable(
+            "rest.advertised.listener",
+            Text,
+            Low,
+            "Scheme under which other workers reach this one.",
+        ))
+        .define(key(
+            "access.control.allow.origin",
+            Text,
+            "",
+            Low,
+            "Origin that browsers may call from.",
+        ))
+        .define(key(
+            "access.control.allow.methods",
+            Text,
+            "",
+            Low,
+            "Methods that browsers may call with.",
+        ))
+        .define(nullable(
+            "admin.listeners",
+            List,
+            Low,
+            "Addresses of /admin/loggers if not those of REST; empty: none.",
+        ))
+        .define(key(
+            "rest.extension.classes",
+            List,
+            "",
+            Low,
+            "Not supported: Java classes cannot be loaded.",
+        ))
+        .define(key(
+            "response.http.headers.config",
+            Text,
+            "",
+            Low,
+            "Headers added to every answer: add|set name:value.",
+        ))
+        .define(key(
+            "ssl.client.auth",
+            Text,
+            "none",
+            Low,
+            "Client certificates on https listeners.",
+        ))
 }
 
 fn clients(definition: ConfigDef) -> ConfigDef {
     definition
-        .define(key("client.id", Text, "", Low, "Prefix of the client ids of the worker's own clients."))
+        .define(key(
+            "client.id",
+            Text,
+            "",
+            Low,
+            "Prefix of the client ids of the worker's own clients.",
+        ))
         .define(
-            key("client.dns.lookup", Text, "use_all_dns_ips", Medium, "How addresses of brokers are looked up.")
-                .validator(Validator::In(vec!["use_all_dns_ips", "resolve_canonical_bootstrap_servers_only"])),
+            key(
+                "client.dns.lookup",
+                Text,
+                "use_all_dns_ips",
+                Medium,
+                "How addresses of brokers are looked up.",
+            )
+            .validator(Validator::In(vec![
+                "use_all_dns_ips",
+                "resolve_canonical_bootstrap_servers_only",
+            ])),
         )
-        .define(key("metadata.max.age.ms", Long, "300000", Low, "Time after which metadata is read again, in ms."))
-        .define(key("send.buffer.bytes", Int, "131072", Medium, "Send buffer of a socket, in bytes."))
-        .define(key("receive.buffer.bytes", Int, "32768", Medium, "Receive buffer of a socket, in bytes."))
-        .define(key("reconnect.backoff.ms", Long, "50", Low, "First wait before connecting again, in ms."))
-        .define(key("reconnect.backoff.max.ms", Long, "1000", Low, "Longest wait before connecting again, in ms."))
-        .define(key("retry.backoff.ms", Long, "100", Low, "First wait before a retry, in ms."))
-        .define(key("retry.backoff.max.ms", Long, "1000", Low, "Longest wait before a retry, in ms."))
-        .define(key("socket.connection.setup.timeout.ms", Long, "10000", Low, "Time for connecting, in ms."))
-        .define(key("socket.connection.setup.timeout.max.ms", Long, "30000", Low, "Longest time for connecting, in ms."))
-        .define(key("request.timeout.ms", Int, "40000", Medium, "Time for an answer of a broker, in ms."))
-        .define(key("connections.max.idle.ms", Long, "540000", Medium, "Time after which idle connections close, in ms."))
-        .define(key("security.protocol", Text, "PLAINTEXT", Medium, "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."))
+        .define(key(
+            "metadata.max.age.ms",
+            Long,
+            "300000",
+            Low,
+            "Time after which metadata is read again, in ms.",
+        ))
+        .define(key(
+            "send.buffer.bytes",
+            Int,
+            "131072",
+            Medium,
+            "Send buffer of a socket, in bytes.",
+        ))
+        .define(key(
+            "receive.buffer.bytes",
+            Int,
+            "32768",
+            Medium,
+            "Receive buffer of a socket, in bytes.",
+        ))
+        .define(key(
+            "reconnect.backoff.ms",
+            Long,
+            "50",
+            Low,
+            "First wait before connecting again, in ms.",
+        ))
+        .define(key(
+            "reconnect.backoff.max.ms",
+            Long,
+            "1000",
+            Low,
+            "Longest wait before connecting again, in ms.",
+        ))
+        .define(key(
+            "retry.backoff.ms",
+            Long,
+            "100",
+            Low,
+            "First wait before a retry, in ms.",
+        ))
+        .define(key(
+            "retry.backoff.max.ms",
+            Long,
+            "1000",
+            Low,
+            "Longest wait before a retry, in ms.",
+        ))
+        .define(key(
+            "socket.connection.setup.timeout.ms",
+            Long,
+            "10000",
+            Low,
+            "Time for connecting, in ms.",
+        ))
+        .define(key(
+            "socket.connection.setup.timeout.max.ms",
+            Long,
+            "30000",
+            Low,
+            "Longest time for connecting, in ms.",
+        ))
+        .define(key(
+            "request.timeout.ms",
+            Int,
+            "40000",
+            Medium,
+            "Time for an answer of a broker, in ms.",
+        ))
+        .define(key(
+            "connections.max.idle.ms",
+            Long,
+            "540000",
+            Medium,
+            "Time after which idle connections close, in ms.",
+        ))
+        .define(key(
+            "security.protocol",
+            Text,
+            "PLAINTEXT",
+            Medium,
+            "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
+        ))
         .define(key("sasl.mechanism", Text, "GSSAPI", Medium, "SASL mechanism."))
-        .define(nullable("sasl.jaas.config", Password, Medium, "SASL login, in the form of a JAAS entry."))
-        .define(key("metadata.recovery.strategy", Text, "rebootstrap", Low, "What to do when no known broker answers."))
-        .define(key("metadata.recovery.rebootstrap.trigger.ms", Long, "300000", Low, "Time before bootstrapping again, in ms."))
-        .define(key("metadata.cluster.check.enable", Boolean, "true", Low, "Accepted, without effect."))
-        .define(key("bootstrap.resolve.timeout.ms", Long, "0", High, "Accepted, without effect."))
+        .define(nullable(
+            "sasl.jaas.config",
+            Password,
+            Medium,
+            "SASL login, in the form of a JAAS entry.",
+        ))
+        .define(key(
+            "metadata.recovery.strategy",
+            Text,
+            "rebootstrap",
+            Low,
+            "What to do when no known broker answers.",
+        ))
+        .define(key(
+            "metadata.recovery.rebootstrap.trigger.ms",
+            Long,
+            "300000",
+            Low,
+            "Time before bootstrapping again, in ms.",
+        ))
+        .define(key(
+            "metadata.cluster.check.enable",
+            Boolean,
+            "true",
+            Low,
+            "Accepted, without effect.",
+        ))
+        .define(key(
+            "bootstrap.resolve.timeout.ms",
+            Long,
+            "0",
+            High,
+            "Accepted, without effect.",
+        ))
 }

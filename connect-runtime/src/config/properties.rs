@@ -65,10 +65,16 @@ fn logical_lines(units: &[u16]) -> Vec<Vec<u16>> {
         let at_end_of_file = tail.is_empty();
         rest = tail.get(if crlf { 2 } else { 1 }..).unwrap_or_default();
 
-        let start = natural.iter().position(|unit| !is_blank(*unit)).unwrap_or(natural.len());
+        let start = natural
+            .iter()
+            .position(|unit| !is_blank(*unit))
+            .unwrap_or(natural.len());
         let text = natural.get(start..).unwrap_or_default();
         if !continued {
-            let comment = matches!(text.first().and_then(|unit| u8::try_from(*unit).ok()), Some(b'#' | b'!'));
+            let comment = matches!(
+                text.first().and_then(|unit| u8::try_from(*unit).ok()),
+                Some(b'#' | b'!')
+            );
             if text.is_empty() || comment {
                 continue;
             }
@@ -155,8 +161,12 @@ mod tests {
     fn text(value: &Value) -> String {
         match value.get("string16") {
             Some(units) => {
-                let units: Vec<u16> =
-                    units.as_array().unwrap().iter().map(|unit| u16::try_from(unit.as_u64().unwrap()).unwrap()).collect();
+                let units: Vec<u16> = units
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|unit| u16::try_from(unit.as_u64().unwrap()).unwrap())
+                    .collect();
                 String::from_utf16_lossy(&units)
             }
             None => value["string"].as_str().unwrap().to_owned(),
@@ -168,8 +178,9 @@ mod tests {
     fn files_are_read_as_java_reads_them() {
         for line in include_str!("../../tests/vectors/properties.jsonl").lines() {
             let case: Value = serde_json::from_str(line).unwrap();
-            let bytes =
-                base64::engine::general_purpose::STANDARD.decode(case["file"]["base64"].as_str().unwrap()).unwrap();
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(case["file"]["base64"].as_str().unwrap())
+                .unwrap();
             let parsed = match case["mode"].as_str().unwrap() {
                 "latin1-stream" => parse_latin1(&bytes),
                 _ => parse_utf8(&bytes),
@@ -177,8 +188,12 @@ mod tests {
             match case["expect"].get("entries") {
                 None => assert!(parsed.is_err(), "{}", case["id"]),
                 Some(entries) => {
-                    let expected: IndexMap<String, String> =
-                        entries.as_array().unwrap().iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect();
+                    let expected: IndexMap<String, String> = entries
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|pair| (text(&pair[0]), text(&pair[1])))
+                        .collect();
                     assert_eq!(parsed.unwrap(), expected, "{}", case["id"]);
                 }
             }

@@ -43,14 +43,18 @@ impl ConfigProviders {
         environment: impl Iterator<Item = (String, String)> + Clone,
     ) -> Result<Self, ConnectError> {
         let mut providers = IndexMap::new();
-        let names = properties.get("config.providers").and_then(Option::as_deref).unwrap_or_default();
+        let names = properties
+            .get("config.providers")
+            .and_then(Option::as_deref)
+            .unwrap_or_default();
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let prefix = format!("config.providers.{name}.");
             let options = with_prefix(properties, &prefix);
             let class = options.get("class").and_then(Option::as_deref).unwrap_or_default();
             let parameters = with_prefix(&options, "param.");
-            let provider = Provider::configure(class, &parameters, environment.clone())
-                .map_err(|reason| ConnectError::config(format!("{reason} (config provider {name}, {prefix}class={class})")))?;
+            let provider = Provider::configure(class, &parameters, environment.clone()).map_err(|reason| {
+                ConnectError::config(format!("{reason} (config provider {name}, {prefix}class={class})"))
+            })?;
             providers.insert(name.to_owned(), provider);
         }
         Ok(Self { providers })
@@ -68,13 +72,20 @@ impl ConfigProviders {
         config
             .iter()
             .map(|(name, value)| {
-                let value = value.as_deref().map(|text| self.resolve_text(text, &mut files)).transpose()?;
+                let value = value
+                    .as_deref()
+                    .map(|text| self.resolve_text(text, &mut files))
+                    .transpose()?;
                 Ok((name.clone(), value))
             })
             .collect()
     }
 
-    fn resolve_text(&self, text: &str, files: &mut HashMap<String, IndexMap<String, String>>) -> Result<String, ConnectError> {
+    fn resolve_text(
+        &self,
+        text: &str,
+        files: &mut HashMap<String, IndexMap<String, String>>,
+    ) -> Result<String, ConnectError> {
         let mut failure = None;
         let resolved = REFERENCE.replace_all(text, |reference: &Captures<'_>| {
             let group = |index| reference.get(index).map_or("", |part| part.as_str());
@@ -105,7 +116,10 @@ impl Provider {
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, String> {
         let parameter = |name: &str| parameters.get(name).and_then(Option::as_deref);
-        match class.strip_prefix("org.apache.kafka.common.config.provider.").unwrap_or(class) {
+        match class
+            .strip_prefix("org.apache.kafka.common.config.provider.")
+            .unwrap_or(class)
+        {
             "FileConfigProvider" => Ok(Provider::File(AllowedPaths::parse(parameter("allowed.paths"))?)),
             "DirectoryConfigProvider" => Ok(Provider::Directory(AllowedPaths::parse(parameter("allowed.paths"))?)),
             "EnvVarConfigProvider" => {
@@ -114,7 +128,9 @@ impl Provider {
                     .transpose()
                     .map_err(|error| format!("Invalid allowlist.pattern: {error}"))?;
                 let readable = |name: &str| allowed.as_ref().is_none_or(|pattern| pattern.is_match(name));
-                Ok(Provider::Environment(environment.filter(|(name, _)| readable(name)).collect()))
+                Ok(Provider::Environment(
+                    environment.filter(|(name, _)| readable(name)).collect(),
+                ))
             }
             _ => Err(format!(
                 "unknown config provider class {class}, known are FileConfigProvider, DirectoryConfigProvider and EnvVarConfigProvider"
@@ -135,7 +151,9 @@ impl Provider {
             Provider::Environment(variables) => Ok(variables.get(key).cloned()),
             Provider::File(_) | Provider::Directory(_) if path.is_empty() => Ok(None),
             Provider::File(allowed) => {
-                let Some(file) = allowed.permit(path) else { return Ok(None) };
+                let Some(file) = allowed.permit(path) else {
+                    return Ok(None);
+                };
                 if !files.contains_key(path) {
                     let unreadable = || ConnectError::config(format!("Could not read properties from file {path}"));
                     let bytes = std::fs::read(file).map_err(|error| unreadable().caused_by(error))?;
@@ -145,7 +163,9 @@ impl Provider {
                 Ok(files.get(path).and_then(|entries| entries.get(key).cloned()))
             }
             Provider::Directory(allowed) => {
-                let Some(directory) = allowed.permit(path) else { return Ok(None) };
+                let Some(directory) = allowed.permit(path) else {
+                    return Ok(None);
+                };
                 let mut components = Path::new(key).components();
                 let file = match (components.next(), components.next()) {
                     (Some(Component::Normal(name)), None) => directory.join(name),
@@ -169,7 +189,12 @@ struct AllowedPaths(Vec<PathBuf>);
 impl AllowedPaths {
     fn parse(text: Option<&str>) -> Result<Self, String> {
         let mut paths = Vec::new();
-        for entry in text.unwrap_or_default().split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        for entry in text
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+        {
             let path = Path::new(entry);
             if !path.is_absolute() {
                 return Err(format!("Path {entry} is not absolute"));
@@ -214,7 +239,10 @@ mod tests {
 
     fn strings(value: &Value) -> Vec<(String, String)> {
         let object = value.as_object().unwrap();
-        object.iter().map(|(name, text)| (name.clone(), text.as_str().unwrap().to_owned())).collect()
+        object
+            .iter()
+            .map(|(name, text)| (name.clone(), text.as_str().unwrap().to_owned()))
+            .collect()
     }
 
     /// What the Java classes make of the same references.
@@ -230,16 +258,27 @@ mod tests {
                 std::fs::write(path, content).unwrap();
             }
             let mut properties = ConfigMap::new();
-            let names: Vec<&str> = case["providers"].as_object().unwrap().keys().map(String::as_str).collect();
+            let names: Vec<&str> = case["providers"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(String::as_str)
+                .collect();
             properties.insert("config.providers".to_owned(), Some(names.join(",")));
             for name in names {
                 for (option, value) in strings(&case["providers"][name]) {
-                    let option = if option == "class" { option } else { format!("param.{option}") };
+                    let option = if option == "class" {
+                        option
+                    } else {
+                        format!("param.{option}")
+                    };
                     properties.insert(format!("config.providers.{name}.{option}"), Some(value));
                 }
             }
-            let config: ConfigMap =
-                strings(&case["configs"]).into_iter().map(|(name, text)| (name, Some(text))).collect();
+            let config: ConfigMap = strings(&case["configs"])
+                .into_iter()
+                .map(|(name, text)| (name, Some(text)))
+                .collect();
             let outcome = ConfigProviders::configure(&properties, strings(&case["env"]).into_iter())
                 .and_then(|providers| providers.resolve(&config));
             match case["expect"].get("error") {
@@ -248,8 +287,10 @@ mod tests {
                     assert!(outcome.unwrap_err().message().starts_with(message), "{}", case["id"]);
                 }
                 None => {
-                    let expected: ConfigMap =
-                        strings(&case["expect"]["data"]).into_iter().map(|(name, text)| (name, Some(text))).collect();
+                    let expected: ConfigMap = strings(&case["expect"]["data"])
+                        .into_iter()
+                        .map(|(name, text)| (name, Some(text)))
+                        .collect();
                     assert_eq!(outcome.unwrap(), expected, "{}", case["id"]);
                 }
             }

@@ -3,7 +3,7 @@
 use super::clients::OverridePolicy;
 use super::definition::definition;
 use connect_api::config::{ParsedConfig, with_prefix};
-use connect_api::{ConfigMap, ConfigDef};
+use connect_api::{ConfigDef, ConfigMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,20 +63,28 @@ impl WorkerConfig {
         };
         let override_policy = match override_policy(&parsed) {
             Ok(policy) => policy,
-            Err(message) => return Err(WorkerConfigError { messages: vec![message] }),
+            Err(message) => {
+                return Err(WorkerConfigError {
+                    messages: vec![message],
+                });
+            }
         };
         if properties.get("plugin.path").is_some_and(Option::is_some) {
             tracing::warn!("plugin.path is ignored: plugins are part of the binary");
         }
         for name in ["internal.key.converter", "internal.value.converter"] {
             if properties.contains_key(name) {
-                tracing::warn!(option = name, "option is ignored: internal topics are always written as plain JSON");
+                tracing::warn!(
+                    option = name,
+                    "option is ignored: internal topics are always written as plain JSON"
+                );
             }
         }
         for name in properties.keys().filter(|name| is_unknown(name, &definition)) {
             tracing::warn!(option = %name, "unknown worker option is ignored");
         }
-        let milliseconds = |name: &str| Duration::from_millis(parsed.integer(name).unwrap_or_default().max(0).unsigned_abs());
+        let milliseconds =
+            |name: &str| Duration::from_millis(parsed.integer(name).unwrap_or_default().max(0).unsigned_abs());
         Ok(Self {
             override_policy,
             group_id: parsed.text("group.id").unwrap_or_default().into(),
@@ -122,7 +130,10 @@ fn override_policy(parsed: &ParsedConfig) -> Result<OverridePolicy, String> {
     const OPTION: &str = "connector.client.config.override.policy";
     let name = parsed.text(OPTION).unwrap_or("All");
     let simple = crate::plugins::simple_name(name);
-    match simple.strip_suffix("ConnectorClientConfigOverridePolicy").unwrap_or(simple) {
+    match simple
+        .strip_suffix("ConnectorClientConfigOverridePolicy")
+        .unwrap_or(simple)
+    {
         "All" => Ok(OverridePolicy::All),
         "None" => Ok(OverridePolicy::None),
         "Principal" => Ok(OverridePolicy::Principal),
@@ -137,34 +148,68 @@ fn override_policy(parsed: &ParsedConfig) -> Result<OverridePolicy, String> {
 
 /// Options that change what a worker promises and that this one does not implement: refused, never ignored.
 fn unsupported(properties: &ConfigMap) -> Vec<String> {
-    let text = |name: &str| properties.get(name).and_then(Option::as_deref).map(str::trim).unwrap_or_default();
+    let text = |name: &str| {
+        properties
+            .get(name)
+            .and_then(Option::as_deref)
+            .map(str::trim)
+            .unwrap_or_default()
+    };
     let mut messages = Vec::new();
     let mut refuse = |name: &str, reason: &str| {
-        messages.push(format!("Invalid value {} for configuration {name}: {reason}", text(name)));
+        messages.push(format!(
+            "Invalid value {} for configuration {name}: {reason}",
+            text(name)
+        ));
     };
     if !text("rest.extension.classes").is_empty() {
-        refuse("rest.extension.classes", "Java classes cannot be loaded; REST resources come with the binary's extensions");
+        refuse(
+            "rest.extension.classes",
+            "Java classes cannot be loaded; REST resources come with the binary's extensions",
+        );
     }
-    if matches!(text("exactly.once.source.support").to_ascii_lowercase().as_str(), "enabled" | "preparing") {
-        refuse("exactly.once.source.support", "not supported for source connectors; set it to disabled");
+    if matches!(
+        text("exactly.once.source.support").to_ascii_lowercase().as_str(),
+        "enabled" | "preparing"
+    ) {
+        refuse(
+            "exactly.once.source.support",
+            "not supported for source connectors; set it to disabled",
+        );
     }
     if text("listeners").to_ascii_lowercase().contains("https://") {
-        refuse("listeners", "https listeners are not supported; put a TLS proxy in front of an http listener");
+        refuse(
+            "listeners",
+            "https listeners are not supported; put a TLS proxy in front of an http listener",
+        );
     }
     if text("rest.advertised.listener").eq_ignore_ascii_case("https") {
         refuse("rest.advertised.listener", "https listeners are not supported");
     }
     if !text("admin.listeners").is_empty() {
-        refuse("admin.listeners", "separate listeners for /admin are not supported; leave it out, or empty to serve none");
+        refuse(
+            "admin.listeners",
+            "separate listeners for /admin are not supported; leave it out, or empty to serve none",
+        );
     }
-    for rule in text("response.http.headers.config").split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
+    for rule in text("response.http.headers.config")
+        .split(',')
+        .map(str::trim)
+        .filter(|rule| !rule.is_empty())
+    {
         if crate::rest::header_rule(rule).is_none() {
-            refuse("response.http.headers.config", &format!("rule {rule} is not supported: add NAME:VALUE or set NAME:VALUE"));
+            refuse(
+                "response.http.headers.config",
+                &format!("rule {rule} is not supported: add NAME:VALUE or set NAME:VALUE"),
+            );
         }
     }
     let reporters = text("metric.reporters");
     if !reporters.is_empty() && reporters != "org.apache.kafka.common.metrics.JmxReporter" {
-        refuse("metric.reporters", "Java classes cannot be loaded; metrics are served by GET /metrics");
+        refuse(
+            "metric.reporters",
+            "Java classes cannot be loaded; metrics are served by GET /metrics",
+        );
     }
     messages
 }

@@ -17,8 +17,10 @@ pub fn assign(members: &[String], connectors: &BTreeMap<String, usize>) -> BTree
     let mut sorted: Vec<&String> = members.iter().collect();
     sorted.sort();
     sorted.dedup();
-    let mut assignments: BTreeMap<String, Assignment> =
-        sorted.iter().map(|member| ((*member).clone(), Assignment::default())).collect();
+    let mut assignments: BTreeMap<String, Assignment> = sorted
+        .iter()
+        .map(|member| ((*member).clone(), Assignment::default()))
+        .collect();
     let mut circle = sorted.into_iter().cycle();
     for name in connectors.keys() {
         if let Some(assignment) = circle.next().and_then(|member| assignments.get_mut(member)) {

@@ -34,7 +34,9 @@ impl Refusal {
     /// The text for the answer.
     pub fn message(&self) -> &str {
         match self {
-            Refusal::NotFound(text) | Refusal::Conflict(text) | Refusal::BadRequest(text) | Refusal::Failed(text) => text,
+            Refusal::NotFound(text) | Refusal::Conflict(text) | Refusal::BadRequest(text) | Refusal::Failed(text) => {
+                text
+            }
         }
     }
 }

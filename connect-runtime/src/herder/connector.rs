@@ -60,7 +60,12 @@ impl ActorHandle {
     pub(super) fn ended(task: tokio::task::JoinHandle<()>) -> Self {
         let (desired, _) = watch::channel(None);
         let (inbox, _) = mpsc::unbounded_channel();
-        Self { incarnation: -1, desired, inbox, task }
+        Self {
+            incarnation: -1,
+            desired,
+            inbox,
+            task,
+        }
     }
 }
 
@@ -131,7 +136,12 @@ pub(super) fn spawn(
         }
         actor.run().await;
     });
-    ActorHandle { incarnation, desired, inbox, task }
+    ActorHandle {
+        incarnation,
+        desired,
+        inbox,
+        task,
+    }
 }
 
 impl ConnectorActor {
@@ -202,7 +212,9 @@ impl ConnectorActor {
             Ok(connector) => {
                 self.instance = Instance::Running(connector);
                 self.generate = true;
-                self.shared.statuses.connector(&self.name, State::Running, None, self.version);
+                self.shared
+                    .statuses
+                    .connector(&self.name, State::Running, None, self.version);
             }
             Err(error) => {
                 self.shared.counters.connector_failures.fetch_add(1, Ordering::Relaxed);
@@ -223,10 +235,14 @@ impl ConnectorActor {
             request_task_reconfiguration: Arc::new(move || drop(reconfigure.send(Message::Reconfigure))),
             raise_error: Arc::new(move |error| drop(raise.send(Message::Raised(error)))),
         };
-        isolated(format!("starting connector {}", self.name), START_DEADLINE, move || async move {
-            let mut connector = plugin.connector();
-            connector.start(context).await.map(|()| connector)
-        })
+        isolated(
+            format!("starting connector {}", self.name),
+            START_DEADLINE,
+            move || async move {
+                let mut connector = plugin.connector();
+                connector.start(context).await.map(|()| connector)
+            },
+        )
         .await
     }
 
@@ -234,10 +250,14 @@ impl ConnectorActor {
         self.retry = None;
         self.generate = false;
         if let Instance::Running(mut connector) = std::mem::replace(&mut self.instance, Instance::Absent) {
-            let stopped = isolated(format!("stopping connector {}", self.name), STOP_DEADLINE, move || async move {
-                connector.stop().await;
-                Ok(())
-            });
+            let stopped = isolated(
+                format!("stopping connector {}", self.name),
+                STOP_DEADLINE,
+                move || async move {
+                    connector.stop().await;
+                    Ok(())
+                },
+            );
             if let Err(error) = stopped.await {
                 tracing::warn!(connector = %self.name, %error, "connector was not stopped cleanly");
             }
@@ -248,11 +268,17 @@ impl ConnectorActor {
         tracing::error!(connector = %self.name, %error, "connector has failed");
         self.instance = Instance::Failed;
         self.retry = None;
-        self.shared.statuses.connector(&self.name, State::Failed, Some(error.trace()), self.version);
+        self.shared
+            .statuses
+            .connector(&self.name, State::Failed, Some(error.trace()), self.version);
     }
 
     async fn reconcile_tasks(&mut self, state: &ConnectorState) {
-        let wanted = if state.target == TargetState::Stopped { 0 } else { state.tasks.len() };
+        let wanted = if state.target == TargetState::Stopped {
+            0
+        } else {
+            state.tasks.len()
+        };
         if self.started != (state.task_generation, wanted) {
             let running: Vec<usize> = self.tasks.keys().copied().collect();
             self.stop_tasks(&running).await;
@@ -294,8 +320,14 @@ impl ConnectorActor {
         });
         match self.spec_of(state, task).await {
             Ok(spec) => {
-                let running = self.shared.runner.start(spec, Arc::clone(&events) as Arc<dyn TaskEvents>);
-                self.shared.running.lock().insert((self.name.to_string(), task), Arc::clone(&running));
+                let running = self
+                    .shared
+                    .runner
+                    .start(spec, Arc::clone(&events) as Arc<dyn TaskEvents>);
+                self.shared
+                    .running
+                    .lock()
+                    .insert((self.name.to_string(), task), Arc::clone(&running));
                 self.tasks.insert(task, RunningSlot { task: running, events });
             }
             Err(error) => events.state(&self.name, task, TaskState::Failed { trace: error.trace() }),
@@ -324,7 +356,9 @@ impl ConnectorActor {
     /// Stops tasks together: all of them have the same time.
     async fn stop_tasks(&mut self, tasks: &[usize]) {
         let timeout = self.shared.worker.task_shutdown_graceful_timeout;
-        let stopping = tasks.iter().filter_map(|task| self.tasks.remove(task).map(|slot| (*task, slot)));
+        let stopping = tasks
+            .iter()
+            .filter_map(|task| self.tasks.remove(task).map(|slot| (*task, slot)));
         let stops: Vec<_> = stopping
             .map(|(task, slot)| {
                 self.shared.running.lock().remove(&(self.name.to_string(), task));
@@ -356,7 +390,9 @@ impl ConnectorActor {
                 return self.fail(&error);
             }
             (Some(connector), Err(error)) => {
-                let delay = self.retry.map_or(FIRST_RETRY, |(_, last)| (last * 2).min(LONGEST_RETRY));
+                let delay = self
+                    .retry
+                    .map_or(FIRST_RETRY, |(_, last)| (last * 2).min(LONGEST_RETRY));
                 tracing::error!(connector = %self.name, %error, delay_ms = delay.as_millis(), "tasks could not be configured, trying again");
                 self.retry = Some((Instant::now() + delay, delay));
                 Instance::Running(connector)
@@ -405,7 +441,12 @@ impl ConnectorActor {
 
     async fn send_tasks(&mut self, state: &ConnectorState, tasks: Vec<ConfigMap>) -> Result<(), ConnectError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::PublishTasks { name: self.name.to_string(), made_from: state.clone(), tasks, reply };
+        let command = Command::PublishTasks {
+            name: self.name.to_string(),
+            made_from: state.clone(),
+            tasks,
+            reply,
+        };
         let stopping = || ConnectError::retriable("the worker is stopping");
         self.shared.commands.send(command).await.map_err(|_| stopping())?;
         match answer.await.map_err(|_| stopping())? {
@@ -455,7 +496,10 @@ impl ConnectorActor {
     async fn restart(&mut self, request: RestartRequest) {
         let plan = match self.shared.statuses.table().read().connector(&self.name) {
             Some(held) => plan(request, held),
-            None => RestartPlan { connector: false, tasks: Vec::new() },
+            None => RestartPlan {
+                connector: false,
+                tasks: Vec::new(),
+            },
         };
         let statuses = &self.shared.statuses;
         if plan.connector {
@@ -558,7 +602,11 @@ pub(super) fn plugin_named(
     plugins: &crate::plugins::Plugins,
     config: &ConfigMap,
 ) -> Result<Arc<dyn ConnectorPlugin>, ConnectError> {
-    let class = config.get("connector.class").and_then(Option::as_deref).unwrap_or_default().trim();
+    let class = config
+        .get("connector.class")
+        .and_then(Option::as_deref)
+        .unwrap_or_default()
+        .trim();
     plugins
         .connector(class)
         .cloned()

@@ -114,9 +114,15 @@ impl ClusterState {
                 self.session_key = Some(key);
                 Some(Change::SessionKey)
             }
-            ConfigRecord::Restart { connector, include_tasks, only_failed } => {
-                Some(Change::Restart { connector, include_tasks, only_failed })
-            }
+            ConfigRecord::Restart {
+                connector,
+                include_tasks,
+                only_failed,
+            } => Some(Change::Restart {
+                connector,
+                include_tasks,
+                only_failed,
+            }),
             ConfigRecord::Logger(namespace, level) => Some(Change::Logger { namespace, level }),
         }
     }

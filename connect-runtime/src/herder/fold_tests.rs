@@ -33,7 +33,12 @@ fn fold(records: impl IntoIterator<Item = ConfigRecord>) -> ClusterState {
 fn tasks_are_in_force_from_their_commit_on() {
     let before = fold([connector("a", "1"), task("a", 0, "t0"), task("a", 1, "t1")]);
     assert!(before.connector("a").unwrap().tasks.is_empty());
-    let after = fold([connector("a", "1"), task("a", 0, "t0"), task("a", 1, "t1"), commit("a", 2)]);
+    let after = fold([
+        connector("a", "1"),
+        task("a", 0, "t0"),
+        task("a", 1, "t1"),
+        commit("a", 2),
+    ]);
     let a = after.connector("a").unwrap();
     assert_eq!(*a.tasks, [config("t0"), config("t1")]);
     assert_eq!(a.task_generation, 1);
@@ -43,7 +48,13 @@ fn tasks_are_in_force_from_their_commit_on() {
 
 #[test]
 fn a_commit_that_does_not_fit_leaves_the_connector_inconsistent_and_without_tasks() {
-    let state = fold([connector("a", "1"), task("a", 0, "t0"), commit("a", 1), task("a", 1, "t1"), commit("a", 2)]);
+    let state = fold([
+        connector("a", "1"),
+        task("a", 0, "t0"),
+        commit("a", 1),
+        task("a", 1, "t1"),
+        commit("a", 2),
+    ]);
     let a = state.connector("a").unwrap();
     assert!(a.inconsistent && a.tasks.is_empty());
     assert!(a.must_publish(&[]));
@@ -75,7 +86,11 @@ fn a_target_state_may_come_before_its_connector() {
         connector("a", "2"),
     ]);
     assert_eq!(again.connector("a").unwrap().target, TargetState::Stopped);
-    let removed = fold([connector("a", "1"), target("a", Some(TargetState::Paused)), target("a", None)]);
+    let removed = fold([
+        connector("a", "1"),
+        target("a", Some(TargetState::Paused)),
+        target("a", None),
+    ]);
     assert_eq!(removed.connector("a").unwrap().target, TargetState::Started);
 }
 
@@ -91,8 +106,14 @@ fn a_deleted_connector_that_comes_back_is_another_one() {
         connector("a", "1"),
     ];
     let a = fold(records).connector("a").unwrap().clone();
-    assert_eq!((a.incarnation, a.task_generation, a.tasks.len(), a.target), (6, 0, 0, TargetState::Started));
-    assert!(a.must_publish(&[]), "a known connector without a commit must publish its tasks");
+    assert_eq!(
+        (a.incarnation, a.task_generation, a.tasks.len(), a.target),
+        (6, 0, 0, TargetState::Started)
+    );
+    assert!(
+        a.must_publish(&[]),
+        "a known connector without a commit must publish its tasks"
+    );
 }
 
 #[test]
@@ -100,7 +121,12 @@ fn a_connector_edit_republishes_equal_tasks() {
     let state = fold([connector("a", "1"), task("a", 0, "t"), commit("a", 1)]);
     assert!(!state.connector("a").unwrap().must_publish(&[config("t")]));
     assert!(state.connector("a").unwrap().must_publish(&[config("u")]));
-    let edited = fold([connector("a", "1"), task("a", 0, "t"), commit("a", 1), connector("a", "2")]);
+    let edited = fold([
+        connector("a", "1"),
+        task("a", 0, "t"),
+        commit("a", 1),
+        connector("a", "2"),
+    ]);
     assert!(edited.connector("a").unwrap().must_publish(&[config("t")]));
 }
 

@@ -54,7 +54,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_panic_is_an_error_and_a_hanging_call_is_left() {
-        let panicked = isolated::<(), _>("starting a".to_owned(), Duration::from_secs(60), || async { panic!("boom") }).await;
+        let panicked = isolated::<(), _>("starting a".to_owned(), Duration::from_secs(60), || async {
+            panic!("boom")
+        })
+        .await;
         assert_eq!(panicked.unwrap_err().message(), "panic while starting a: boom");
         let (release, held) = std::sync::mpsc::channel::<()>();
         let hung = isolated::<(), _>("starting b".to_owned(), Duration::from_millis(10), move || async move {

@@ -48,12 +48,16 @@ pub(super) async fn change_offsets(
                     .collect(),
             };
             let checked = changes.clone();
-            let altered = isolated(format!("altering offsets of connector {name}"), ALTER_DEADLINE, move || async move {
-                plugin.alter_offsets(&config, &checked)
-            });
+            let altered = isolated(
+                format!("altering offsets of connector {name}"),
+                ALTER_DEADLINE,
+                move || async move { plugin.alter_offsets(&config, &checked) },
+            );
             let altered = altered.await.map_err(failed)?;
-            let offsets: Vec<SourceOffset> =
-                changes.into_iter().map(|(partition, offset)| (Arc::new(partition), offset)).collect();
+            let offsets: Vec<SourceOffset> = changes
+                .into_iter()
+                .map(|(partition, offset)| (Arc::new(partition), offset))
+                .collect();
             store.write(name, &offsets).await.map_err(failed)?;
             altered
         }
@@ -87,17 +91,22 @@ pub(crate) async fn group_offsets(
     config: &ConfigMap,
 ) -> Result<Vec<(SourceMap, SourceMap)>, ConnectError> {
     let (admin, group) = group_admin(worker, name, config)?;
-    let offsets = admin
-        .group_offsets(&group)
-        .await
-        .map_err(|error| ConnectError::fatal(format!("Failed to retrieve consumer group offsets for connector {name}")).caused_by(error))?;
+    let offsets = admin.group_offsets(&group).await.map_err(|error| {
+        ConnectError::fatal(format!(
+            "Failed to retrieve consumer group offsets for connector {name}"
+        ))
+        .caused_by(error)
+    })?;
     Ok(offsets
         .into_iter()
         .map(|(partition, offset)| {
             let mut source = SourceMap::new();
             source.insert("kafka_partition".to_owned(), Value::from(partition.partition));
             source.insert("kafka_topic".to_owned(), Value::from(partition.topic.to_string()));
-            (source, SourceMap::from_iter([("kafka_offset".to_owned(), Value::from(offset))]))
+            (
+                source,
+                SourceMap::from_iter([("kafka_offset".to_owned(), Value::from(offset))]),
+            )
         })
         .collect())
 }
@@ -108,7 +117,11 @@ fn group_admin(
     config: &ConfigMap,
 ) -> Result<(Admin, String), ConnectError> {
     let clients = worker.connector_clients(name, config)?;
-    let group = clients.consumer.get("group.id").cloned().unwrap_or_else(|| format!("connect-{name}"));
+    let group = clients
+        .consumer
+        .get("group.id")
+        .cloned()
+        .unwrap_or_else(|| format!("connect-{name}"));
     // the cluster that the connector's consumer points at, with the rights of its admin client
     let mut options = clients.admin;
     if let Some(bootstrap) = clients.consumer.get("bootstrap.servers") {
@@ -126,7 +139,9 @@ async fn change_group(
     config: &ConfigMap,
     changes: Option<OffsetChange>,
 ) -> Result<(), Refusal> {
-    let changes = changes.map(|changes| changes.iter().map(sink_change).collect::<Result<Vec<_>, _>>()).transpose()?;
+    let changes = changes
+        .map(|changes| changes.iter().map(sink_change).collect::<Result<Vec<_>, _>>())
+        .transpose()?;
     let (admin, group) = group_admin(&shared.worker, name, config).map_err(failed)?;
     let outcome = match changes {
         None => match admin.delete_group(&group).await {
@@ -134,10 +149,15 @@ async fn change_group(
             outcome => outcome,
         },
         Some(changes) => {
-            let set: Vec<(TopicPartition, i64)> =
-                changes.iter().filter_map(|(partition, offset)| offset.map(|offset| (partition.clone(), offset))).collect();
-            let removed: Vec<TopicPartition> =
-                changes.iter().filter(|(_, offset)| offset.is_none()).map(|(partition, _)| partition.clone()).collect();
+            let set: Vec<(TopicPartition, i64)> = changes
+                .iter()
+                .filter_map(|(partition, offset)| offset.map(|offset| (partition.clone(), offset)))
+                .collect();
+            let removed: Vec<TopicPartition> = changes
+                .iter()
+                .filter(|(_, offset)| offset.is_none())
+                .map(|(partition, _)| partition.clone())
+                .collect();
             alter_group(&admin, &group, &set, &removed).await
         }
     };
@@ -179,7 +199,9 @@ fn group_refusal(name: &str, error: &KafkaError) -> Refusal {
 fn sink_change((partition, offset): &(SourceMap, Option<SourceMap>)) -> Result<(TopicPartition, Option<i64>), Refusal> {
     let bad = |text: &str| Refusal::BadRequest(text.to_owned());
     let (Some(topic), Some(number)) = (partition.get("kafka_topic"), partition.get("kafka_partition")) else {
-        return Err(bad("The partition for a sink connector offset must contain the keys 'kafka_topic' and 'kafka_partition'"));
+        return Err(bad(
+            "The partition for a sink connector offset must contain the keys 'kafka_topic' and 'kafka_partition'",
+        ));
     };
     let topic = topic
         .as_str()
@@ -202,9 +224,17 @@ fn sink_change((partition, offset): &(SourceMap, Option<SourceMap>)) -> Result<(
         },
     };
     if offset.is_some_and(|offset| offset < 0) {
-        return Err(Refusal::Failed("Failed to modify offsets for sink connector: an offset is negative".to_owned()));
+        return Err(Refusal::Failed(
+            "Failed to modify offsets for sink connector: an offset is negative".to_owned(),
+        ));
     }
-    Ok((TopicPartition { topic: topic.into(), partition: number }, offset))
+    Ok((
+        TopicPartition {
+            topic: topic.into(),
+            partition: number,
+        },
+        offset,
+    ))
 }
 
 fn integer(value: &Value) -> Option<i64> {
@@ -234,14 +264,35 @@ mod tests {
             let offset = if offset.is_null() { None } else { Some(map(offset)) };
             sink_change(&(map(partition), offset))
         };
-        let (partition, offset) =
-            change(json!({"kafka_topic": "t", "kafka_partition": "3"}), json!({"kafka_offset": 5})).unwrap();
+        let (partition, offset) = change(
+            json!({"kafka_topic": "t", "kafka_partition": "3"}),
+            json!({"kafka_offset": 5}),
+        )
+        .unwrap();
         assert_eq!((&*partition.topic, partition.partition, offset), ("t", 3, Some(5)));
         let refused = |partition, offset| change(partition, offset).unwrap_err().message().to_owned();
-        assert!(refused(json!({"kafka_topic": "t"}), Value::Null).contains("must contain the keys 'kafka_topic' and 'kafka_partition'"));
-        assert!(refused(json!({"kafka_topic": "t", "kafka_partition": "x"}), Value::Null).contains("Partition values for sink connectors need to be integers"));
-        assert!(refused(json!({"kafka_topic": null, "kafka_partition": 1}), Value::Null).contains("Kafka topic names must be valid strings"));
-        assert!(refused(json!({"kafka_topic": "t", "kafka_partition": 1}), json!({"o": 1})).contains("contain the key 'kafka_offset'"));
-        assert!(refused(json!({"kafka_topic": "t", "kafka_partition": 1}), json!({"kafka_offset": "x"})).contains("Offset values for sink connectors need to be integers"));
+        assert!(
+            refused(json!({"kafka_topic": "t"}), Value::Null)
+                .contains("must contain the keys 'kafka_topic' and 'kafka_partition'")
+        );
+        assert!(
+            refused(json!({"kafka_topic": "t", "kafka_partition": "x"}), Value::Null)
+                .contains("Partition values for sink connectors need to be integers")
+        );
+        assert!(
+            refused(json!({"kafka_topic": null, "kafka_partition": 1}), Value::Null)
+                .contains("Kafka topic names must be valid strings")
+        );
+        assert!(
+            refused(json!({"kafka_topic": "t", "kafka_partition": 1}), json!({"o": 1}))
+                .contains("contain the key 'kafka_offset'")
+        );
+        assert!(
+            refused(
+                json!({"kafka_topic": "t", "kafka_partition": 1}),
+                json!({"kafka_offset": "x"})
+            )
+            .contains("Offset values for sink connectors need to be integers")
+        );
     }
 }

@@ -57,8 +57,13 @@ mod tests {
     use crate::storage::status_table::Status;
 
     fn statuses(connector: State, tasks: &[State]) -> ConnectorStatuses {
-        let status =
-            |state| Status { state, trace: None, worker_id: "h:1".to_owned(), generation: 1, version: None };
+        let status = |state| Status {
+            state,
+            trace: None,
+            worker_id: "h:1".to_owned(),
+            generation: 1,
+            version: None,
+        };
         ConnectorStatuses {
             connector: Some(status(connector)),
             tasks: tasks.iter().map(|state| status(*state)).enumerate().collect(),
@@ -67,22 +72,54 @@ mod tests {
     }
 
     fn request(include_tasks: bool, only_failed: bool) -> RestartRequest {
-        RestartRequest { include_tasks, only_failed }
+        RestartRequest {
+            include_tasks,
+            only_failed,
+        }
     }
 
     #[test]
     fn only_what_failed_and_only_what_was_asked_for() {
         let statuses = statuses(State::Running, &[State::Failed, State::Running]);
         let plan = |include_tasks, only_failed| super::plan(request(include_tasks, only_failed), &statuses);
-        assert_eq!(plan(true, true), RestartPlan { connector: false, tasks: vec![0] });
-        assert_eq!(plan(true, false), RestartPlan { connector: true, tasks: vec![0, 1] });
-        assert_eq!(plan(false, true), RestartPlan { connector: false, tasks: vec![] });
-        assert_eq!(plan(false, false), RestartPlan { connector: true, tasks: vec![] });
+        assert_eq!(
+            plan(true, true),
+            RestartPlan {
+                connector: false,
+                tasks: vec![0]
+            }
+        );
+        assert_eq!(
+            plan(true, false),
+            RestartPlan {
+                connector: true,
+                tasks: vec![0, 1]
+            }
+        );
+        assert_eq!(
+            plan(false, true),
+            RestartPlan {
+                connector: false,
+                tasks: vec![]
+            }
+        );
+        assert_eq!(
+            plan(false, false),
+            RestartPlan {
+                connector: true,
+                tasks: vec![]
+            }
+        );
     }
 
     #[test]
     fn the_larger_request_wins() {
-        let order = [request(false, true), request(true, true), request(false, false), request(true, false)];
+        let order = [
+            request(false, true),
+            request(true, true),
+            request(false, false),
+            request(true, false),
+        ];
         for (index, smaller) in order.iter().enumerate() {
             for larger in &order[index..] {
                 assert_eq!(smaller.larger(*larger), *larger);

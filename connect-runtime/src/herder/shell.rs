@@ -109,9 +109,18 @@ impl Herder {
         parts: HerderParts,
         runner: impl FnOnce(Arc<dyn OffsetStore>) -> Arc<dyn StartTask>,
     ) -> Result<Self, StorageError> {
-        let HerderParts { worker, plugins, providers, worker_id, loggers } = parts;
+        let HerderParts {
+            worker,
+            plugins,
+            providers,
+            worker_id,
+            loggers,
+        } = parts;
         let own = worker.own_clients();
-        let clients = LogClients::new(&ClientConfig::from_java(own.consumer)?, &ClientConfig::from_java(own.producer)?)?;
+        let clients = LogClients::new(
+            &ClientConfig::from_java(own.consumer)?,
+            &ClientConfig::from_java(own.producer)?,
+        )?;
         let admin = clients.admin().clone();
         futures::try_join!(
             InternalTopic::Config.ensure(&admin, &worker),
@@ -157,7 +166,17 @@ impl Herder {
         shell.start_connectors();
         let (stop, stopping) = oneshot::channel();
         tokio::spawn(shell.run(queue, changed, stopping));
-        Ok(Self { commands, cluster, statuses, offsets, admin, running, counters, generation, stop })
+        Ok(Self {
+            commands,
+            cluster,
+            statuses,
+            offsets,
+            admin,
+            running,
+            counters,
+            generation,
+            stop,
+        })
     }
 
     /// Where commands go.
@@ -271,8 +290,15 @@ impl Shell {
     fn hand_on(&mut self, change: Change) {
         match change {
             Change::Connector(name) => self.update_actor(&name),
-            Change::Restart { connector, include_tasks, only_failed } => {
-                let request = RestartRequest { include_tasks, only_failed };
+            Change::Restart {
+                connector,
+                include_tasks,
+                only_failed,
+            } => {
+                let request = RestartRequest {
+                    include_tasks,
+                    only_failed,
+                };
                 // a connector that is gone has nothing to restart
                 let _ = self.tell(&connector, Message::Restart(request));
             }
@@ -288,7 +314,11 @@ impl Shell {
     /// Hands the connector's state to its actor; starts one for a new connector, ends that of a deleted one.
     fn update_actor(&mut self, name: &str) {
         let state = self.cluster.read().connector(name).cloned();
-        let same = |actor: &ActorHandle| state.as_ref().is_some_and(|state| state.incarnation == actor.incarnation);
+        let same = |actor: &ActorHandle| {
+            state
+                .as_ref()
+                .is_some_and(|state| state.incarnation == actor.incarnation)
+        };
         match self.actors.get(name) {
             Some(actor) if same(actor) => {
                 actor.desired.send_replace(state);
@@ -329,12 +359,23 @@ impl Shell {
     async fn carry_out(&mut self, command: Command) {
         // an answer that nobody waits for any more is dropped: the request ran out of its time
         match command {
-            Command::PutConnector { name, config, initial, create, reply } => {
+            Command::PutConnector {
+                name,
+                config,
+                initial,
+                create,
+                reply,
+            } => {
                 drop(reply.send(self.put_connector(name, config, initial, create).await));
             }
             Command::DeleteConnector { name, reply } => drop(reply.send(self.delete_connector(name).await)),
             Command::SetTarget { name, target, reply } => drop(reply.send(self.set_target(name, target).await)),
-            Command::PublishTasks { name, made_from, tasks, reply } => {
+            Command::PublishTasks {
+                name,
+                made_from,
+                tasks,
+                reply,
+            } => {
                 drop(reply.send(self.publish_tasks(&name, &made_from, &tasks).await));
             }
             Command::RestartConnector { name, reply } => {
@@ -353,7 +394,11 @@ impl Shell {
                 };
                 drop(reply.send(outcome));
             }
-            Command::SetClusterLogger { namespace, level, reply } => {
+            Command::SetClusterLogger {
+                namespace,
+                level,
+                reply,
+            } => {
                 let written = self.config.write(&[ConfigRecord::Logger(namespace, level)]).await;
                 drop(reply.send(written.map_err(failed)));
             }
@@ -386,7 +431,10 @@ impl Shell {
 
     async fn delete_connector(&self, name: String) -> Result<(), Refusal> {
         self.connector(&name, &format!("Connector {name} not found"))?;
-        let records = [ConfigRecord::Connector(name.clone(), None), ConfigRecord::Target(name, None)];
+        let records = [
+            ConfigRecord::Connector(name.clone(), None),
+            ConfigRecord::Target(name, None),
+        ];
         self.config
             .write(&records)
             .await
@@ -398,10 +446,18 @@ impl Shell {
         if target == TargetState::Stopped {
             self.config.write_tasks(&name, &[]).await.map_err(failed)?;
         }
-        self.config.write(&[ConfigRecord::Target(name, Some(target))]).await.map_err(failed)
+        self.config
+            .write(&[ConfigRecord::Target(name, Some(target))])
+            .await
+            .map_err(failed)
     }
 
-    async fn publish_tasks(&self, name: &str, made_from: &ConnectorState, tasks: &[ConfigMap]) -> Result<bool, Refusal> {
+    async fn publish_tasks(
+        &self,
+        name: &str,
+        made_from: &ConnectorState,
+        tasks: &[ConfigMap],
+    ) -> Result<bool, Refusal> {
         let current = self.cluster.read().connector(name).is_some_and(|now| {
             now.incarnation == made_from.incarnation
                 && now.config == made_from.config
@@ -441,8 +497,15 @@ impl Shell {
             None => return Err(Refusal::NotFound(format!("Status for connector {name} not found"))),
         };
         if plan.connector || !plan.tasks.is_empty() {
-            let RestartRequest { include_tasks, only_failed } = request;
-            let record = ConfigRecord::Restart { connector: name, include_tasks, only_failed };
+            let RestartRequest {
+                include_tasks,
+                only_failed,
+            } = request;
+            let record = ConfigRecord::Restart {
+                connector: name,
+                include_tasks,
+                only_failed,
+            };
             self.config.write(&[record]).await.map_err(failed)?;
         }
         Ok(plan)
@@ -463,7 +526,10 @@ impl Shell {
     /// Distributes a new session key where there is none or it is too old (contract 3.6).
     async fn renew_session_key(&self) -> Result<(), StorageError> {
         let parsed = self.shared.worker.parsed();
-        if !parsed.text("connect.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("sessioned")) {
+        if !parsed
+            .text("connect.protocol")
+            .is_some_and(|protocol| protocol.eq_ignore_ascii_case("sessioned"))
+        {
             return Ok(());
         }
         let lifetime = parsed.integer("inter.worker.key.ttl.ms").unwrap_or(3_600_000);
@@ -477,8 +543,17 @@ impl Shell {
         digest.update(uuid::Uuid::new_v4().as_bytes());
         digest.update(uuid::Uuid::new_v4().as_bytes());
         let key = base64::engine::general_purpose::STANDARD.encode(digest.finalize());
-        let algorithm = parsed.text("inter.worker.key.generation.algorithm").unwrap_or("HmacSHA256").to_owned();
-        self.config.write(&[ConfigRecord::SessionKey(SessionKey { key, algorithm, created_ms: now })]).await
+        let algorithm = parsed
+            .text("inter.worker.key.generation.algorithm")
+            .unwrap_or("HmacSHA256")
+            .to_owned();
+        self.config
+            .write(&[ConfigRecord::SessionKey(SessionKey {
+                key,
+                algorithm,
+                created_ms: now,
+            })])
+            .await
     }
 
     async fn stop(self) {

@@ -17,7 +17,13 @@ pub(super) struct StatusWriter {
 
 impl StatusWriter {
     pub(super) fn new(topic: Arc<StatusTopic>, worker: &WorkerConfig, worker_id: Arc<str>, generation: i32) -> Self {
-        Self { table: topic.table(), topic, worker_id, generation, topic_tracking: worker.topic_tracking_enable }
+        Self {
+            table: topic.table(),
+            topic,
+            worker_id,
+            generation,
+            topic_tracking: worker.topic_tracking_enable,
+        }
     }
 
     pub(super) fn table(&self) -> &Arc<RwLock<StatusTable>> {
@@ -57,7 +63,10 @@ impl StatusWriter {
         let (tasks, topics) = match self.table.read().connector(name) {
             Some(held) => {
                 let beyond = held.tasks.keys().copied().filter(|task| *task >= last_tasks);
-                ((0..last_tasks).chain(beyond).collect(), held.topics.keys().cloned().collect())
+                (
+                    (0..last_tasks).chain(beyond).collect(),
+                    held.topics.keys().cloned().collect(),
+                )
             }
             None => ((0..last_tasks).collect::<Vec<_>>(), Vec::new()),
         };
@@ -71,12 +80,20 @@ impl StatusWriter {
     }
 
     pub(super) fn topic_used(&self, name: &str, task: usize, topic: &str) {
-        let known = || self.table.read().connector(name).is_some_and(|held| held.topics.contains_key(topic));
+        let known = || {
+            self.table
+                .read()
+                .connector(name)
+                .is_some_and(|held| held.topics.contains_key(topic))
+        };
         if !self.topic_tracking || known() {
             return;
         }
         let discovered_ms = super::shell::now_ms();
-        self.topic
-            .put(StatusRecord::Topic(topic.to_owned(), name.to_owned(), Some(TopicUse { task, discovered_ms })));
+        self.topic.put(StatusRecord::Topic(
+            topic.to_owned(),
+            name.to_owned(),
+            Some(TopicUse { task, discovered_ms }),
+        ));
     }
 }

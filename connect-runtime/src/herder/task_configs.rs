@@ -4,7 +4,10 @@ use connect_api::{ConfigMap, ConnectError, ConnectorKind, ConnectorPlugin};
 
 /// `tasks.max`, 1 where it is missing or wrong (validation has refused it before).
 pub(super) fn tasks_max(config: &ConfigMap) -> usize {
-    text(config, "tasks.max").and_then(|text| text.trim().parse().ok()).filter(|max| *max > 0).unwrap_or(1)
+    text(config, "tasks.max")
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|max| *max > 0)
+        .unwrap_or(1)
 }
 
 fn text<'a>(config: &'a ConfigMap, name: &str) -> Option<&'a str> {
@@ -59,14 +62,11 @@ fn hide_resolved(raw: &ConfigMap, resolved: &ConfigMap, task: &mut ConfigMap) {
         .filter(|(_, text, value)| text != value)
         .collect();
     for (name, value) in task.iter_mut() {
-        let reference = referring
-            .iter()
-            .find(|(referring, ..)| *referring == name)
-            .or_else(|| {
-                referring
-                    .iter()
-                    .find(|(_, _, secret)| **secret == *value && secret.as_ref().is_some_and(|text| !text.is_empty()))
-            });
+        let reference = referring.iter().find(|(referring, ..)| *referring == name).or_else(|| {
+            referring
+                .iter()
+                .find(|(_, _, secret)| **secret == *value && secret.as_ref().is_some_and(|text| !text.is_empty()))
+        });
         if let Some((_, text, _)) = reference {
             *value = (*text).clone();
         }
@@ -78,17 +78,33 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> ConfigMap {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+            .collect()
     }
 
     #[test]
     fn secrets_become_references_again() {
-        let raw = config(&[("password", "${file:/s:p}"), ("user", "anna"), ("url", "jdbc:${file:/s:h}:1")]);
+        let raw = config(&[
+            ("password", "${file:/s:p}"),
+            ("user", "anna"),
+            ("url", "jdbc:${file:/s:h}:1"),
+        ]);
         let resolved = config(&[("password", "hunter2"), ("user", "anna"), ("url", "jdbc:db:1")]);
-        let mut task = config(&[("password", "hunter2"), ("user", "hunter2"), ("renamed", "jdbc:db:1"), ("n", "1")]);
+        let mut task = config(&[
+            ("password", "hunter2"),
+            ("user", "hunter2"),
+            ("renamed", "jdbc:db:1"),
+            ("n", "1"),
+        ]);
         hide_resolved(&raw, &resolved, &mut task);
-        let expected =
-            config(&[("password", "${file:/s:p}"), ("user", "${file:/s:p}"), ("renamed", "jdbc:${file:/s:h}:1"), ("n", "1")]);
+        let expected = config(&[
+            ("password", "${file:/s:p}"),
+            ("user", "${file:/s:p}"),
+            ("renamed", "jdbc:${file:/s:h}:1"),
+            ("n", "1"),
+        ]);
         assert_eq!(task, expected);
     }
 
@@ -96,7 +112,11 @@ mod tests {
     fn too_many_tasks_are_refused_unless_allowed() {
         assert!(enforce_maximum("c", &config(&[("tasks.max", "2")]), 2).is_ok());
         let error = enforce_maximum("c", &config(&[("tasks.max", "2")]), 3).unwrap_err();
-        assert!(error.message().starts_with("The connector c has generated 3 tasks, which is greater than 2"));
+        assert!(
+            error
+                .message()
+                .starts_with("The connector c has generated 3 tasks, which is greater than 2")
+        );
         assert!(enforce_maximum("c", &config(&[("tasks.max", "2"), ("tasks.max.enforce", "false")]), 3).is_ok());
     }
 }

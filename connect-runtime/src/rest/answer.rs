@@ -35,12 +35,20 @@ impl Answer {
 
     /// JSON under any status.
     pub fn json(status: u16, body: Value) -> Self {
-        Self { status, body: AnswerBody::Json(body), location: None }
+        Self {
+            status,
+            body: AnswerBody::Json(body),
+            location: None,
+        }
     }
 
     /// No body.
     pub fn empty(status: u16) -> Self {
-        Self { status, body: AnswerBody::Empty, location: None }
+        Self {
+            status,
+            body: AnswerBody::Empty,
+            location: None,
+        }
     }
 
     /// An error.
@@ -58,7 +66,9 @@ impl Answer {
         let mut response = Response::new(Body::from(bytes));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if let Some(content_type) = content_type {
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         if let Some(location) = self.location.and_then(|location| HeaderValue::from_str(&location).ok()) {
             response.headers_mut().insert(header::LOCATION, location);
@@ -85,7 +95,9 @@ pub(super) fn extension_response(answer: RestResponse) -> Response<Body> {
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if !empty {
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     }
     for (name, value) in answer.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {

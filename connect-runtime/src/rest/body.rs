@@ -24,14 +24,18 @@ fn token(raw: &RawValue) -> (&'static str, &'static str) {
 
 fn wrong_type(java_type: &str, raw: &RawValue) -> Answer {
     let (value, token) = token(raw);
-    Answer::error(500, format!("Cannot deserialize value of type `{java_type}` from {value} (token `JsonToken.{token}`)"))
+    Answer::error(
+        500,
+        format!("Cannot deserialize value of type `{java_type}` from {value} (token `JsonToken.{token}`)"),
+    )
 }
 
 fn parse(bytes: &[u8]) -> Result<Box<RawValue>, Answer> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Answer::error(500, "No content to map due to end-of-input"));
     }
-    serde_json::from_slice(bytes).map_err(|error| Answer::error(500, format!("Unexpected character or end-of-input: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| Answer::error(500, format!("Unexpected character or end-of-input: {error}")))
 }
 
 fn object(raw: &RawValue, java_type: &str) -> Result<Members, Answer> {
@@ -55,9 +59,9 @@ fn read_text(raw: &RawValue) -> Result<Option<String>, Answer> {
     match token(raw).1 {
         "VALUE_NULL" => Ok(None),
         "START_OBJECT" | "START_ARRAY" => Err(wrong_type("java.lang.String", raw)),
-        "VALUE_STRING" => {
-            serde_json::from_str(raw.get()).map(Some).map_err(|_| wrong_type("java.lang.String", raw))
-        }
+        "VALUE_STRING" => serde_json::from_str(raw.get())
+            .map(Some)
+            .map_err(|_| wrong_type("java.lang.String", raw)),
         _ => Ok(Some(raw.get().trim().to_owned())),
     }
 }
@@ -73,7 +77,11 @@ pub(super) struct CreateConnector {
 
 pub(super) fn create_connector(bytes: &[u8]) -> Result<CreateConnector, Answer> {
     const CLASS: &str = "org.apache.kafka.connect.runtime.rest.entities.CreateConnectorRequest";
-    let mut request = CreateConnector { name: None, config: None, initial_state: None };
+    let mut request = CreateConnector {
+        name: None,
+        config: None,
+        initial_state: None,
+    };
     for (member, raw) in object(&*parse(bytes)?, CLASS)? {
         match member.as_str() {
             "name" => request.name = read_text(&raw)?,
@@ -81,10 +89,15 @@ pub(super) fn create_connector(bytes: &[u8]) -> Result<CreateConnector, Answer> 
             "config" => request.config = Some(read_config(&raw)?),
             "initial_state" => {
                 let state = read_text(&raw)?.map(|state| state.to_uppercase());
-                if let Some(state) = state.as_deref().filter(|state| !["RUNNING", "PAUSED", "STOPPED"].contains(state)) {
+                if let Some(state) = state
+                    .as_deref()
+                    .filter(|state| !["RUNNING", "PAUSED", "STOPPED"].contains(state))
+                {
                     return Err(Answer::error(
                         500,
-                        format!("Cannot construct instance of `{CLASS}$InitialState`, problem: No enum constant {CLASS}.InitialState.{state}"),
+                        format!(
+                            "Cannot construct instance of `{CLASS}$InitialState`, problem: No enum constant {CLASS}.InitialState.{state}"
+                        ),
                     ));
                 }
                 request.initial_state = state;
@@ -92,7 +105,9 @@ pub(super) fn create_connector(bytes: &[u8]) -> Result<CreateConnector, Answer> 
             other => {
                 return Err(Answer::error(
                     500,
-                    format!("Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (3 known properties: \"config\", \"initial_state\", \"name\"])"),
+                    format!(
+                        "Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (3 known properties: \"config\", \"initial_state\", \"name\"])"
+                    ),
                 ));
             }
         }
@@ -104,18 +119,26 @@ pub(super) fn create_connector(bytes: &[u8]) -> Result<CreateConnector, Answer> 
 pub(super) fn offsets(bytes: &[u8]) -> Result<Vec<(SourceMap, Option<SourceMap>)>, Answer> {
     const CLASS: &str = "org.apache.kafka.connect.runtime.rest.entities.ConnectorOffsets";
     const ENTRY: &str = "org.apache.kafka.connect.runtime.rest.entities.ConnectorOffset";
-    let missing = || Answer::error(400, "Partitions / offsets need to be provided for an alter offsets request");
+    let missing = || {
+        Answer::error(
+            400,
+            "Partitions / offsets need to be provided for an alter offsets request",
+        )
+    };
     let mut entries: Vec<Box<RawValue>> = Vec::new();
     for (member, raw) in object(&*parse(bytes)?, CLASS)? {
         match member.as_str() {
             "offsets" if token(&raw).1 == "VALUE_NULL" => {}
             "offsets" => {
-                entries = serde_json::from_str(raw.get()).map_err(|_| wrong_type(&format!("java.util.ArrayList<{ENTRY}>"), &raw))?;
+                entries = serde_json::from_str(raw.get())
+                    .map_err(|_| wrong_type(&format!("java.util.ArrayList<{ENTRY}>"), &raw))?;
             }
             other => {
                 return Err(Answer::error(
                     500,
-                    format!("Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (one known property: \"offsets\"])"),
+                    format!(
+                        "Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (one known property: \"offsets\"])"
+                    ),
                 ));
             }
         }
@@ -134,7 +157,10 @@ fn read_offset(raw: &RawValue, class: &str) -> Result<(SourceMap, Option<SourceM
             match serde_json::from_str::<Value>(raw.get()) {
                 Ok(Value::Null) => Ok(None),
                 Ok(Value::Object(map)) => Ok(Some(map)),
-                _ => Err(wrong_type("java.util.LinkedHashMap<java.lang.String,java.lang.Object>", &raw)),
+                _ => Err(wrong_type(
+                    "java.util.LinkedHashMap<java.lang.String,java.lang.Object>",
+                    &raw,
+                )),
             }
         };
         match member.as_str() {
@@ -143,14 +169,19 @@ fn read_offset(raw: &RawValue, class: &str) -> Result<(SourceMap, Option<SourceM
             other => {
                 return Err(Answer::error(
                     500,
-                    format!("Unrecognized field \"{other}\" (class {class}), not marked as ignorable (2 known properties: \"offset\", \"partition\"])"),
+                    format!(
+                        "Unrecognized field \"{other}\" (class {class}), not marked as ignorable (2 known properties: \"offset\", \"partition\"])"
+                    ),
                 ));
             }
         }
     }
     match partition {
         Some(partition) => Ok((partition, offset)),
-        None => Err(Answer::error(400, "The partition for a sink connector offset cannot be null or missing")),
+        None => Err(Answer::error(
+            400,
+            "The partition for a sink connector offset cannot be null or missing",
+        )),
     }
 }
 
@@ -161,8 +192,8 @@ pub(super) fn level(bytes: &[u8]) -> Result<Option<String>, Answer> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::answer::AnswerBody;
+    use super::*;
 
     fn message(answer: Answer) -> (u16, String) {
         match answer.body {
@@ -174,16 +205,27 @@ mod tests {
     #[test]
     fn numbers_and_booleans_become_the_text_that_was_written() {
         let config = config_map(br#"{"a": 1.50, "b": true, "c": null, "d": "x\u00e9", "e": -7}"#).unwrap();
-        let expected = [("a", Some("1.50")), ("b", Some("true")), ("c", None), ("d", Some("xé")), ("e", Some("-7"))];
-        let expected: ConfigMap =
-            expected.into_iter().map(|(name, text)| (name.to_owned(), text.map(str::to_owned))).collect();
+        let expected = [
+            ("a", Some("1.50")),
+            ("b", Some("true")),
+            ("c", None),
+            ("d", Some("xé")),
+            ("e", Some("-7")),
+        ];
+        let expected: ConfigMap = expected
+            .into_iter()
+            .map(|(name, text)| (name.to_owned(), text.map(str::to_owned)))
+            .collect();
         assert_eq!(config, expected);
     }
 
     #[test]
     fn wrong_bodies_are_refused_in_jacksons_words() {
         let cases: [(&[u8], &str); 4] = [
-            (br#"{"a": {}}"#, "Cannot deserialize value of type `java.lang.String` from Object value"),
+            (
+                br#"{"a": {}}"#,
+                "Cannot deserialize value of type `java.lang.String` from Object value",
+            ),
             (b"[]", "Cannot deserialize value of type `java.util.LinkedHashMap"),
             (b"", "No content to map due to end-of-input"),
             (b"{\"a\"", "Unexpected character or end-of-input"),

@@ -25,13 +25,19 @@ fn config_json(config: &ConfigMap) -> Value {
 }
 
 fn type_of(plugins: &Plugins, config: &ConfigMap) -> &'static str {
-    let class = config.get("connector.class").and_then(Option::as_deref).unwrap_or_default();
-    plugins.connector(class.trim()).map_or("unknown", |plugin| plugin.kind().name())
+    let class = config
+        .get("connector.class")
+        .and_then(Option::as_deref)
+        .unwrap_or_default();
+    plugins
+        .connector(class.trim())
+        .map_or("unknown", |plugin| plugin.kind().name())
 }
 
 fn info_json(plugins: &Plugins, name: &str, state: &ConnectorState) -> Value {
-    let tasks: Vec<Value> =
-        (0..state.tasks.len()).map(|task| json!({ "connector": name, "task": task })).collect();
+    let tasks: Vec<Value> = (0..state.tasks.len())
+        .map(|task| json!({ "connector": name, "task": task }))
+        .collect();
     json!({ "name": name, "config": config_json(&state.config), "tasks": tasks, "type": type_of(plugins, &state.config) })
 }
 
@@ -67,8 +73,11 @@ fn found(ready: &Ready, name: &str) -> Result<ConnectorState, Answer> {
 }
 
 pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)]) -> Outcome {
-    let expand: Vec<&str> =
-        query.iter().filter(|(name, _)| name == "expand").flat_map(|(_, value)| value.split(',')).collect();
+    let expand: Vec<&str> = query
+        .iter()
+        .filter(|(name, _)| name == "expand")
+        .flat_map(|(_, value)| value.split(','))
+        .collect();
     let cluster = ready.herder.cluster().read();
     if expand.is_empty() {
         return Ok(Answer::ok(json!(cluster.connectors().keys().collect::<Vec<_>>())));
@@ -105,7 +114,10 @@ pub(super) async fn create(state: &RestState, ready: &Ready, bytes: &[u8]) -> Ou
         _ => TargetState::Started,
     });
     let Some(config) = request.config else {
-        return Err(Answer::error(400, "The config of the connector is missing: the body must hold name and config"));
+        return Err(Answer::error(
+            400,
+            "The config of the connector is missing: the body must hold name and config",
+        ));
     };
     if ready.herder.cluster().read().connector(&name).is_some() {
         return Err(Answer::error(409, format!("Connector {name} already exists")));
@@ -159,9 +171,18 @@ async fn put(
     }
     ready.validator.validate(&config).await?.into_result()?;
     let created = ready
-        .ask(|reply| Command::PutConnector { name: name.clone(), config, initial, create, reply })
+        .ask(|reply| Command::PutConnector {
+            name: name.clone(),
+            config,
+            initial,
+            create,
+            reply,
+        })
         .await?;
-    let mut answer = Answer::json(if created { 201 } else { 200 }, info_json(&state.plugins, &name, &found(ready, &name)?));
+    let mut answer = Answer::json(
+        if created { 201 } else { 200 },
+        info_json(&state.plugins, &name, &found(ready, &name)?),
+    );
     if created {
         let path = utf8_percent_encode(&name, NON_ALPHANUMERIC);
         answer.location = Some(format!("http://{}/connectors/{path}", state.worker_id));
@@ -209,7 +230,8 @@ pub(super) fn get_status(state: &RestState, ready: &Ready, name: &str) -> Outcom
 
 /// The number in a path; one that is none names no task.
 fn task_number(name: &str, text: &str, unknown: &str) -> Result<usize, Answer> {
-    text.parse().map_err(|_| Answer::error(404, format!("{unknown} {name}-{text}")))
+    text.parse()
+        .map_err(|_| Answer::error(404, format!("{unknown} {name}-{text}")))
 }
 
 pub(super) fn get_task_status(ready: &Ready, name: &str, task: &str) -> Outcome {
@@ -237,9 +259,14 @@ pub(super) async fn restart_task(ready: &Ready, name: String, task: &str) -> Out
 
 pub(super) async fn restart(state: &RestState, ready: &Ready, name: String, query: &[(String, String)]) -> Outcome {
     let asked = |option: &str| {
-        query.iter().any(|(name, value)| name == option && value.trim().eq_ignore_ascii_case("true"))
+        query
+            .iter()
+            .any(|(name, value)| name == option && value.trim().eq_ignore_ascii_case("true"))
     };
-    let request = RestartRequest { include_tasks: asked("includeTasks"), only_failed: asked("onlyFailed") };
+    let request = RestartRequest {
+        include_tasks: asked("includeTasks"),
+        only_failed: asked("onlyFailed"),
+    };
     if !request.include_tasks && !request.only_failed {
         ready.ask(|reply| Command::RestartConnector { name, reply }).await?;
         return Ok(Answer::empty(204));
@@ -249,10 +276,18 @@ pub(super) async fn restart(state: &RestState, ready: &Ready, name: String, quer
         None => "unknown",
     };
     let held = ready.herder.statuses().read().connector(&name).cloned();
-    let plan = ready.ask(|reply| Command::PlanRestart { name: name.clone(), request, reply }).await?;
+    let plan = ready
+        .ask(|reply| Command::PlanRestart {
+            name: name.clone(),
+            request,
+            reply,
+        })
+        .await?;
     // what was shown when the request came, with everything that is going to be restarted
     let mut statuses = held.unwrap_or_default();
-    if plan.connector && let Some(status) = &mut statuses.connector {
+    if plan.connector
+        && let Some(status) = &mut statuses.connector
+    {
         status.state = State::Restarting;
     }
     for task in plan.tasks {
@@ -270,7 +305,10 @@ pub(super) fn get_topics(state: &RestState, ready: &Ready, name: &str) -> Outcom
         return Err(Answer::error(403, "Topic tracking is disabled."));
     }
     let statuses = ready.herder.statuses().read();
-    let topics: Vec<&String> = statuses.connector(name).map(|held| held.topics.keys().collect()).unwrap_or_default();
+    let topics: Vec<&String> = statuses
+        .connector(name)
+        .map(|held| held.topics.keys().collect())
+        .unwrap_or_default();
     let mut body = Map::new();
     body.insert(name.to_owned(), json!({ "topics": topics }));
     Ok(Answer::ok(Value::Object(body)))
@@ -291,7 +329,10 @@ pub(super) async fn get_offsets(state: &RestState, ready: &Ready, name: &str) ->
     let connector = found(ready, name)?;
     let offsets = match type_of(&state.plugins, &connector.config) {
         "sink" => {
-            let (providers, config) = (std::sync::Arc::clone(&ready.validator.providers), connector.config.clone());
+            let (providers, config) = (
+                std::sync::Arc::clone(&ready.validator.providers),
+                connector.config.clone(),
+            );
             let resolved = tokio::task::spawn_blocking(move || providers.resolve(&config))
                 .await
                 .map_err(|error| Answer::error(500, error.to_string()))??;
@@ -308,6 +349,8 @@ pub(super) async fn get_offsets(state: &RestState, ready: &Ready, name: &str) ->
 
 pub(super) async fn change_offsets(ready: &Ready, name: String, bytes: Option<&[u8]>) -> Outcome {
     let changes = bytes.map(body::offsets).transpose()?;
-    let message = ready.ask(|reply| Command::ChangeOffsets { name, changes, reply }).await?;
+    let message = ready
+        .ask(|reply| Command::ChangeOffsets { name, changes, reply })
+        .await?;
     Ok(Answer::ok(json!({ "message": message })))
 }

@@ -30,7 +30,11 @@ struct Address {
 }
 
 fn parse(listener: &str) -> Result<Address, String> {
-    let invalid = || format!("Invalid value {listener} for configuration listeners: Listener doesn't have the right format (protocol://hostname:port).");
+    let invalid = || {
+        format!(
+            "Invalid value {listener} for configuration listeners: Listener doesn't have the right format (protocol://hostname:port)."
+        )
+    };
     let rest = listener
         .trim()
         .split_once("://")
@@ -39,7 +43,10 @@ fn parse(listener: &str) -> Result<Address, String> {
         .ok_or_else(invalid)?;
     let (host, port) = rest.trim_end_matches('/').rsplit_once(':').ok_or_else(invalid)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok(Address { host: host.to_owned(), port: port.parse().map_err(|_| invalid())? })
+    Ok(Address {
+        host: host.to_owned(),
+        port: port.parse().map_err(|_| invalid())?,
+    })
 }
 
 impl BoundListeners {
@@ -48,7 +55,9 @@ impl BoundListeners {
     /// # Errors
     /// An address that is no address, or cannot be bound.
     pub async fn bind(worker: &WorkerConfig) -> Result<Self, WorkerConfigError> {
-        let refused = |message: String| WorkerConfigError { messages: vec![message] };
+        let refused = |message: String| WorkerConfigError {
+            messages: vec![message],
+        };
         let parsed = worker.parsed();
         let mut listeners = Vec::new();
         let mut first: Option<Address> = None;
@@ -59,19 +68,29 @@ impl BoundListeners {
                 .map_err(|error| refused(format!("listeners: {text} cannot be bound: {error}")))?;
             let port = listener.local_addr().map_or(address.port, |bound| bound.port());
             tracing::info!(listener = %text, port, "listening");
-            first.get_or_insert(Address { host: address.host, port });
+            first.get_or_insert(Address {
+                host: address.host,
+                port,
+            });
             listeners.push(listener);
         }
         let Some(first) = first else {
-            return Err(refused("Invalid value  for configuration listeners: at least one listener is needed".to_owned()));
+            return Err(refused(
+                "Invalid value  for configuration listeners: at least one listener is needed".to_owned(),
+            ));
         };
         let host = match parsed.text("rest.advertised.host.name") {
             Some(host) if !host.is_empty() => host.to_owned(),
             _ if first.host.is_empty() || first.host == "0.0.0.0" || first.host == "::" => machine_name(),
             _ => first.host,
         };
-        let port = parsed.integer("rest.advertised.port").unwrap_or_else(|| i64::from(first.port));
-        Ok(Self { listeners, worker_id: format!("{host}:{port}").into() })
+        let port = parsed
+            .integer("rest.advertised.port")
+            .unwrap_or_else(|| i64::from(first.port));
+        Ok(Self {
+            listeners,
+            worker_id: format!("{host}:{port}").into(),
+        })
     }
 
     /// Starts to serve.
@@ -138,11 +157,32 @@ mod tests {
 
     #[test]
     fn listeners_have_a_scheme_a_host_and_a_port() {
-        assert_eq!(parse("http://:8083"), Ok(Address { host: String::new(), port: 8083 }));
-        assert_eq!(parse("HTTP://h:0"), Ok(Address { host: "h".to_owned(), port: 0 }));
-        assert_eq!(parse("http://[::1]:1"), Ok(Address { host: "::1".to_owned(), port: 1 }));
+        assert_eq!(
+            parse("http://:8083"),
+            Ok(Address {
+                host: String::new(),
+                port: 8083
+            })
+        );
+        assert_eq!(
+            parse("HTTP://h:0"),
+            Ok(Address {
+                host: "h".to_owned(),
+                port: 0
+            })
+        );
+        assert_eq!(
+            parse("http://[::1]:1"),
+            Ok(Address {
+                host: "::1".to_owned(),
+                port: 1
+            })
+        );
         for wrong in ["localhost:8083", "http://h", "ftp://h:1", "http://h:x"] {
-            assert!(parse(wrong).unwrap_err().contains("doesn't have the right format"), "{wrong}");
+            assert!(
+                parse(wrong).unwrap_err().contains("doesn't have the right format"),
+                "{wrong}"
+            );
         }
     }
 }

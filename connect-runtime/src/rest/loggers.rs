@@ -14,8 +14,12 @@ fn level_json(level: &LoggerLevel) -> Value {
 }
 
 pub(super) fn list(state: &RestState) -> Answer {
-    let all: Map<String, Value> =
-        state.loggers.all().into_iter().map(|(name, level)| (name, level_json(&level))).collect();
+    let all: Map<String, Value> = state
+        .loggers
+        .all()
+        .into_iter()
+        .map(|(name, level)| (name, level_json(&level)))
+        .collect();
     Answer::ok(Value::Object(all))
 }
 
@@ -29,14 +33,21 @@ pub(super) fn get(state: &RestState, name: &str) -> Outcome {
 pub(super) async fn set(state: &RestState, name: String, query: &[(String, String)], bytes: &[u8]) -> Outcome {
     let level = body::level(bytes)?
         .ok_or_else(|| Answer::error(400, "Desired 'level' parameter was not specified in request."))?;
-    let scope = query.iter().find(|(name, _)| name == "scope").map_or("worker", |(_, scope)| scope.as_str());
+    let scope = query
+        .iter()
+        .find(|(name, _)| name == "scope")
+        .map_or("worker", |(_, scope)| scope.as_str());
     if scope.eq_ignore_ascii_case("cluster") {
         if !crate::logging::is_level(&level) {
             return Err(Answer::error(404, format!("invalid log level '{level}'.")));
         }
         state
             .ready()?
-            .ask(|reply| Command::SetClusterLogger { namespace: name, level: level.to_uppercase(), reply })
+            .ask(|reply| Command::SetClusterLogger {
+                namespace: name,
+                level: level.to_uppercase(),
+                reply,
+            })
             .await?;
         return Ok(Answer::empty(204));
     }

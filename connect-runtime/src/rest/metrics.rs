@@ -14,7 +14,10 @@ impl Families {
     fn add(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let mut line = name.to_owned();
         if !labels.is_empty() {
-            let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+                .collect();
             line.push_str(&format!("{{{}}}", labels.join(",")));
         }
         line.push_str(&format!(" {value}"));
@@ -53,7 +56,11 @@ pub(super) fn text(state: &RestState) -> String {
             if let Some(status) = held.connector.as_ref().filter(|status| own(status)) {
                 connectors += 1.0;
                 let shown = status.state.name().to_lowercase();
-                families.add("kafka_connect_connector_status", &[("connector", name), ("status", &shown)], 1.0);
+                families.add(
+                    "kafka_connect_connector_status",
+                    &[("connector", name), ("status", &shown)],
+                    1.0,
+                );
             }
             let mut by_state: BTreeMap<State, f64> = BTreeMap::new();
             for (task, status) in held.tasks.iter().filter(|(_, status)| own(status)) {
@@ -71,22 +78,47 @@ pub(super) fn text(state: &RestState) -> String {
                 &[("connector", name)],
                 by_state.values().sum(),
             );
-            for known in [State::Running, State::Paused, State::Failed, State::Unassigned, State::Restarting] {
+            for known in [
+                State::Running,
+                State::Paused,
+                State::Failed,
+                State::Unassigned,
+                State::Restarting,
+            ] {
                 families.add(
-                    &format!("kafka_connect_worker_connector_{}_task_count", known.name().to_lowercase()),
+                    &format!(
+                        "kafka_connect_worker_connector_{}_task_count",
+                        known.name().to_lowercase()
+                    ),
                     &[("connector", name)],
                     by_state.get(&known).copied().unwrap_or_default(),
                 );
             }
         }
         let starts = [
-            ("connector", count(&counters.connector_attempts), count(&counters.connector_failures)),
+            (
+                "connector",
+                count(&counters.connector_attempts),
+                count(&counters.connector_failures),
+            ),
             ("task", count(&counters.task_attempts), count(&counters.task_failures)),
         ];
         for (what, attempts, failures) in starts {
-            families.add(&format!("kafka_connect_worker_{what}_startup_attempts_total"), &[], attempts);
-            families.add(&format!("kafka_connect_worker_{what}_startup_failure_total"), &[], failures);
-            families.add(&format!("kafka_connect_worker_{what}_startup_success_total"), &[], (attempts - failures).max(0.0));
+            families.add(
+                &format!("kafka_connect_worker_{what}_startup_attempts_total"),
+                &[],
+                attempts,
+            );
+            families.add(
+                &format!("kafka_connect_worker_{what}_startup_failure_total"),
+                &[],
+                failures,
+            );
+            families.add(
+                &format!("kafka_connect_worker_{what}_startup_success_total"),
+                &[],
+                (attempts - failures).max(0.0),
+            );
         }
         families.add("kafka_connect_worker_connector_count", &[], connectors);
         families.add("kafka_connect_worker_task_count", &[], tasks);

@@ -66,7 +66,11 @@ async fn dispatch(state: &Arc<RestState>, request: Request<Body>) -> Response<Bo
         return preflight;
     }
     let method = request.method().as_str().to_owned();
-    let extensions: Vec<&str> = state.extensions.iter().map(|mounted| mounted.extension.name()).collect();
+    let extensions: Vec<&str> = state
+        .extensions
+        .iter()
+        .map(|mounted| mounted.extension.name())
+        .collect();
     let route = match route::segments(request.uri().path()).and_then(|path| route::route(&method, &path, &extensions)) {
         Ok(route) => route,
         Err(NoRoute::BadPath) => return Answer::error(400, "Bad escape in the path").into_response(),
@@ -84,17 +88,31 @@ async fn dispatch(state: &Arc<RestState>, request: Request<Body>) -> Response<Bo
         Ok(bytes) => bytes,
         Err(_) => return Answer::error(413, format!("The body is larger than {BODY_LIMIT} bytes")).into_response(),
     };
-    handle(state, route, &query, &bytes).await.unwrap_or_else(|refusal| refusal).into_response()
+    handle(state, route, &query, &bytes)
+        .await
+        .unwrap_or_else(|refusal| refusal)
+        .into_response()
 }
 
-async fn handle(state: &Arc<RestState>, route: Route, query: &[(String, String)], bytes: &[u8]) -> Result<Answer, Answer> {
+async fn handle(
+    state: &Arc<RestState>,
+    route: Route,
+    query: &[(String, String)],
+    bytes: &[u8],
+) -> Result<Answer, Answer> {
     match route {
         Route::Health => return Ok(health(state).await),
         Route::Metrics => {
             let body = AnswerBody::Text("text/plain; version=0.0.4; charset=utf-8", metrics::text(state));
-            return Ok(Answer { status: 200, body, location: None });
+            return Ok(Answer {
+                status: 200,
+                body,
+                location: None,
+            });
         }
-        Route::ListLoggers | Route::GetLogger(_) | Route::SetLogger(_) if negotiation::admin_disabled(&state.worker) => {
+        Route::ListLoggers | Route::GetLogger(_) | Route::SetLogger(_)
+            if negotiation::admin_disabled(&state.worker) =>
+        {
             return Err(Answer::error(404, "HTTP 404 Not Found"));
         }
         _ => {}
@@ -165,7 +183,11 @@ async fn health(state: &RestState) -> Answer {
 }
 
 fn query(request: &Request<Body>) -> Vec<(String, String)> {
-    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let decode = |text: &str| {
+        percent_decode_str(&text.replace('+', " "))
+            .decode_utf8_lossy()
+            .into_owned()
+    };
     request
         .uri()
         .query()
@@ -180,7 +202,11 @@ fn query(request: &Request<Body>) -> Vec<(String, String)> {
 }
 
 async fn extension(state: &RestState, path: Vec<String>, request: Request<Body>) -> Response<Body> {
-    let Some(mounted) = state.extensions.iter().find(|mounted| path.first().is_some_and(|name| name == mounted.extension.name())) else {
+    let Some(mounted) = state
+        .extensions
+        .iter()
+        .find(|mounted| path.first().is_some_and(|name| name == mounted.extension.name()))
+    else {
         return Answer::error(404, "HTTP 404 Not Found").into_response();
     };
     match &*mounted.state.read() {
@@ -189,7 +215,11 @@ async fn extension(state: &RestState, path: Vec<String>, request: Request<Body>)
             return Answer::error(503, format!("{} is still starting up", mounted.extension.name())).into_response();
         }
         ExtensionState::Failed(reason) => {
-            return Answer::error(500, format!("{} could not be started: {reason}", mounted.extension.name())).into_response();
+            return Answer::error(
+                500,
+                format!("{} could not be started: {reason}", mounted.extension.name()),
+            )
+            .into_response();
         }
     }
     let query = query(&request);
@@ -197,9 +227,17 @@ async fn extension(state: &RestState, path: Vec<String>, request: Request<Body>)
     let content_type = negotiation::content_type(&request).map(str::to_owned);
     let body = match axum::body::to_bytes(request.into_body(), EXTENSION_BODY_LIMIT).await {
         Ok(body) => body,
-        Err(_) => return Answer::error(413, format!("The body is larger than {EXTENSION_BODY_LIMIT} bytes")).into_response(),
+        Err(_) => {
+            return Answer::error(413, format!("The body is larger than {EXTENSION_BODY_LIMIT} bytes")).into_response();
+        }
     };
-    let request = RestRequest { method, path, query, content_type, body };
+    let request = RestRequest {
+        method,
+        path,
+        query,
+        content_type,
+        body,
+    };
     let extension = Arc::clone(&mounted.extension);
     // on a task of its own: a panic is an answer, and a client that goes away does not cut the work short
     let handled = tokio::spawn(async move { extension.handle(request).await }).await;

@@ -8,7 +8,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, 
 
 /// The content type without parameters.
 pub(super) fn content_type(request: &Request<Body>) -> Option<&str> {
-    request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next().map(str::trim)
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)?
+        .to_str()
+        .ok()?
+        .split(';')
+        .next()
+        .map(str::trim)
 }
 
 /// Refuses other bodies than JSON (415) and clients that want something else (406).
@@ -24,7 +31,10 @@ pub(super) fn check(route: &Route, request: &Request<Body>) -> Result<(), Answer
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default();
             let refused = parts.any(|parameter| parameter == "q=0");
-            !refused && ["application/json", "application/*", "*/*"].iter().any(|known| known.eq_ignore_ascii_case(media))
+            !refused
+                && ["application/json", "application/*", "*/*"]
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(media))
         })
     };
     match request.headers().get(header::ACCEPT).map(|accept| accept.to_str()) {
@@ -36,7 +46,10 @@ pub(super) fn check(route: &Route, request: &Request<Body>) -> Result<(), Answer
 
 /// `/admin/loggers` is not served where `admin.listeners` is the empty list.
 pub(super) fn admin_disabled(worker: &WorkerConfig) -> bool {
-    worker.properties().get("admin.listeners").is_some_and(|listeners| listeners.as_deref().is_some_and(|text| text.trim().is_empty()))
+    worker
+        .properties()
+        .get("admin.listeners")
+        .is_some_and(|listeners| listeners.as_deref().is_some_and(|text| text.trim().is_empty()))
 }
 
 /// The `Origin` of a browser's request.
@@ -46,22 +59,33 @@ pub(super) fn origin(request: &Request<Body>) -> Option<HeaderValue> {
 
 fn allows(worker: &WorkerConfig, origin: &HeaderValue) -> bool {
     let allowed = worker.parsed().text("access.control.allow.origin").unwrap_or_default();
-    allowed.split(',').map(str::trim).any(|one| one == "*" || (!one.is_empty() && one.as_bytes() == origin.as_bytes()))
+    allowed
+        .split(',')
+        .map(str::trim)
+        .any(|one| one == "*" || (!one.is_empty() && one.as_bytes() == origin.as_bytes()))
 }
 
 /// The answer to a browser that asks before its request.
 pub(super) fn preflight(worker: &WorkerConfig, request: &Request<Body>) -> Option<Response<Body>> {
-    let asks = request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let asks =
+        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     if !asks || !allows(worker, request.headers().get(header::ORIGIN)?) {
         return None;
     }
-    let methods = worker.parsed().text("access.control.allow.methods").filter(|methods| !methods.is_empty());
+    let methods = worker
+        .parsed()
+        .text("access.control.allow.methods")
+        .filter(|methods| !methods.is_empty());
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::OK;
     let methods = HeaderValue::from_str(methods.unwrap_or("GET,POST,HEAD")).ok()?;
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    response
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
     if let Some(asked) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        response
+            .headers_mut()
+            .insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
     Some(response)
 }
@@ -73,8 +97,12 @@ pub(super) fn add_headers(worker: &WorkerConfig, origin: Option<&HeaderValue>, h
     }
     let rules = worker.parsed().text("response.http.headers.config").unwrap_or_default();
     for rule in rules.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
-        let Some((action, name, value)) = header_rule(rule) else { continue };
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else { continue };
+        let Some((action, name, value)) = header_rule(rule) else {
+            continue;
+        };
+        let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
+            continue;
+        };
         if action == "set" {
             headers.insert(name, value);
         } else {
@@ -87,5 +115,7 @@ pub(super) fn add_headers(worker: &WorkerConfig, origin: Option<&HeaderValue>, h
 pub(crate) fn header_rule(rule: &str) -> Option<(&str, &str, &str)> {
     let (action, rest) = rule.trim_matches('"').trim().split_once(char::is_whitespace)?;
     let (name, value) = rest.split_once(':')?;
-    ["add", "set"].contains(&action).then_some((action, name.trim(), value.trim()))
+    ["add", "set"]
+        .contains(&action)
+        .then_some((action, name.trim(), value.trim()))
 }

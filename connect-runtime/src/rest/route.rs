@@ -65,7 +65,14 @@ pub fn segments(path: &str) -> Result<Vec<String>, NoRoute> {
         .map(|segment| {
             let escapes = segment.split('%').skip(1);
             for escape in escapes {
-                if !escape.as_bytes().iter().take(2).filter(|byte| byte.is_ascii_hexdigit()).count().eq(&2) {
+                if !escape
+                    .as_bytes()
+                    .iter()
+                    .take(2)
+                    .filter(|byte| byte.is_ascii_hexdigit())
+                    .count()
+                    .eq(&2)
+                {
                     return Err(NoRoute::BadPath);
                 }
             }
@@ -120,7 +127,11 @@ pub fn route(method: &str, segments: &[String], extensions: &[&str]) -> Result<R
                 .into_iter()
                 .filter(|other| *other != method)
                 .any(|other| is_route(other, segments));
-            return Err(if elsewhere { NoRoute::MethodNotAllowed } else { NoRoute::NotFound });
+            return Err(if elsewhere {
+                NoRoute::MethodNotAllowed
+            } else {
+                NoRoute::NotFound
+            });
         }
     };
     Ok(found)
@@ -130,13 +141,31 @@ fn is_route(method: &str, segments: &[String]) -> bool {
     let path: Vec<&str> = segments.iter().map(String::as_str).collect();
     matches!(
         (method, path.as_slice()),
-        ("GET", [] | ["health" | "metrics" | "connectors" | "connector-plugins"] | ["admin", "loggers"])
-            | ("GET", ["connectors", _] | ["admin", "loggers", _])
-            | ("GET", ["connectors", _, "config" | "status" | "tasks" | "topics" | "offsets"])
-            | ("GET", ["connectors", _, "tasks", _, "status"] | ["connector-plugins", _, "config"])
-            | ("POST", ["connectors"] | ["connectors", _, "restart" | "tasks"] | ["connectors", _, "tasks", _, "restart"])
-            | ("PUT", ["connectors", _, "config" | "pause" | "resume" | "stop" | "fence"] | ["connectors", _, "topics", "reset"])
-            | ("PUT", ["connector-plugins", _, "config", "validate"] | ["admin", "loggers", _])
+        (
+            "GET",
+            [] | ["health" | "metrics" | "connectors" | "connector-plugins"] | ["admin", "loggers"]
+        ) | ("GET", ["connectors", _] | ["admin", "loggers", _])
+            | (
+                "GET",
+                ["connectors", _, "config" | "status" | "tasks" | "topics" | "offsets"]
+            )
+            | (
+                "GET",
+                ["connectors", _, "tasks", _, "status"] | ["connector-plugins", _, "config"]
+            )
+            | (
+                "POST",
+                ["connectors"] | ["connectors", _, "restart" | "tasks"] | ["connectors", _, "tasks", _, "restart"]
+            )
+            | (
+                "PUT",
+                ["connectors", _, "config" | "pause" | "resume" | "stop" | "fence"]
+                    | ["connectors", _, "topics", "reset"]
+            )
+            | (
+                "PUT",
+                ["connector-plugins", _, "config", "validate"] | ["admin", "loggers", _]
+            )
             | ("PATCH", ["connectors", _, "config" | "offsets"])
             | ("DELETE", ["connectors", _] | ["connectors", _, "offsets"])
     )
@@ -155,7 +184,10 @@ mod tests {
         assert_eq!(routed("GET", "/connectors/"), Ok(Route::ListConnectors));
         assert_eq!(routed("GET", "/admin/loggers/"), Ok(Route::ListLoggers));
         assert_eq!(routed("GET", "/"), Ok(Route::Root));
-        assert_eq!(routed("PUT", "/connectors/a%2Fb%20-%3E%25/pause"), Ok(Route::Pause("a/b ->%".to_owned())));
+        assert_eq!(
+            routed("PUT", "/connectors/a%2Fb%20-%3E%25/pause"),
+            Ok(Route::Pause("a/b ->%".to_owned()))
+        );
         assert_eq!(routed("GET", "/connectors/%zz"), Err(NoRoute::BadPath));
         assert_eq!(routed("GET", "/connectors/%f"), Err(NoRoute::BadPath));
         assert_eq!(routed("GET", "/connectors/%ff"), Err(NoRoute::BadPath));
@@ -168,21 +200,42 @@ mod tests {
         assert_eq!(routed("GET", "/connectors/a/pause"), Err(NoRoute::MethodNotAllowed));
         assert_eq!(
             routed("PUT", "/inference/tenants/x"),
-            Ok(Route::Extension(vec!["inference".to_owned(), "tenants".to_owned(), "x".to_owned()]))
+            Ok(Route::Extension(vec![
+                "inference".to_owned(),
+                "tenants".to_owned(),
+                "x".to_owned()
+            ]))
         );
     }
 
     #[test]
     fn every_route_is_known_to_the_check_for_other_methods() {
         for (method, path) in [
-            ("GET", "/health"), ("POST", "/connectors"), ("GET", "/connectors/a"), ("DELETE", "/connectors/a"),
-            ("GET", "/connectors/a/config"), ("PUT", "/connectors/a/config"), ("PATCH", "/connectors/a/config"),
-            ("GET", "/connectors/a/status"), ("GET", "/connectors/a/tasks"), ("GET", "/connectors/a/tasks/0/status"),
-            ("POST", "/connectors/a/tasks/0/restart"), ("POST", "/connectors/a/restart"), ("PUT", "/connectors/a/stop"),
-            ("GET", "/connectors/a/topics"), ("PUT", "/connectors/a/topics/reset"), ("GET", "/connectors/a/offsets"),
-            ("PATCH", "/connectors/a/offsets"), ("DELETE", "/connectors/a/offsets"), ("POST", "/connectors/a/tasks"),
-            ("PUT", "/connectors/a/fence"), ("GET", "/connector-plugins"), ("GET", "/connector-plugins/p/config"),
-            ("PUT", "/connector-plugins/p/config/validate"), ("GET", "/admin/loggers"), ("PUT", "/admin/loggers/l"),
+            ("GET", "/health"),
+            ("POST", "/connectors"),
+            ("GET", "/connectors/a"),
+            ("DELETE", "/connectors/a"),
+            ("GET", "/connectors/a/config"),
+            ("PUT", "/connectors/a/config"),
+            ("PATCH", "/connectors/a/config"),
+            ("GET", "/connectors/a/status"),
+            ("GET", "/connectors/a/tasks"),
+            ("GET", "/connectors/a/tasks/0/status"),
+            ("POST", "/connectors/a/tasks/0/restart"),
+            ("POST", "/connectors/a/restart"),
+            ("PUT", "/connectors/a/stop"),
+            ("GET", "/connectors/a/topics"),
+            ("PUT", "/connectors/a/topics/reset"),
+            ("GET", "/connectors/a/offsets"),
+            ("PATCH", "/connectors/a/offsets"),
+            ("DELETE", "/connectors/a/offsets"),
+            ("POST", "/connectors/a/tasks"),
+            ("PUT", "/connectors/a/fence"),
+            ("GET", "/connector-plugins"),
+            ("GET", "/connector-plugins/p/config"),
+            ("PUT", "/connector-plugins/p/config/validate"),
+            ("GET", "/admin/loggers"),
+            ("PUT", "/admin/loggers/l"),
         ] {
             assert!(routed(method, path).is_ok(), "{method} {path}");
             assert!(is_route(method, &segments(path).unwrap()), "{method} {path}");

@@ -62,7 +62,11 @@ impl Ready {
     ) -> Result<T, Answer> {
         let (reply, answer) = oneshot::channel();
         let stopping = || Answer::error(500, "The worker is stopping");
-        self.herder.commands().send(command(reply)).await.map_err(|_| stopping())?;
+        self.herder
+            .commands()
+            .send(command(reply))
+            .await
+            .map_err(|_| stopping())?;
         Ok(answer.await.map_err(|_| stopping())??)
     }
 }

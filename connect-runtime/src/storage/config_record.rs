@@ -45,7 +45,10 @@ pub struct SessionKey {
 
 impl std::fmt::Debug for SessionKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("SessionKey").field("created_ms", &self.created_ms).finish_non_exhaustive()
+        formatter
+            .debug_struct("SessionKey")
+            .field("created_ms", &self.created_ms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,17 +87,24 @@ impl ConfigRecord {
         match self {
             ConfigRecord::Connector(name, config) => (
                 format!("connector-{name}"),
-                config.as_ref().and_then(|config| bytes(json!({ "properties": properties(config) }))),
+                config
+                    .as_ref()
+                    .and_then(|config| bytes(json!({ "properties": properties(config) }))),
             ),
-            ConfigRecord::Task(name, task, config) => {
-                (format!("task-{name}-{task}"), bytes(json!({ "properties": properties(config) })))
-            }
+            ConfigRecord::Task(name, task, config) => (
+                format!("task-{name}-{task}"),
+                bytes(json!({ "properties": properties(config) })),
+            ),
             ConfigRecord::Commit(name, tasks) => (format!("commit-{name}"), bytes(json!({ "tasks": tasks }))),
             ConfigRecord::Target(name, state) => (
                 format!("target-state-{name}"),
                 state.and_then(|state| {
                     // workers before 3.5 read only `state` and must pause what is stopped
-                    let old = if state == TargetState::Started { "STARTED" } else { "PAUSED" };
+                    let old = if state == TargetState::Started {
+                        "STARTED"
+                    } else {
+                        "PAUSED"
+                    };
                     bytes(json!({ "state": old, "state.v2": state.name() }))
                 }),
             ),
@@ -105,7 +115,11 @@ impl ConfigRecord {
                 "session-key".to_owned(),
                 bytes(json!({ "key": key.key, "algorithm": key.algorithm, "creation-timestamp": key.created_ms })),
             ),
-            ConfigRecord::Restart { connector, include_tasks, only_failed } => (
+            ConfigRecord::Restart {
+                connector,
+                include_tasks,
+                only_failed,
+            } => (
                 format!("restart-connector-{connector}"),
                 bytes(json!({ "include-tasks": include_tasks, "only-failed": only_failed })),
             ),
@@ -151,7 +165,10 @@ impl ConfigRecord {
                 only_failed: boolean(&object, "only-failed"),
             })
         } else if let Some(name) = key.strip_prefix("tasks-fencing-") {
-            Ok(ConfigRecord::TaskCount(name.to_owned(), integer(&object()?, "task-count")?))
+            Ok(ConfigRecord::TaskCount(
+                name.to_owned(),
+                integer(&object()?, "task-count")?,
+            ))
         } else if key == "session-key" {
             let object = object()?;
             Ok(ConfigRecord::SessionKey(SessionKey {
@@ -160,7 +177,10 @@ impl ConfigRecord {
                 created_ms: integer(&object, "creation-timestamp")?,
             }))
         } else if let Some(namespace) = key.strip_prefix("logger-cluster-") {
-            Ok(ConfigRecord::Logger(namespace.to_owned(), text(&object()?, "level")?.to_owned()))
+            Ok(ConfigRecord::Logger(
+                namespace.to_owned(),
+                text(&object()?, "level")?.to_owned(),
+            ))
         } else {
             Err("unknown key".to_owned())
         }
@@ -193,7 +213,10 @@ fn config_of(object: &Map<String, Value>) -> Result<ConfigMap, String> {
 }
 
 fn text<'a>(object: &'a Map<String, Value>, member: &str) -> Result<&'a str, String> {
-    object.get(member).and_then(Value::as_str).ok_or_else(|| format!("no member {member} that is text"))
+    object
+        .get(member)
+        .and_then(Value::as_str)
+        .ok_or_else(|| format!("no member {member} that is text"))
 }
 
 fn integer(object: &Map<String, Value>, member: &str) -> Result<i64, String> {
@@ -212,7 +235,10 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> ConfigMap {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+            .collect()
     }
 
     /// The worked example of a one-task source that is created, paused, stopped and deleted on a Java worker.
@@ -240,20 +266,34 @@ mod tests {
             (
                 ConfigRecord::SessionKey(key),
                 "session-key",
-                Some(r#"{"key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","algorithm":"HmacSHA256","creation-timestamp":1760000000000}"#),
+                Some(
+                    r#"{"key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","algorithm":"HmacSHA256","creation-timestamp":1760000000000}"#,
+                ),
             ),
             (
                 ConfigRecord::Connector("src".to_owned(), Some(connector)),
                 "connector-src",
-                Some(r#"{"properties":{"connector.class":"FileStreamSource","file":"${file:/s.properties:f}","topic":"t","name":"src"}}"#),
+                Some(
+                    r#"{"properties":{"connector.class":"FileStreamSource","file":"${file:/s.properties:f}","topic":"t","name":"src"}}"#,
+                ),
             ),
             (
                 ConfigRecord::Task("src".to_owned(), 0, task),
                 "task-src-0",
-                Some(r#"{"properties":{"file":"${file:/s.properties:f}","topic":"t","connector.class":"FileStreamSource","name":"src","task.class":"org.apache.kafka.connect.file.FileStreamSourceTask"}}"#),
+                Some(
+                    r#"{"properties":{"file":"${file:/s.properties:f}","topic":"t","connector.class":"FileStreamSource","name":"src","task.class":"org.apache.kafka.connect.file.FileStreamSourceTask"}}"#,
+                ),
             ),
-            (ConfigRecord::Commit("src".to_owned(), 1), "commit-src", Some(r#"{"tasks":1}"#)),
-            (ConfigRecord::TaskCount("src".to_owned(), 1), "tasks-fencing-src", Some(r#"{"task-count":1}"#)),
+            (
+                ConfigRecord::Commit("src".to_owned(), 1),
+                "commit-src",
+                Some(r#"{"tasks":1}"#),
+            ),
+            (
+                ConfigRecord::TaskCount("src".to_owned(), 1),
+                "tasks-fencing-src",
+                Some(r#"{"task-count":1}"#),
+            ),
             (
                 ConfigRecord::Target("src".to_owned(), Some(TargetState::Paused)),
                 "target-state-src",
@@ -267,7 +307,11 @@ mod tests {
             (ConfigRecord::Connector("src".to_owned(), None), "connector-src", None),
             (ConfigRecord::Target("src".to_owned(), None), "target-state-src", None),
             (
-                ConfigRecord::Restart { connector: "src".to_owned(), include_tasks: true, only_failed: false },
+                ConfigRecord::Restart {
+                    connector: "src".to_owned(),
+                    include_tasks: true,
+                    only_failed: false,
+                },
                 "restart-connector-src",
                 Some(r#"{"include-tasks":true,"only-failed":false}"#),
             ),
@@ -275,8 +319,16 @@ mod tests {
         for (record, key, value) in expected {
             let (encoded_key, encoded_value) = record.encode();
             assert_eq!(encoded_key, key);
-            assert_eq!(encoded_value.as_deref().map(|bytes| std::str::from_utf8(bytes).unwrap()), value);
-            assert_eq!(ConfigRecord::decode(encoded_key.as_bytes(), encoded_value.as_deref()), Ok(record));
+            assert_eq!(
+                encoded_value
+                    .as_deref()
+                    .map(|bytes| std::str::from_utf8(bytes).unwrap()),
+                value
+            );
+            assert_eq!(
+                ConfigRecord::decode(encoded_key.as_bytes(), encoded_value.as_deref()),
+                Ok(record)
+            );
         }
     }
 

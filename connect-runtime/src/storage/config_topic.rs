@@ -86,7 +86,8 @@ impl ConfigTopic {
         if !records.is_empty() {
             self.write(&records).await?;
         }
-        self.write(&[ConfigRecord::Commit(connector.to_owned(), tasks.len())]).await
+        self.write(&[ConfigRecord::Commit(connector.to_owned(), tasks.len())])
+            .await
     }
 
     /// Reads what others have written.

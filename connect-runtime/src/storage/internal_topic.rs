@@ -2,8 +2,8 @@
 //! (contract 2.1).
 
 use super::StorageError;
-use connect_api::config::with_prefix;
 use crate::config::WorkerConfig;
+use connect_api::config::with_prefix;
 use kafka_client::{Admin, ErrorCode, NewTopic};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,10 @@ impl InternalTopic {
 
     /// Its name in this worker's properties.
     pub fn name(self, worker: &WorkerConfig) -> &str {
-        worker.parsed().text(&format!("{}topic", self.prefix())).unwrap_or_default()
+        worker
+            .parsed()
+            .text(&format!("{}topic", self.prefix()))
+            .unwrap_or_default()
     }
 
     /// How it is created: one partition for the configurations, the worker's number for the others; always compacted.
@@ -42,11 +45,13 @@ impl InternalTopic {
         let number = |option: &str| worker.parsed().integer(&format!("{}{option}", self.prefix()));
         let partitions = match self {
             InternalTopic::Config => 1,
-            InternalTopic::Offsets | InternalTopic::Status => {
-                number("partitions").and_then(|count| i32::try_from(count).ok()).unwrap_or(-1)
-            }
+            InternalTopic::Offsets | InternalTopic::Status => number("partitions")
+                .and_then(|count| i32::try_from(count).ok())
+                .unwrap_or(-1),
         };
-        let replication = number("replication.factor").and_then(|factor| i16::try_from(factor).ok()).unwrap_or(-1);
+        let replication = number("replication.factor")
+            .and_then(|factor| i16::try_from(factor).ok())
+            .unwrap_or(-1);
         let mut topic = NewTopic::new(self.name(worker), partitions, replication).with("cleanup.policy", "compact");
         for (option, value) in with_prefix(worker.properties(), self.prefix()) {
             match (option.as_str(), value) {
@@ -93,9 +98,11 @@ impl InternalTopic {
             }
         }
         match self.exists(admin, worker).await? {
-            Some(partitions) if self == InternalTopic::Config && partitions != 1 => Err(StorageError::Refused(format!(
-                "Topic '{name}' supplied via the 'config.storage.topic' property is required to have a single partition in order to guarantee consistency of connector configurations, but found {partitions} partitions."
-            ))),
+            Some(partitions) if self == InternalTopic::Config && partitions != 1 => {
+                Err(StorageError::Refused(format!(
+                    "Topic '{name}' supplied via the 'config.storage.topic' property is required to have a single partition in order to guarantee consistency of connector configurations, but found {partitions} partitions."
+                )))
+            }
             _ => Ok(()),
         }
     }

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn text_and_numbers_look_as_jackson_writes_them() {
-        let value = serde_json::json!({"a/ü": "\u{1F600}\n\u{1f}\"\\", "n": [1.0, 1e10, 1e-5, 123456.5, null, true, -0.0]});
+        let value =
+            serde_json::json!({"a/ü": "\u{1F600}\n\u{1f}\"\\", "n": [1.0, 1e10, 1e-5, 123456.5, null, true, -0.0]});
         assert_eq!(
             String::from_utf8(to_bytes(&value)).unwrap(),
             r#"{"a/ü":"\uD83D\uDE00\n\u001F\"\\","n":[1.0,1.0E10,1.0E-5,123456.5,null,true,-0.0]}"#

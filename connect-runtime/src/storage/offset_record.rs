@@ -11,7 +11,10 @@ use serde_json::Value;
 /// A value that is an object or an array.
 pub fn encode_key(connector: &str, partition: &SourceMap) -> Result<Vec<u8>, ConnectError> {
     check_primitive(partition)?;
-    let key = Value::Array(vec![Value::String(connector.to_owned()), Value::Object(partition.clone())]);
+    let key = Value::Array(vec![
+        Value::String(connector.to_owned()),
+        Value::Object(partition.clone()),
+    ]);
     Ok(jackson::to_bytes(&key))
 }
 

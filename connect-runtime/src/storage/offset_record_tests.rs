@@ -4,21 +4,31 @@ use super::*;
 use base64::Engine;
 
 fn bytes(value: &Value) -> Option<Vec<u8>> {
-    value
-        .get("base64")
-        .map(|text| base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap()).unwrap())
+    value.get("base64").map(|text| {
+        base64::engine::general_purpose::STANDARD
+            .decode(text.as_str().unwrap())
+            .unwrap()
+    })
 }
 
 /// A value of the vectors' notation; `None` for what a source map cannot hold.
 fn plain(value: &Value) -> Option<Value> {
-    let Value::Object(tagged) = value else { return Some(Value::Null) };
+    let Value::Object(tagged) = value else {
+        return Some(Value::Null);
+    };
     let (tag, content) = tagged.iter().next().unwrap();
     match tag.as_str() {
         "float32" | "float64" => match content.as_str().unwrap().parse::<f64>().unwrap() {
             number if number.is_finite() => Some(Value::from(number)),
             _ => Some(Value::String(content.as_str().unwrap().to_owned())),
         },
-        "array" => content.as_array().unwrap().iter().map(plain).collect::<Option<Vec<_>>>().map(Value::Array),
+        "array" => content
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(plain)
+            .collect::<Option<Vec<_>>>()
+            .map(Value::Array),
         "map" => map(value).map(Value::Object),
         "date" | "decimal" | "struct" | "java" => None,
         _ => Some(content.clone()),
@@ -38,9 +48,17 @@ fn records_are_written_as_java_writes_them() {
     let mut checked = 0;
     for line in include_str!("../../tests/vectors/offset-record.jsonl").lines() {
         let case: Value = serde_json::from_str(line).unwrap();
-        let Some(partition) = map(&case["partition"]) else { continue };
+        let Some(partition) = map(&case["partition"]) else {
+            continue;
+        };
         let offset = &case["offset"];
-        let Some(offset) = (if offset.is_null() { Some(None) } else { map(offset).map(Some) }) else { continue };
+        let Some(offset) = (if offset.is_null() {
+            Some(None)
+        } else {
+            map(offset).map(Some)
+        }) else {
+            continue;
+        };
         let key = encode_key(case["connector"].as_str().unwrap(), &partition);
         match case["expect"].get("error") {
             Some(error) => assert_eq!(key.unwrap_err().message(), error["message"].as_str().unwrap()),

@@ -60,9 +60,11 @@ impl OffsetTopic {
     }
 
     async fn read_to_end(&self) -> Result<(), ConnectError> {
-        within(READ_BUDGET, "reading the offsets topic to its end", async { Ok(self.log.read_to_end().await?) })
-            .await
-            .map_err(|error| ConnectError::retriable(error.to_string()).caused_by(error))
+        within(READ_BUDGET, "reading the offsets topic to its end", async {
+            Ok(self.log.read_to_end().await?)
+        })
+        .await
+        .map_err(|error| ConnectError::retriable(error.to_string()).caused_by(error))
     }
 
     fn key_of(&self, connector: &str, partition: &SourceMap) -> Result<Bytes, ConnectError> {
@@ -84,8 +86,16 @@ fn apply(table: &RwLock<Table>, record: &LogRecord) -> bool {
     let (Some((connector, partition)), Some(offset)) = (decode_key(key), decode_value(record.value.as_deref())) else {
         return false;
     };
-    let entry = Entry { key: key.clone(), offset, partition };
-    table.write().entry(connector).or_default().insert(canonical(&entry.partition), entry);
+    let entry = Entry {
+        key: key.clone(),
+        offset,
+        partition,
+    };
+    table
+        .write()
+        .entry(connector)
+        .or_default()
+        .insert(canonical(&entry.partition), entry);
     true
 }
 
@@ -117,10 +127,15 @@ impl OffsetStore for OffsetTopic {
             let value = offset.as_ref().map(encode_value).transpose()?;
             records.push((self.key_of(connector, partition)?, value));
         }
-        let sends = records.iter().map(|(key, value)| self.log.send(Some(key), value.as_deref()));
+        let sends = records
+            .iter()
+            .map(|(key, value)| self.log.send(Some(key), value.as_deref()));
         for outcome in futures::future::join_all(sends).await {
             outcome.map_err(|error| {
-                let text = format!("offsets of connector {connector} could not be written to {}: {error}", self.log.topic());
+                let text = format!(
+                    "offsets of connector {connector} could not be written to {}: {error}",
+                    self.log.topic()
+                );
                 match error.is_retriable() {
                     true => ConnectError::retriable(text),
                     false => ConnectError::fatal(text),

@@ -110,9 +110,10 @@ impl StatusRecord {
             StatusRecord::Connector(name, status) => {
                 (format!("status-connector-{name}"), status.as_ref().map(Status::encode))
             }
-            StatusRecord::Task(name, task, status) => {
-                (format!("status-task-{name}-{task}"), status.as_ref().map(Status::encode))
-            }
+            StatusRecord::Task(name, task, status) => (
+                format!("status-task-{name}-{task}"),
+                status.as_ref().map(Status::encode),
+            ),
             StatusRecord::Topic(topic, connector, used) => (
                 format!("status-topic-{topic}:connector-{connector}"),
                 used.as_ref().map(|used| {
@@ -225,7 +226,9 @@ impl StatusTable {
     }
 
     fn saw(&mut self, status: Option<&Status>) {
-        self.highest_generation = self.highest_generation.max(status.map_or(0, |status| status.generation));
+        self.highest_generation = self
+            .highest_generation
+            .max(status.map_or(0, |status| status.generation));
     }
 
     fn edit(&mut self, name: String, edit: impl FnOnce(&mut ConnectorStatuses)) {
@@ -242,12 +245,21 @@ mod tests {
     use super::*;
 
     fn status(state: State, generation: i64) -> Status {
-        Status { state, trace: None, worker_id: "h:8083".to_owned(), generation, version: None }
+        Status {
+            state,
+            trace: None,
+            worker_id: "h:8083".to_owned(),
+            generation,
+            version: None,
+        }
     }
 
     #[test]
     fn records_are_those_of_a_java_worker() {
-        let failed = Status { trace: Some("org.apache…".to_owned()), ..status(State::Failed, 7) };
+        let failed = Status {
+            trace: Some("org.apache…".to_owned()),
+            ..status(State::Failed, 7)
+        };
         let cases = [
             (
                 StatusRecord::Connector("src".to_owned(), Some(status(State::Running, 7))),
@@ -263,7 +275,10 @@ mod tests {
                 StatusRecord::Topic(
                     "t".to_owned(),
                     "src".to_owned(),
-                    Some(TopicUse { task: 0, discovered_ms: 1_760_000_000_000 }),
+                    Some(TopicUse {
+                        task: 0,
+                        discovered_ms: 1_760_000_000_000,
+                    }),
                 ),
                 "status-topic-t:connector-src",
                 r#"{"topic":{"name":"t","connector":"src","task":0,"discoverTimestamp":1760000000000}}"#,
@@ -273,7 +288,10 @@ mod tests {
             let (encoded_key, encoded_value) = record.encode();
             assert_eq!(encoded_key, key);
             assert_eq!(std::str::from_utf8(encoded_value.as_deref().unwrap()).unwrap(), value);
-            assert_eq!(StatusRecord::decode(key.as_bytes(), encoded_value.as_deref()), Some(record));
+            assert_eq!(
+                StatusRecord::decode(key.as_bytes(), encoded_value.as_deref()),
+                Some(record)
+            );
         }
     }
 
@@ -281,9 +299,17 @@ mod tests {
     fn a_late_farewell_does_not_hide_a_running_task() {
         let mut table = StatusTable::default();
         table.apply(StatusRecord::Task("a".to_owned(), 0, Some(status(State::Running, 3))));
-        table.apply(StatusRecord::Task("a".to_owned(), 0, Some(status(State::Unassigned, 3))));
+        table.apply(StatusRecord::Task(
+            "a".to_owned(),
+            0,
+            Some(status(State::Unassigned, 3)),
+        ));
         assert_eq!(table.connector("a").unwrap().tasks[&0].state, State::Running);
-        table.apply(StatusRecord::Task("a".to_owned(), 0, Some(status(State::Unassigned, 4))));
+        table.apply(StatusRecord::Task(
+            "a".to_owned(),
+            0,
+            Some(status(State::Unassigned, 4)),
+        ));
         assert_eq!(table.connector("a").unwrap().tasks[&0].state, State::Unassigned);
         table.apply(StatusRecord::Task("a".to_owned(), 0, None));
         assert_eq!(table.connector("a"), None);

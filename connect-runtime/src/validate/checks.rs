@@ -28,7 +28,11 @@ fn resolve_class(values: &mut Values, name: &str, given: Option<&str>, class: Op
     match (given.map(str::trim), class) {
         (Some(_), Some(class)) => entry(values, name).value = Some(class.to_owned()),
         (Some(given), None) => {
-            add(values, name, format!("Invalid value {given} for configuration {name}: Class {given} could not be found."));
+            add(
+                values,
+                name,
+                format!("Invalid value {given} for configuration {name}: Class {given} could not be found."),
+            );
             entry(values, name).value = None;
         }
         (None, _) => {}
@@ -37,7 +41,13 @@ fn resolve_class(values: &mut Values, name: &str, given: Option<&str>, class: Op
 
 /// All checks of the framework's options, in upstream's order where it shows.
 pub(super) fn framework(subject: &Subject<'_>, values: &mut Values) {
-    version(values, "connector.plugin.version", subject.config, subject.plugin.class(), subject.plugin.version());
+    version(
+        values,
+        "connector.plugin.version",
+        subject.config,
+        subject.plugin.class(),
+        subject.plugin.version(),
+    );
     transformations(subject, values);
     predicates(subject, values);
     match subject.plugin.kind() {
@@ -53,7 +63,9 @@ fn version(values: &mut Values, option: &str, config: &ConfigMap, class: &str, i
         Some(wanted) => add(
             values,
             option,
-            format!("Invalid value {wanted} for configuration {option}: {class} is installed in version {installed} only"),
+            format!(
+                "Invalid value {wanted} for configuration {option}: {class} is installed in version {installed} only"
+            ),
         ),
     }
 }
@@ -99,7 +111,10 @@ fn transformations(subject: &Subject<'_>, values: &mut Values) {
                 add(
                     values,
                     &predicate,
-                    format!("Invalid value {name} for configuration {predicate}: it is not one of predicates ({})", predicates.join(", ")),
+                    format!(
+                        "Invalid value {name} for configuration {predicate}: it is not one of predicates ({})",
+                        predicates.join(", ")
+                    ),
                 );
             }
         }
@@ -110,7 +125,9 @@ fn predicates(subject: &Subject<'_>, values: &mut Values) {
     for alias in list(subject.config, "predicates") {
         let option = format!("predicates.{alias}.type");
         let given = text(subject.config, &option);
-        let class = given.and_then(|class| subject.plugins.predicate(class)).map(|plugin| plugin.class());
+        let class = given
+            .and_then(|class| subject.plugins.predicate(class))
+            .map(|plugin| plugin.class());
         resolve_class(values, &option, given, class);
     }
 }
@@ -118,17 +135,25 @@ fn predicates(subject: &Subject<'_>, values: &mut Values) {
 fn sink(subject: &Subject<'_>, values: &mut Values) {
     let config = subject.config;
     let topics = list(config, "topics");
-    let pattern = text(config, "topics.regex").map(str::trim).filter(|text| !text.is_empty());
+    let pattern = text(config, "topics.regex")
+        .map(str::trim)
+        .filter(|text| !text.is_empty());
     let both = |values: &mut Values, message: &str| {
         add(values, "topics", message);
         add(values, "topics.regex", message);
     };
     match (topics.is_empty(), pattern) {
         (true, None) => both(values, "Must configure one of topics or topics.regex"),
-        (false, Some(_)) => both(values, "topics and topics.regex are mutually exclusive options, but both are set."),
+        (false, Some(_)) => both(
+            values,
+            "topics and topics.regex are mutually exclusive options, but both are set.",
+        ),
         _ => {}
     }
-    if let Some(dead_letters) = text(config, "errors.deadletterqueue.topic.name").map(str::trim).filter(|text| !text.is_empty()) {
+    if let Some(dead_letters) = text(config, "errors.deadletterqueue.topic.name")
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
         const OPTION: &str = "errors.deadletterqueue.topic.name";
         if topics.iter().any(|topic| topic == dead_letters) {
             let message = format!(
@@ -148,9 +173,15 @@ fn sink(subject: &Subject<'_>, values: &mut Values) {
             add(values, "topics.regex", message);
         }
         let valid = dead_letters.len() <= 249
-            && dead_letters.chars().all(|character| character.is_ascii_alphanumeric() || "._-".contains(character));
+            && dead_letters
+                .chars()
+                .all(|character| character.is_ascii_alphanumeric() || "._-".contains(character));
         if !valid {
-            add(values, OPTION, format!("Invalid value {dead_letters} for configuration {OPTION}: not a valid topic name"));
+            add(
+                values,
+                OPTION,
+                format!("Invalid value {dead_letters} for configuration {OPTION}: not a valid topic name"),
+            );
         }
     }
     if let Some(name) = text(config, "name") {
@@ -159,7 +190,14 @@ fn sink(subject: &Subject<'_>, values: &mut Values) {
             None => ("name", format!("connect-{name}")),
         };
         if group == *subject.worker.group_id {
-            add(values, option, format!("Consumer group {group} conflicts with Connect worker group {}", subject.worker.group_id));
+            add(
+                values,
+                option,
+                format!(
+                    "Consumer group {group} conflicts with Connect worker group {}",
+                    subject.worker.group_id
+                ),
+            );
         }
     }
 }
@@ -167,7 +205,11 @@ fn sink(subject: &Subject<'_>, values: &mut Values) {
 fn source(subject: &Subject<'_>, values: &mut Values) {
     let config = subject.config;
     if text(config, "exactly.once.support").is_some_and(|text| text.trim().eq_ignore_ascii_case("required")) {
-        add(values, "exactly.once.support", "This worker does not have exactly-once source support enabled.");
+        add(
+            values,
+            "exactly.once.support",
+            "This worker does not have exactly-once source support enabled.",
+        );
     }
     if text(config, "transaction.boundary").is_some_and(|text| text.trim().eq_ignore_ascii_case("connector")) {
         add(
@@ -192,7 +234,9 @@ pub(super) fn nulls(config: &ConfigMap, known: impl Fn(&str) -> bool) -> Values 
         .filter(|(name, value)| value.is_none() && !known(name))
         .map(|(name, _)| {
             let mut value = ConfigValue::new(name, None);
-            value.errors.push("Null value can not be supplied as the configuration value.".to_owned());
+            value
+                .errors
+                .push("Null value can not be supplied as the configuration value.".to_owned());
             value
         })
         .collect()
@@ -220,7 +264,10 @@ pub(super) fn overrides(subject: &Subject<'_>) -> Values {
                     ClientKind::Admin => ClientConfig::from_java([(option.clone(), value)]).map(drop),
                 };
                 if let Err(error) = checked {
-                    outcome.errors.push(format!("Invalid value for configuration {prefix}{option}: {}", error.context));
+                    outcome.errors.push(format!(
+                        "Invalid value for configuration {prefix}{option}: {}",
+                        error.context
+                    ));
                 }
             }
             if is_secret(&option) {
@@ -233,7 +280,10 @@ pub(super) fn overrides(subject: &Subject<'_>) -> Values {
 }
 
 fn is_secret(option: &str) -> bool {
-    option.contains("password") || option.contains("jaas") || option.contains("keystore.key") || option.contains("secret")
+    option.contains("password")
+        || option.contains("jaas")
+        || option.contains("keystore.key")
+        || option.contains("secret")
 }
 
 /// The converters that the connector names itself: their class is checked on the option that names it; the answer is
@@ -245,25 +295,36 @@ pub(super) fn converters(subject: &Subject<'_>, values: &mut Values) -> Vec<(Con
         ("key.converter", ConverterUse::Key),
         ("value.converter", ConverterUse::Value),
     ] {
-        let Some(given) = text(subject.config, option).map(str::trim).filter(|given| !given.is_empty()) else {
+        let Some(given) = text(subject.config, option)
+            .map(str::trim)
+            .filter(|given| !given.is_empty())
+        else {
             continue;
         };
         let prefix = format!("{option}.");
         let options = with_prefix(subject.config, &prefix);
         let (class, definition, configured) = match converter_use {
             ConverterUse::Header => match subject.plugins.header_converter(given) {
-                Some(plugin) => (Some(plugin.class()), plugin.config_def(), plugin.configure(&options).map(drop)),
+                Some(plugin) => (
+                    Some(plugin.class()),
+                    plugin.config_def(),
+                    plugin.configure(&options).map(drop),
+                ),
                 None => (None, ConfigDef::new(), Ok(())),
             },
             _ => match subject.plugins.converter(given) {
-                Some(plugin) => {
-                    (Some(plugin.class()), plugin.config_def(), plugin.configure(&options, converter_use).map(drop))
-                }
+                Some(plugin) => (
+                    Some(plugin.class()),
+                    plugin.config_def(),
+                    plugin.configure(&options, converter_use).map(drop),
+                ),
                 None => (None, ConfigDef::new(), Ok(())),
             },
         };
         resolve_class(values, option, Some(given), class);
-        let outcomes = ConfigDef::new().embed(&prefix, None, definition.clone()).validate(subject.config);
+        let outcomes = ConfigDef::new()
+            .embed(&prefix, None, definition.clone())
+            .validate(subject.config);
         if let Err(error) = configured
             && outcomes.iter().all(|outcome| outcome.errors.is_empty())
         {

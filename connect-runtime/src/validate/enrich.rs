@@ -127,7 +127,9 @@ fn topic_creation(mut definition: ConfigDef, config: &ConfigMap) -> ConfigDef {
         return definition;
     }
     let groups = list(config, "topic.creation.groups");
-    for (group, is_default) in std::iter::once(("default", true)).chain(groups.iter().map(|group| (group.as_str(), false))) {
+    for (group, is_default) in
+        std::iter::once(("default", true)).chain(groups.iter().map(|group| (group.as_str(), false)))
+    {
         let title = format!("Topic Creation: {group}");
         let key = |name: &str, config_type: ConfigType, order: i32, doc: &str| {
             ConfigKey::new(format!("topic.creation.{group}.{name}"), config_type)
@@ -140,28 +142,53 @@ fn topic_creation(mut definition: ConfigDef, config: &ConfigMap) -> ConfigDef {
         let number = || Validator::Custom("-1 or at least 1", Arc::new(positive_or_default));
         if !is_default {
             definition = definition
-                .define(key("include", ConfigType::List, 1, "Regular expressions of the topics of this group.").validator(patterns()))
                 .define(
-                    key("exclude", ConfigType::List, 2, "Regular expressions of topics that are not of this group.")
-                        .default("")
-                        .validator(patterns()),
+                    key(
+                        "include",
+                        ConfigType::List,
+                        1,
+                        "Regular expressions of the topics of this group.",
+                    )
+                    .validator(patterns()),
+                )
+                .define(
+                    key(
+                        "exclude",
+                        ConfigType::List,
+                        2,
+                        "Regular expressions of topics that are not of this group.",
+                    )
+                    .default("")
+                    .validator(patterns()),
                 );
         }
         definition = definition
             .define(
-                optional(key("replication.factor", ConfigType::Short, 3, "Replication factor; -1: the broker's default."))
-                    .validator(number()),
+                optional(key(
+                    "replication.factor",
+                    ConfigType::Short,
+                    3,
+                    "Replication factor; -1: the broker's default.",
+                ))
+                .validator(number()),
             )
             .define(
-                optional(key("partitions", ConfigType::Int, 4, "Number of partitions; -1: the broker's default."))
-                    .validator(number()),
+                optional(key(
+                    "partitions",
+                    ConfigType::Int,
+                    4,
+                    "Number of partitions; -1: the broker's default.",
+                ))
+                .validator(number()),
             );
     }
     definition
 }
 
 fn regexes(name: &str, value: &ParsedValue) -> Result<(), String> {
-    let ParsedValue::List(patterns) = value else { return Ok(()) };
+    let ParsedValue::List(patterns) = value else {
+        return Ok(());
+    };
     patterns.iter().try_for_each(|pattern| {
         regex::Regex::new(pattern)
             .map(drop)

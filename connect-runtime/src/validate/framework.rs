@@ -22,7 +22,10 @@ pub fn definition(kind: ConnectorKind) -> ConfigDef {
 
 /// A list without duplicates and empty elements, which may be empty.
 fn elements() -> Validator {
-    Validator::AnyNonDuplicateValues { empty_allowed: true, null_allowed: false }
+    Validator::AnyNonDuplicateValues {
+        empty_allowed: true,
+        null_allowed: false,
+    }
 }
 
 fn regex(name: &str, value: &ParsedValue) -> Result<(), String> {
@@ -35,7 +38,9 @@ fn regex(name: &str, value: &ParsedValue) -> Result<(), String> {
 }
 
 fn aliases(name: &str, value: &ParsedValue) -> Result<(), String> {
-    let ParsedValue::List(aliases) = value else { return Ok(()) };
+    let ParsedValue::List(aliases) = value else {
+        return Ok(());
+    };
     let mut seen = std::collections::HashSet::new();
     match aliases.iter().all(|alias| seen.insert(alias)) {
         true => Ok(()),
@@ -47,11 +52,14 @@ fn aliases(name: &str, value: &ParsedValue) -> Result<(), String> {
 }
 
 fn plugin_version(name: &str, default: ConfigKey, order: i32, display: &str) -> ConfigKey {
-    ConfigKey { name: name.to_owned(), ..default }
-        .default_null()
-        .doc("Version of the plugin; the installed one if not set. A version that is not installed is refused.")
-        .group(COMMON, order, Width::Medium)
-        .display_name(display)
+    ConfigKey {
+        name: name.to_owned(),
+        ..default
+    }
+    .default_null()
+    .doc("Version of the plugin; the installed one if not set. A version that is not installed is refused.")
+    .group(COMMON, order, Width::Medium)
+    .display_name(display)
 }
 
 fn common() -> ConfigDef {

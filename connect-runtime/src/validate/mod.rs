@@ -66,8 +66,11 @@ impl Validation {
 
     /// Refuses an invalid configuration, with every message.
     pub fn into_result(self) -> Result<(), Refusal> {
-        let errors: Vec<&str> =
-            self.options.iter().flat_map(|option| option.value.errors.iter().map(String::as_str)).collect();
+        let errors: Vec<&str> = self
+            .options
+            .iter()
+            .flat_map(|option| option.value.errors.iter().map(String::as_str))
+            .collect();
         match errors.as_slice() {
             [] => Ok(()),
             errors => Err(Refusal::BadRequest(format!(
@@ -93,17 +96,27 @@ impl Validator {
             .collect();
         let class = enrich::text(&raw, "connector.class").map(str::trim).unwrap_or_default();
         if class.is_empty() {
-            return Err(Refusal::BadRequest("Connector config contains no connector type".to_owned()));
+            return Err(Refusal::BadRequest(
+                "Connector config contains no connector type".to_owned(),
+            ));
         }
         let plugin = self
             .plugins
             .connector(class)
             .ok_or_else(|| Refusal::BadRequest(unknown_connector(&self.plugins, class)))?;
-        let resolved = self.resolve(&raw).await.map_err(|error| Refusal::BadRequest(error.message().to_owned()))?;
+        let resolved = self
+            .resolve(&raw)
+            .await
+            .map_err(|error| Refusal::BadRequest(error.message().to_owned()))?;
 
         let definition = enrich::enriched(&self.plugins, plugin.kind(), &resolved);
         let mut values = definition.validate(&resolved);
-        let subject = Subject { plugins: &self.plugins, worker: &self.worker, plugin: &**plugin, config: &resolved };
+        let subject = Subject {
+            plugins: &self.plugins,
+            worker: &self.worker,
+            plugin: &**plugin,
+            config: &resolved,
+        };
         checks::framework(&subject, &mut values);
         let overrides = checks::overrides(&subject);
         let converters = checks::converters(&subject, &mut values);
@@ -111,14 +124,20 @@ impl Validator {
         let own_definition = plugin.config_def();
         let mut own_values = own_definition.validate(&resolved);
         let (checked, seen, before) = (Arc::clone(plugin), resolved.clone(), own_values.clone());
-        let own = isolated(format!("validating connector class {class}"), CONNECTOR_DEADLINE, move || async move {
-            let mut values = before;
-            checked.validate(&seen, &mut values).await;
-            Ok(values)
-        });
+        let own = isolated(
+            format!("validating connector class {class}"),
+            CONNECTOR_DEADLINE,
+            move || async move {
+                let mut values = before;
+                checked.validate(&seen, &mut values).await;
+                Ok(values)
+            },
+        );
         match own.await {
             Ok(checked) => own_values = checked,
-            Err(error) => entry(&mut values, "connector.class").errors.push(error.message().to_owned()),
+            Err(error) => entry(&mut values, "connector.class")
+                .errors
+                .push(error.message().to_owned()),
         }
 
         let mut groups = definition.groups();
@@ -130,18 +149,26 @@ impl Validator {
         let known = |name: &str| {
             definition.key(name).is_some()
                 || own_definition.key(name).is_some()
-                || ["producer.override.", "consumer.override.", "admin.override."].iter().any(|prefix| name.starts_with(prefix))
+                || ["producer.override.", "consumer.override.", "admin.override."]
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
                 || converters.iter().any(|(definition, _)| definition.key(name).is_some())
         };
         let mut options: Vec<ValidatedOption> = checks::nulls(&raw, known)
             .into_iter()
-            .map(|value| ValidatedOption { definition: None, value })
+            .map(|value| ValidatedOption {
+                definition: None,
+                value,
+            })
             .collect();
         let mut defined = |definition: &connect_api::ConfigDef, values: Vec<ConfigValue>| {
             for value in values {
                 match options.iter_mut().find(|option| option.value.name == value.name) {
                     Some(option) => option.value.errors.extend(value.errors),
-                    None => options.push(ValidatedOption { definition: definition.key(&value.name).cloned(), value }),
+                    None => options.push(ValidatedOption {
+                        definition: definition.key(&value.name).cloned(),
+                        value,
+                    }),
                 }
             }
         };
@@ -154,7 +181,11 @@ impl Validator {
         for option in &mut options {
             redact(&raw, &resolved, &mut option.value);
         }
-        Ok(Validation { name: class.to_owned(), groups, options })
+        Ok(Validation {
+            name: class.to_owned(),
+            groups,
+            options,
+        })
     }
 
     async fn resolve(&self, config: &ConfigMap) -> Result<ConfigMap, ConnectError> {

@@ -78,7 +78,10 @@ fn play(steps: &[Step]) -> PartitionLog {
             }
             Step::InTransaction(producer, records) => {
                 let sequence = sequences.entry(*producer).or_default();
-                append(&mut log, &batch(Some((i64::from(*producer), 0, *sequence)), true, records));
+                append(
+                    &mut log,
+                    &batch(Some((i64::from(*producer), 0, *sequence)), true, records),
+                );
                 *sequence += i32::try_from(records.len()).unwrap();
             }
             Step::End(producer, commit) if log.has_open_transaction(i64::from(*producer)) => {
@@ -170,7 +173,8 @@ fn a_resent_batch_is_a_duplicate_and_a_gap_an_error() {
     let send = |log: &mut PartitionLog, epoch, sequence| {
         let bytes = batch(Some((9, epoch, sequence)), false, &record);
         let header = validate_produced(&bytes).unwrap();
-        log.append(&header, &bytes, None).map(|appended| (appended.base_offset, appended.new))
+        log.append(&header, &bytes, None)
+            .map(|appended| (appended.base_offset, appended.new))
     };
     assert_eq!(send(&mut log, 0, 5), Ok((5, false)));
     assert_eq!(send(&mut log, 0, 1), Err(ResponseError::OutOfOrderSequenceNumber));
@@ -193,5 +197,8 @@ fn sequences_wrap_at_the_largest() {
     producers.appended(&header(i32::MAX));
     assert_eq!(header(i32::MAX).last_sequence(), 0);
     assert_eq!(producers.check(&header(1)), Ok(SequenceCheck::Append));
-    assert_eq!(producers.check(&header(2)), Err(ResponseError::OutOfOrderSequenceNumber));
+    assert_eq!(
+        producers.check(&header(2)),
+        Err(ResponseError::OutOfOrderSequenceNumber)
+    );
 }

@@ -122,21 +122,69 @@ fn sample_entries() -> Vec<Entry> {
     let name = || "orders".to_owned();
     let config: BTreeMap<String, String> = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
     vec![
-        Entry::Cluster { id: "cluster".to_owned() },
-        Entry::TopicCreated { name: name(), id: u128::MAX, partitions: 2, config: BTreeMap::new() },
-        Entry::TopicCreated { name: "gone".to_owned(), id: 7, partitions: 1, config: BTreeMap::new() },
-        Entry::PartitionsAdded { name: name(), partitions: 5 },
+        Entry::Cluster {
+            id: "cluster".to_owned(),
+        },
+        Entry::TopicCreated {
+            name: name(),
+            id: u128::MAX,
+            partitions: 2,
+            config: BTreeMap::new(),
+        },
+        Entry::TopicCreated {
+            name: "gone".to_owned(),
+            id: 7,
+            partitions: 1,
+            config: BTreeMap::new(),
+        },
+        Entry::PartitionsAdded {
+            name: name(),
+            partitions: 5,
+        },
         Entry::ConfigChanged { name: name(), config },
-        Entry::LogStart { topic: name(), partition: 3, offset: 17 },
-        Entry::Generation { group: "g".to_owned(), generation: 4, protocol_type: Some("connect".to_owned()) },
-        Entry::Offsets { group: "g".to_owned(), offsets: vec![((name(), 0), offset(1)), (("gone".to_owned(), 0), offset(2))] },
-        Entry::PendingOffsets { group: "g".to_owned(), producer_id: 8, offsets: vec![((name(), 1), offset(3))] },
-        Entry::PendingOffsets { group: "g".to_owned(), producer_id: 9, offsets: vec![((name(), 2), offset(4))] },
-        Entry::PendingEnded { group: "g".to_owned(), producer_id: 8, commit: true },
-        Entry::Offsets { group: "h".to_owned(), offsets: vec![((name(), 0), offset(1))] },
-        Entry::OffsetsDeleted { group: "h".to_owned(), partitions: vec![(name(), 0)] },
-        Entry::GroupDeleted { group: "never".to_owned() },
-        Entry::TopicDeleted { name: "gone".to_owned() },
+        Entry::LogStart {
+            topic: name(),
+            partition: 3,
+            offset: 17,
+        },
+        Entry::Generation {
+            group: "g".to_owned(),
+            generation: 4,
+            protocol_type: Some("connect".to_owned()),
+        },
+        Entry::Offsets {
+            group: "g".to_owned(),
+            offsets: vec![((name(), 0), offset(1)), (("gone".to_owned(), 0), offset(2))],
+        },
+        Entry::PendingOffsets {
+            group: "g".to_owned(),
+            producer_id: 8,
+            offsets: vec![((name(), 1), offset(3))],
+        },
+        Entry::PendingOffsets {
+            group: "g".to_owned(),
+            producer_id: 9,
+            offsets: vec![((name(), 2), offset(4))],
+        },
+        Entry::PendingEnded {
+            group: "g".to_owned(),
+            producer_id: 8,
+            commit: true,
+        },
+        Entry::Offsets {
+            group: "h".to_owned(),
+            offsets: vec![((name(), 0), offset(1))],
+        },
+        Entry::OffsetsDeleted {
+            group: "h".to_owned(),
+            partitions: vec![(name(), 0)],
+        },
+        Entry::GroupDeleted {
+            group: "never".to_owned(),
+        },
+        Entry::TopicDeleted {
+            name: "gone".to_owned(),
+        },
         Entry::NextProducerId { next: 12 },
         Entry::Transaction {
             transactional_id: "t".to_owned(),
@@ -155,14 +203,21 @@ fn sample_entries() -> Vec<Entry> {
 }
 
 fn lines(entries: &[Entry]) -> Vec<String> {
-    entries.iter().map(|entry| serde_json::to_string(entry).unwrap()).collect()
+    entries
+        .iter()
+        .map(|entry| serde_json::to_string(entry).unwrap())
+        .collect()
 }
 
 #[test]
 fn a_journal_leads_to_the_same_state_again() {
     let restored = Restored::from_entries(sample_entries());
     let group = restored.groups.get("g").unwrap();
-    assert_eq!(group.offsets.committed.len(), 2, "the topic that is gone has no offsets");
+    assert_eq!(
+        group.offsets.committed.len(),
+        2,
+        "the topic that is gone has no offsets"
+    );
     assert!(group.offsets.is_unstable(&("orders".to_owned(), 2)));
     assert_eq!(restored.topics.get("orders").unwrap().partitions, 5);
     let again = Restored::from_entries(restored.entries());

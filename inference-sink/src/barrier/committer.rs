@@ -63,9 +63,13 @@ impl Committer {
         transactional_id: &str,
         metrics: Arc<Metrics>,
     ) -> Result<Committer, ConnectError> {
-        let failed = |error: KafkaError| ConnectError::retriable(format!("transactional producer {transactional_id}: {error}"));
+        let failed =
+            |error: KafkaError| ConnectError::retriable(format!("transactional producer {transactional_id}: {error}"));
         let mut config = crate::service::client_config(&context.clients.producer)?;
-        config.set("transactional.id", transactional_id).set("enable.idempotence", "true").set("acks", "all");
+        config
+            .set("transactional.id", transactional_id)
+            .set("enable.idempotence", "true")
+            .set("acks", "all");
         config.unset("max.in.flight.requests.per.connection").unset("retries");
         let reports = Arc::new(Reports::default());
         let producer = Producer::new(&config, reports.clone()).map_err(failed)?;
@@ -86,7 +90,11 @@ impl Committer {
                 }
             })
             .map_err(|error| ConnectError::fatal(format!("start the commit thread: {error}")))?;
-        Ok(Committer { commits: Some(commits), answers, thread: Some(thread) })
+        Ok(Committer {
+            commits: Some(commits),
+            answers,
+            thread: Some(thread),
+        })
     }
 
     /// Hands a transaction over; the caller waits for its answer before the next.
@@ -138,8 +146,14 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
     {
         let failures = sender.flush(COMMIT_TIMEOUT).map_err(plain)?;
         if let Some(failure) = failures.into_iter().next() {
-            let error = KafkaError::new(ErrorCode::Fail, format!("outputs of tenant {}: {}", failure.tenant, failure.error));
-            return Err(CommitFailure { error, tenant: Some(failure.tenant) });
+            let error = KafkaError::new(
+                ErrorCode::Fail,
+                format!("outputs of tenant {}: {}", failure.tenant, failure.error),
+            );
+            return Err(CommitFailure {
+                error,
+                tenant: Some(failure.tenant),
+            });
         }
     }
     let (groups, log) = (commit.groups.len(), commit.log.len());
@@ -171,19 +185,31 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
             timestamp_ms: None,
             headers: &[],
         };
-        producer.send_waiting(&record, (groups + index) as u64 + 1, SEND_TIMEOUT).map_err(plain)?;
+        producer
+            .send_waiting(&record, (groups + index) as u64 + 1, SEND_TIMEOUT)
+            .map_err(plain)?;
     }
     let own = (groups + log) as u64 + 1;
     for (index, outputs) in commit.outputs.iter().enumerate() {
         let tenant = || Some(Arc::from(outputs.model.document.tenant.as_str()));
         outputs
             .try_for_each(|record| producer.send_waiting(record, own + index as u64, SEND_TIMEOUT))
-            .map_err(|error| CommitFailure { tenant: is_own_fault(&error).then(tenant).flatten(), error })?;
+            .map_err(|error| CommitFailure {
+                tenant: is_own_fault(&error).then(tenant).flatten(),
+                error,
+            })?;
     }
     for event in &commit.shed {
         let (key, value, source) = event.parts();
         let headers = [(crate::output::SOURCE_HEADER, Some(source.as_bytes()))];
-        let record = ProducerRecord { topic: &event.topic, partition: None, key, value, timestamp_ms: None, headers: &headers };
+        let record = ProducerRecord {
+            topic: &event.topic,
+            partition: None,
+            key,
+            value,
+            timestamp_ms: None,
+            headers: &headers,
+        };
         producer.send_waiting(&record, 0, SEND_TIMEOUT).map_err(plain)?;
     }
     let committed = producer.commit_transaction(COMMIT_TIMEOUT);
@@ -192,7 +218,9 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
         let (token, error) = failed.unwrap_or((0, error));
         let outputs = usize::try_from(token.saturating_sub(own)).ok().filter(|_| token >= own);
         let batch = outputs.and_then(|index| commit.outputs.get(index));
-        let tenant = batch.filter(|_| is_own_fault(&error)).map(|batch| Arc::from(batch.model.document.tenant.as_str()));
+        let tenant = batch
+            .filter(|_| is_own_fault(&error))
+            .map(|batch| Arc::from(batch.model.document.tenant.as_str()));
         return Err(CommitFailure { error, tenant });
     }
     Ok(Committed {

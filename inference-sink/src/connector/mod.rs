@@ -43,7 +43,13 @@ impl ConnectorPlugin for InferenceSink {
     }
 
     async fn validate(&self, config: &ConfigMap, values: &mut Vec<ConfigValue>) {
-        let text = |name: &str| config.get(name).cloned().flatten().filter(|text| !text.trim().is_empty());
+        let text = |name: &str| {
+            config
+                .get(name)
+                .cloned()
+                .flatten()
+                .filter(|text| !text.trim().is_empty())
+        };
         if text("topics.regex").is_some() {
             entry(values, "topics.regex").errors.push(
                 "topics.regex is not supported by millrace.InferenceSink: its partitions are fixed, so name the topics in `topics`".to_owned(),
@@ -70,19 +76,28 @@ impl ConnectorPlugin for InferenceSink {
     }
 
     fn connector(&self) -> Box<dyn Connector> {
-        Box::new(InferenceConnector { service: self.service.clone(), context: None })
+        Box::new(InferenceConnector {
+            service: self.service.clone(),
+            context: None,
+        })
     }
 
     fn task(&self) -> Task {
         let service = self.service.clone();
-        Task::Partitioned(Box::new(move |context| Ok(Box::new(InferenceTask::new(service, context)?))))
+        Task::Partitioned(Box::new(move |context| {
+            Ok(Box::new(InferenceTask::new(service, context)?))
+        }))
     }
 }
 
 /// The topics of a connector's configuration.
 pub(crate) fn topics(config: &ConfigMap) -> Vec<String> {
     let text = config.get("topics").cloned().flatten().unwrap_or_default();
-    text.split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(str::to_owned).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|topic| !topic.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 struct InferenceConnector {
@@ -100,7 +115,11 @@ impl Connector for InferenceConnector {
     }
 
     fn task_configs(&self, max_tasks: usize) -> Result<Vec<ConfigMap>, ConnectError> {
-        let config = self.context.as_ref().map(|context| context.config.clone()).unwrap_or_default();
+        let config = self
+            .context
+            .as_ref()
+            .map(|context| context.config.clone())
+            .unwrap_or_default();
         Ok(vec![config; max_tasks.max(1)])
     }
 

@@ -56,20 +56,30 @@ pub fn decode_entry(
         return Err("it was written for other features than the model takes now".to_owned());
     }
     let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
-    let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or_else(short)?;
+    let (topic, rest) = rest
+        .split_at_checked(usize::from(u16::from_be_bytes(*length)))
+        .ok_or_else(short)?;
     let (offset, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
     let (event_time, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
     let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
     let (key, rest) = match u32::from_be_bytes(*length) {
         u32::MAX => (None, rest),
-        length => rest.split_at_checked(length as usize).map(|(key, rest)| (Some(key), rest)).ok_or_else(short)?,
+        length => rest
+            .split_at_checked(length as usize)
+            .map(|(key, rest)| (Some(key), rest))
+            .ok_or_else(short)?,
     };
     let width: usize = block.model.widths().iter().sum();
     if rest.len() != width * 4 {
         return Err(format!("it has {} features, the model takes {width}", rest.len() / 4));
     }
-    let topic = topics.iter().position(|known| known.as_bytes() == topic).ok_or("its topic is not the connector's")?;
-    let mut features = rest.chunks_exact(4).filter_map(|chunk| chunk.try_into().ok().map(f32::from_be_bytes));
+    let topic = topics
+        .iter()
+        .position(|known| known.as_bytes() == topic)
+        .ok_or("its topic is not the connector's")?;
+    let mut features = rest
+        .chunks_exact(4)
+        .filter_map(|chunk| chunk.try_into().ok().map(f32::from_be_bytes));
     let model: Arc<ServedModel> = block.model.clone();
     for (input, width) in block.inputs.iter_mut().zip(model.widths()) {
         input.extend(features.by_ref().take(*width));

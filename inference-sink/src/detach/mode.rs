@@ -58,7 +58,13 @@ impl Mode {
     /// unless it is detached already.
     pub fn detach(&mut self, reason: Reason, log_end: i64) {
         match self {
-            Mode::InStep => *self = Mode::Detached(Detached { reason, position: log_end, end: log_end }),
+            Mode::InStep => {
+                *self = Mode::Detached(Detached {
+                    reason,
+                    position: log_end,
+                    end: log_end,
+                })
+            }
             Mode::Detached(detached) => detached.reason = reason,
         }
     }

@@ -47,7 +47,13 @@ pub struct LogReader {
 impl LogReader {
     /// A reader that reads nothing yet.
     pub fn new(topic: Arc<str>, config: ClientConfig) -> LogReader {
-        LogReader { topic, config, consumer: None, assigned: BTreeMap::new(), cursors: BTreeMap::new() }
+        LogReader {
+            topic,
+            config,
+            consumer: None,
+            assigned: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+        }
     }
 
     /// The feature log's topic.
@@ -73,7 +79,9 @@ impl LogReader {
     /// Whether a model has been given entries that it has not done.
     pub fn has_unread(&self, partition: i32, model: &Arc<str>, mode: &Mode) -> bool {
         let Mode::Detached(detached) = mode else { return false };
-        self.cursors.get(&(partition, model.clone())).is_some_and(|cursor| cursor.next > detached.position)
+        self.cursors
+            .get(&(partition, model.clone()))
+            .is_some_and(|cursor| cursor.next > detached.position)
     }
 
     /// Reads what is there for these models (partition, model, mode) and gives each entry to `take`, which says whether
@@ -110,7 +118,9 @@ impl LogReader {
             Some(consumer) => consumer,
             None => {
                 let mut config = self.config.clone();
-                config.set("isolation.level", "read_committed").set("auto.offset.reset", "earliest");
+                config
+                    .set("isolation.level", "read_committed")
+                    .set("auto.offset.reset", "earliest");
                 self.consumer.insert(Consumer::new(&config).map_err(failed)?)
             }
         };
@@ -118,7 +128,9 @@ impl LogReader {
             let place = TopicPartition::new(self.topic.clone(), *partition);
             match self.assigned.get_mut(partition) {
                 None => {
-                    consumer.assign_also(&[(place, StartOffset::At(*from))]).map_err(failed)?;
+                    consumer
+                        .assign_also(&[(place, StartOffset::At(*from))])
+                        .map_err(failed)?;
                     self.assigned.insert(*partition, *from);
                 }
                 Some(fetched) if *from < i64::MAX => {
@@ -144,7 +156,12 @@ impl LogReader {
                 if cursor.stopped || offset < cursor.next {
                     continue;
                 }
-                let entry = Entry { partition, offset, model, value: message.value().unwrap_or_default() };
+                let entry = Entry {
+                    partition,
+                    offset,
+                    model,
+                    value: message.value().unwrap_or_default(),
+                };
                 if **known != *model || take(entry) {
                     cursor.next = offset + 1;
                 } else {

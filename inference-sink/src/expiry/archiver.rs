@@ -79,7 +79,11 @@ impl Archiver {
         Ok(!self.records.is_empty())
     }
 
-    fn put_object<V: StateValue>(&mut self, partition: &mut KeyedPartition<V>, intent: Intent) -> Result<(), StateError> {
+    fn put_object<V: StateValue>(
+        &mut self,
+        partition: &mut KeyedPartition<V>,
+        intent: Intent,
+    ) -> Result<(), StateError> {
         let mut entries: Vec<ExpiredEntry> = Vec::new();
         for (key, version) in &intent.versions {
             entries.extend(partition.version(key, *version)?);
@@ -114,8 +118,14 @@ impl Archiver {
 
 async fn write(archive: &Archive, intent: &Intent, entries: Vec<ExpiredEntry>) -> Result<u64, String> {
     let encoded = tokio::task::spawn_blocking(move || encode(&entries, |_| None));
-    let bytes: Bytes = encoded.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let bytes: Bytes = encoded
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
     let size = bytes.len() as u64;
-    archive.put(&intent.object, bytes).await.map_err(|error| error.to_string())?;
+    archive
+        .put(&intent.object, bytes)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(size)
 }

@@ -18,20 +18,30 @@ pub(crate) fn shown_key(key: &[u8]) -> String {
 fn first_part(bytes: &[u8]) -> Option<(String, &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     match tag {
-        1 => rest.split_first().map(|(value, rest)| ((*value == 1).to_string(), rest)),
-        2 => rest.split_first_chunk().map(|(value, rest)| (number(f64::from_be_bytes(*value)), rest)),
+        1 => rest
+            .split_first()
+            .map(|(value, rest)| ((*value == 1).to_string(), rest)),
+        2 => rest
+            .split_first_chunk()
+            .map(|(value, rest)| (number(f64::from_be_bytes(*value)), rest)),
         3 => {
             let (length, rest) = rest.split_first_chunk()?;
             let (text, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
             Some((String::from_utf8_lossy(text).into_owned(), rest))
         }
-        4 | 5 => rest.split_first_chunk().map(|(value, rest)| (i64::from_be_bytes(*value).to_string(), rest)),
+        4 | 5 => rest
+            .split_first_chunk()
+            .map(|(value, rest)| (i64::from_be_bytes(*value).to_string(), rest)),
         _ => None,
     }
 }
 
 fn number(value: f64) -> String {
-    if value.trunc() == value && value.abs() < 9e15 { format!("{value:.0}") } else { value.to_string() }
+    if value.trunc() == value && value.abs() < 9e15 {
+        format!("{value:.0}")
+    } else {
+        value.to_string()
+    }
 }
 
 /// The bytes that a key as people write it may stand for in a store: a part that reads as a number may be text too, and
@@ -39,15 +49,24 @@ fn number(value: f64) -> String {
 pub(crate) fn candidate_keys(resources: &Resources, store: &str, key: &str) -> Vec<Vec<u8>> {
     let mut candidates = Vec::new();
     for view in resources.views.values() {
-        let Ok(plan) = FeaturePlan::compile(view, &Wanted::everything(view), &Stores(resources)) else { continue };
+        let Ok(plan) = FeaturePlan::compile(view, &Wanted::everything(view), &Stores(resources)) else {
+            continue;
+        };
         for group in plan.groups().iter().filter(|group| group.store == store) {
-            let parts: Vec<&str> = if group.by.len() == 1 { vec![key] } else { key.split('|').collect() };
+            let parts: Vec<&str> = if group.by.len() == 1 {
+                vec![key]
+            } else {
+                key.split('|').collect()
+            };
             if parts.len() != group.by.len() {
                 continue;
             }
             let mut keys = vec![group.identity.to_be_bytes().to_vec()];
             for part in parts {
-                keys = keys.iter().flat_map(|start| encodings(part).into_iter().map(|end| [&start[..], &end].concat())).collect();
+                keys = keys
+                    .iter()
+                    .flat_map(|start| encodings(part).into_iter().map(|end| [&start[..], &end].concat()))
+                    .collect();
             }
             candidates.append(&mut keys);
         }

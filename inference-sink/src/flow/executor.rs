@@ -71,15 +71,17 @@ pub(super) fn start(shared: &Arc<Shared>, slots: &mut Vec<Arc<Slot>>) {
 pub(super) fn watch(shared: &Arc<Shared>) {
     let weak: Weak<Shared> = Arc::downgrade(shared);
     let pause = (shared.run_limit() / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
-    let started = std::thread::Builder::new().name("inference watch".to_owned()).spawn(move || {
-        loop {
-            std::thread::park_timeout(pause);
-            match weak.upgrade() {
-                Some(shared) if shared.give_up_overdue() => {}
-                _ => return,
+    let started = std::thread::Builder::new()
+        .name("inference watch".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::park_timeout(pause);
+                match weak.upgrade() {
+                    Some(shared) if shared.give_up_overdue() => {}
+                    _ => return,
+                }
             }
-        }
-    });
+        });
     if let Err(error) = started {
         tracing::error!(error = %error, "the watch over runs could not be started");
     }
@@ -91,7 +93,10 @@ struct Sessions(Vec<(Weak<ServedModel>, Session)>);
 
 impl Sessions {
     fn of(&mut self, model: &Arc<ServedModel>) -> &mut Session {
-        let found = self.0.iter().position(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(model)));
+        let found = self
+            .0
+            .iter()
+            .position(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(model)));
         let index = match found {
             Some(index) => index,
             None => {
@@ -105,7 +110,8 @@ impl Sessions {
     }
 
     fn forget(&mut self, model: &Arc<ServedModel>) {
-        self.0.retain(|(known, _)| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(model)));
+        self.0
+            .retain(|(known, _)| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(model)));
     }
 }
 
@@ -114,7 +120,11 @@ fn execute(shared: &Arc<Shared>, slot: &Slot) {
     while let Some((flow, budget_us)) = shared.next(slot) {
         let now_us = shared.now_us();
         let allowed = flow.runtime.allows(crate::clock::wall_ms());
-        let batch = if allowed { flow.queue.lock().take(budget_us, now_us) } else { None };
+        let batch = if allowed {
+            flow.queue.lock().take(budget_us, now_us)
+        } else {
+            None
+        };
         let Some(batch) = batch else {
             shared.settle(&flow, 0.0);
             continue;
@@ -151,9 +161,17 @@ fn finish(shared: &Shared, flow: &Arc<Flow>, batch: &Batch, outputs: EncodedOutp
     }
     if valid {
         let now_us = shared.now_us();
-        let deadline_us = batch.block.model.document.deadline.map(|deadline| deadline.as_millis().saturating_mul(1000));
+        let deadline_us = batch
+            .block
+            .model
+            .document
+            .deadline
+            .map(|deadline| deadline.as_millis().saturating_mul(1000));
         let metas = batch.block.metas.get(batch.rows.clone()).unwrap_or_default();
-        runtime.took(metas.iter().map(|meta| now_us.saturating_sub(meta.arrived_us)), deadline_us);
+        runtime.took(
+            metas.iter().map(|meta| now_us.saturating_sub(meta.arrived_us)),
+            deadline_us,
+        );
     }
     shared.settle(flow, spent_us);
     flow.outbox.finished(wake);

@@ -37,7 +37,13 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox. `wake` tells the task that something is there that it may be waiting for.
     pub fn new(topics: Arc<[Arc<str>]>, sender: Option<OutputSender>, wake: Arc<dyn Fn() + Send + Sync>) -> Outbox {
-        Outbox { inner: Mutex::new(Inner::default()), changed: Condvar::new(), sender, topics, wake }
+        Outbox {
+            inner: Mutex::new(Inner::default()),
+            changed: Condvar::new(),
+            sender,
+            topics,
+            wake,
+        }
     }
 
     /// Leaves a result. `wake`: the task's queues were full and may not be any more.

@@ -180,7 +180,11 @@ impl Pool {
     /// CPU by tenant.
     pub fn figures(&self) -> BTreeMap<Arc<str>, TenantFigures> {
         let state = self.shared.state.lock();
-        state.tenants.iter().map(|(name, (_, figures))| (name.clone(), figures.clone())).collect()
+        state
+            .tenants
+            .iter()
+            .map(|(name, (_, figures))| (name.clone(), figures.clone()))
+            .collect()
     }
 
     /// Rows that wait or run, by tenant.
@@ -237,7 +241,16 @@ impl State {
     fn tenant(&mut self, name: &str) -> (TenantId, &mut TenantFigures) {
         if !self.tenants.contains_key(name) {
             let id = self.drr.tenant(1);
-            self.tenants.insert(name.into(), (id, TenantFigures { weight: 1, ..TenantFigures::default() }));
+            self.tenants.insert(
+                name.into(),
+                (
+                    id,
+                    TenantFigures {
+                        weight: 1,
+                        ..TenantFigures::default()
+                    },
+                ),
+            );
         }
         #[allow(clippy::expect_used)] // inserted just above
         let (id, figures) = self.tenants.get_mut(name).expect("a tenant of the scheduler");
@@ -317,7 +330,9 @@ impl Shared {
         state.tenant(&flow.tenant).1.cpu_us += spent_us as u64;
         // A stopped model's rows wait for their task to take them back.
         let may_run = !flow.runtime.is_stopped();
-        state.drr.charge(flow.id, spent_us, may_run && matches!(due, Due::Now(_)));
+        state
+            .drr
+            .charge(flow.id, spent_us, may_run && matches!(due, Due::Now(_)));
         if let Due::At(at) = due {
             state.delay(flow.id, at);
         }
@@ -333,7 +348,12 @@ impl Shared {
         }
         let now_us = self.now_us();
         let limit_us = u64::try_from(self.run_limit.as_micros()).unwrap_or(u64::MAX);
-        let overdue: Vec<Arc<Slot>> = state.slots.iter().filter(|slot| slot.runs_since(now_us) > limit_us).cloned().collect();
+        let overdue: Vec<Arc<Slot>> = state
+            .slots
+            .iter()
+            .filter(|slot| slot.runs_since(now_us) > limit_us)
+            .cloned()
+            .collect();
         for slot in overdue {
             let Some(flow) = slot.abandon() else { continue };
             state.slots.retain(|other| !Arc::ptr_eq(other, &slot));

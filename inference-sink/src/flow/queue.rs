@@ -123,7 +123,11 @@ impl FlowQueue {
             None => 8,
         };
         let count = due.min(affordable).min(block.rows() - self.taken);
-        let batch = Batch { rows: self.taken..self.taken + count, epoch: self.epoch, block };
+        let batch = Batch {
+            rows: self.taken..self.taken + count,
+            epoch: self.epoch,
+            block,
+        };
         self.rows -= count;
         self.taken += count;
         let all_taken = self.taken >= batch.block.rows();
@@ -155,7 +159,10 @@ impl FlowQueue {
         self.closing = false;
         let mut skip = self.taken;
         if let Some(batch) = self.running.take() {
-            let same = self.blocks.front().is_some_and(|first| Arc::ptr_eq(first, &batch.block));
+            let same = self
+                .blocks
+                .front()
+                .is_some_and(|first| Arc::ptr_eq(first, &batch.block));
             if same {
                 skip = batch.rows.start;
             } else {
@@ -164,7 +171,11 @@ impl FlowQueue {
         }
         for (index, block) in std::mem::take(&mut self.blocks).into_iter().enumerate() {
             let first = if index == 0 { skip } else { 0 };
-            let tail = if first == 0 { Arc::unwrap_or_clone(block) } else { block.tail(first) };
+            let tail = if first == 0 {
+                Arc::unwrap_or_clone(block)
+            } else {
+                block.tail(first)
+            };
             if tail.rows() > 0 {
                 back.push(tail);
             }
@@ -192,7 +203,14 @@ mod tests {
             for (input, width) in block.inputs.iter_mut().zip(model.widths()) {
                 input.extend(std::iter::repeat_n(offset as f32, *width));
             }
-            let source = RowSource { topic: 0, partition: 0, offset, event_time_ms: 0, arrived_us: 0, log_offset: -1 };
+            let source = RowSource {
+                topic: 0,
+                partition: 0,
+                offset,
+                event_time_ms: 0,
+                arrived_us: 0,
+                log_offset: -1,
+            };
             block.end_row(source, |key| {
                 key.extend_from_slice(&offset.to_be_bytes());
                 offset % 3 != 0
@@ -204,8 +222,18 @@ mod tests {
     fn check(block: &RowBlock, row: usize, offset: i64) {
         let meta = &block.metas[row];
         assert_eq!(meta.offset, offset);
-        assert!(block.features(row).all(|features| !features.is_empty() && features.iter().all(|value| *value == offset as f32)));
-        assert_eq!(block.key(meta), (offset % 3 != 0).then(|| offset.to_be_bytes()).as_ref().map(|key| &key[..]));
+        assert!(
+            block
+                .features(row)
+                .all(|features| !features.is_empty() && features.iter().all(|value| *value == offset as f32))
+        );
+        assert_eq!(
+            block.key(meta),
+            (offset % 3 != 0)
+                .then(|| offset.to_be_bytes())
+                .as_ref()
+                .map(|key| &key[..])
+        );
     }
 
     proptest! {

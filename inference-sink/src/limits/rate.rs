@@ -44,7 +44,12 @@ impl<C: Clock> RateLimit<C> {
         let quota = Quota::with_period(period)
             .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
             .allow_burst(NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN));
-        RateLimit { limiter: RateLimiter::direct_with_clock(quota, clock), over: rate.over, seen: 0.0, passed: 0.0 }
+        RateLimit {
+            limiter: RateLimiter::direct_with_clock(quota, clock),
+            over: rate.over,
+            seen: 0.0,
+            passed: 0.0,
+        }
     }
 
     /// Judges one event. `draw` is a number that is uniform over events, such as a hash of the event's offset: it decides
@@ -144,7 +149,11 @@ mod tests {
 
     #[test]
     fn a_tenant_that_waits_is_told_to() {
-        let rate = Rate { events_per_second: 1.0, burst: 1.0, over: OverLimit::Wait };
+        let rate = Rate {
+            events_per_second: 1.0,
+            burst: 1.0,
+            over: OverLimit::Wait,
+        };
         let mut limit = RateLimit::with_clock(&rate, 1, 1, FakeRelativeClock::default());
         assert_eq!(limit.judge(0), Verdict::Pass);
         assert_eq!(limit.judge(0), Verdict::Wait);

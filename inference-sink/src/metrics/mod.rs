@@ -67,7 +67,10 @@ impl Metrics {
     /// Counts what was shed of a tenant.
     pub fn shed(&self, tenant: &str, reason: ShedReason, events: u64) {
         let mut shed = self.shed.lock();
-        match shed.iter_mut().find(|((known, known_reason), _)| known == tenant && *known_reason == reason) {
+        match shed
+            .iter_mut()
+            .find(|((known, known_reason), _)| known == tenant && *known_reason == reason)
+        {
             Some((_, count)) => *count += events,
             None => {
                 shed.insert((tenant.to_owned(), reason), events);

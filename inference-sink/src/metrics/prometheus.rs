@@ -10,12 +10,22 @@ struct Text(String);
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String does not fail.
-        let _ = writeln!(self.0, "# HELP millrace_inference_{name} {help}\n# TYPE millrace_inference_{name} {kind}");
+        let _ = writeln!(
+            self.0,
+            "# HELP millrace_inference_{name} {help}\n# TYPE millrace_inference_{name} {kind}"
+        );
     }
 
     fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
+            .collect();
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{}}}", labels.join(","))
+        };
         let _ = writeln!(self.0, "millrace_inference_{name}{labels} {value}");
     }
 
@@ -34,35 +44,86 @@ impl Metrics {
     pub fn prometheus(&self, started: Option<&Started>) -> String {
         let snapshot = self.snapshot(started);
         let mut text = Text(String::new());
-        text.single("events_total", "counter", "Events handed over.", snapshot.events_in as f64);
-        text.single("dead_letters_total", "counter", "Events sent to the dead letter topic.", snapshot.dead_lettered as f64);
+        text.single(
+            "events_total",
+            "counter",
+            "Events handed over.",
+            snapshot.events_in as f64,
+        );
+        text.single(
+            "dead_letters_total",
+            "counter",
+            "Events sent to the dead letter topic.",
+            snapshot.dead_lettered as f64,
+        );
         text.single("commits_total", "counter", "Transactions.", snapshot.commits as f64);
         let aborted = self.aborted.load(Ordering::Relaxed) as f64;
-        text.single("commits_aborted_total", "counter", "Transactions that were aborted.", aborted);
+        text.single(
+            "commits_aborted_total",
+            "counter",
+            "Transactions that were aborted.",
+            aborted,
+        );
         let changes = self.state_changes.load(Ordering::Relaxed) as f64;
-        text.single("state_changes_total", "counter", "Changelog records of keyed stores.", changes);
-        text.single("expired_total", "counter", "Entries of keyed stores that expired.", snapshot.expired as f64);
-        text.single("archived_total", "counter", "Entries of keyed stores that were archived.", snapshot.archived as f64);
-        text.single("fairness_index", "gauge", "Jain's index over CPU by weight.", snapshot.fairness);
+        text.single(
+            "state_changes_total",
+            "counter",
+            "Changelog records of keyed stores.",
+            changes,
+        );
+        text.single(
+            "expired_total",
+            "counter",
+            "Entries of keyed stores that expired.",
+            snapshot.expired as f64,
+        );
+        text.single(
+            "archived_total",
+            "counter",
+            "Entries of keyed stores that were archived.",
+            snapshot.archived as f64,
+        );
+        text.single(
+            "fairness_index",
+            "gauge",
+            "Jain's index over CPU by weight.",
+            snapshot.fairness,
+        );
         text.family("stage_seconds_total", "counter", "Time by stage.");
         for (stage, nanos) in [
             ("match_and_features", &self.stages.match_and_features_ns),
             ("commit", &self.stages.commit_ns),
             ("drain", &self.stages.drain_ns),
         ] {
-            text.value("stage_seconds_total", &[("stage", stage)], nanos.load(Ordering::Relaxed) as f64 / 1e9);
+            text.value(
+                "stage_seconds_total",
+                &[("stage", stage)],
+                nanos.load(Ordering::Relaxed) as f64 / 1e9,
+            );
         }
         text.family("shed_total", "counter", "Events that were dropped, by reason.");
         for ((tenant, reason), count) in self.shed_counts() {
-            text.value("shed_total", &[("tenant", &tenant), ("reason", reason.name())], count as f64);
+            text.value(
+                "shed_total",
+                &[("tenant", &tenant), ("reason", reason.name())],
+                count as f64,
+            );
         }
         text.family("tenant_cpu_seconds_total", "counter", "CPU of a tenant's runs.");
         for (name, tenant) in &snapshot.tenants {
-            text.value("tenant_cpu_seconds_total", &[("tenant", name)], tenant.cpu_us as f64 / 1e6);
+            text.value(
+                "tenant_cpu_seconds_total",
+                &[("tenant", name)],
+                tenant.cpu_us as f64 / 1e6,
+            );
         }
         text.family("store_rows", "gauge", "Rows of a store on this worker.");
         for (name, store) in &snapshot.stores {
-            text.value("store_rows", &[("store", name), ("kind", store.kind)], store.rows as f64);
+            text.value(
+                "store_rows",
+                &[("store", name), ("kind", store.kind)],
+                store.rows as f64,
+            );
         }
         if let Some(started) = started {
             add_models(&mut text, started);
@@ -73,7 +134,11 @@ impl Metrics {
 
 fn add_models(text: &mut Text, started: &Started) {
     let deployment = started.deployment();
-    let models: Vec<_> = deployment.runtimes.iter().map(|(name, runtime)| (name.as_str(), runtime.figures())).collect();
+    let models: Vec<_> = deployment
+        .runtimes
+        .iter()
+        .map(|(name, runtime)| (name.as_str(), runtime.figures()))
+        .collect();
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&crate::models::RuntimeFigures) -> f64| {
         text.family(name, kind, help);
         for (model, figures) in &models {
@@ -81,16 +146,42 @@ fn add_models(text: &mut Text, started: &Started) {
             text.value(name, &[("tenant", tenant), ("model", model)], value(figures));
         }
     };
-    family("predictions_total", "counter", "Predictions.", &|figures| figures.predictions as f64);
-    family("model_errors_total", "counter", "Rows that a model failed on.", &|figures| figures.errors as f64);
-    family("model_cpu_seconds_total", "counter", "CPU of a model's runs.", &|figures| figures.cpu_us as f64 / 1e6);
-    family("deadlines_missed_total", "counter", "Predictions after the deadline.", &|figures| figures.deadlines_missed as f64);
-    family("detached_rows_total", "counter", "Rows read from the feature log.", &|figures| figures.detached_rows as f64);
+    family("predictions_total", "counter", "Predictions.", &|figures| {
+        figures.predictions as f64
+    });
+    family(
+        "model_errors_total",
+        "counter",
+        "Rows that a model failed on.",
+        &|figures| figures.errors as f64,
+    );
+    family(
+        "model_cpu_seconds_total",
+        "counter",
+        "CPU of a model's runs.",
+        &|figures| figures.cpu_us as f64 / 1e6,
+    );
+    family(
+        "deadlines_missed_total",
+        "counter",
+        "Predictions after the deadline.",
+        &|figures| figures.deadlines_missed as f64,
+    );
+    family(
+        "detached_rows_total",
+        "counter",
+        "Rows read from the feature log.",
+        &|figures| figures.detached_rows as f64,
+    );
     text.family("latency_seconds", "gauge", "Time from event to prediction.");
     for (model, figures) in &models {
         let tenant = model.split('/').next().unwrap_or(model);
         for (quantile, ms) in [("0.5", figures.latency_p50_ms), ("0.99", figures.latency_p99_ms)] {
-            text.value("latency_seconds", &[("tenant", tenant), ("model", model), ("quantile", quantile)], ms / 1e3);
+            text.value(
+                "latency_seconds",
+                &[("tenant", tenant), ("model", model), ("quantile", quantile)],
+                ms / 1e3,
+            );
         }
     }
 }

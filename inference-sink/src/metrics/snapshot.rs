@@ -110,8 +110,14 @@ fn add_models(snapshot: &mut Snapshot, started: &Started) {
         let tenant = snapshot.tenants.entry(runtime.tenant.to_string()).or_default();
         tenant.predictions += predictions;
         tenant.errors += runtime.errors.load(Ordering::Relaxed);
-        tenant.lag += started.modes_of(identity).values().map(|mode| mode.lag().unsigned_abs()).sum::<u64>();
-        let own = by_tenant.entry(runtime.tenant.to_string()).or_insert_with(crate::models::latency_histogram);
+        tenant.lag += started
+            .modes_of(identity)
+            .values()
+            .map(|mode| mode.lag().unsigned_abs())
+            .sum::<u64>();
+        let own = by_tenant
+            .entry(runtime.tenant.to_string())
+            .or_insert_with(crate::models::latency_histogram);
         runtime.add_latency_to(own);
         runtime.add_latency_to(&mut latency);
     }
@@ -140,7 +146,13 @@ fn add_models(snapshot: &mut Snapshot, started: &Started) {
 fn add_stores(snapshot: &mut Snapshot, started: &Started) {
     for status in started.globals.status() {
         snapshot.global_lag += status.partitions.values().map(|partition| partition.lag).sum::<i64>();
-        snapshot.stores.insert(status.store, StoreFigures { rows: status.rows, kind: "global" });
+        snapshot.stores.insert(
+            status.store,
+            StoreFigures {
+                rows: status.rows,
+                kind: "global",
+            },
+        );
     }
     for (name, rows) in started.keyed_sizes() {
         snapshot.stores.insert(name, StoreFigures { rows, kind: "keyed" });

@@ -30,7 +30,9 @@ impl AllowedPrefixes {
         let allowed = self.0.iter().any(|prefix| path.starts_with(local_path(prefix)));
         if !allowed {
             return refused(match self.0.is_empty() {
-                true => "no artifact may be loaded: the worker's inference.artifact.allowed.prefixes is empty".to_owned(),
+                true => {
+                    "no artifact may be loaded: the worker's inference.artifact.allowed.prefixes is empty".to_owned()
+                }
                 false => format!(
                     "{artifact} is not below one of the worker's inference.artifact.allowed.prefixes: {}",
                     self.0.join(", ")
@@ -47,7 +49,9 @@ impl AllowedPrefixes {
         // A link must not lead out of what is allowed.
         let real = path.canonicalize().map_err(failed)?;
         let inside = self.0.iter().any(|prefix| {
-            local_path(prefix).canonicalize().is_ok_and(|prefix| real.starts_with(prefix))
+            local_path(prefix)
+                .canonicalize()
+                .is_ok_and(|prefix| real.starts_with(prefix))
         });
         if !inside {
             return Err(FieldError::new(
@@ -57,7 +61,10 @@ impl AllowedPrefixes {
         }
         let size = std::fs::metadata(&real).map_err(failed)?.len();
         if size > MAX_BYTES {
-            return Err(FieldError::new("artifact", format!("has {size} bytes, more than the limit of {MAX_BYTES}")));
+            return Err(FieldError::new(
+                "artifact",
+                format!("has {size} bytes, more than the limit of {MAX_BYTES}"),
+            ));
         }
         std::fs::read(&real).map_err(failed)
     }
@@ -69,7 +76,12 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 fn local_path(url: &str) -> PathBuf {
-    Path::new(url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")).unwrap_or(url)).to_path_buf()
+    Path::new(
+        url.strip_prefix("file://")
+            .or_else(|| url.strip_prefix("file:"))
+            .unwrap_or(url),
+    )
+    .to_path_buf()
 }
 
 #[cfg(test)]
@@ -84,7 +96,10 @@ mod tests {
         std::fs::write(inside.join("a.onnx"), b"abc").unwrap();
         std::fs::write(directory.path().join("secret"), b"key").unwrap();
         let allowed = AllowedPrefixes::new(&[format!("file://{}", inside.display())]);
-        assert_eq!(allowed.read(&format!("file://{}/a.onnx", inside.display())).unwrap(), b"abc");
+        assert_eq!(
+            allowed.read(&format!("file://{}/a.onnx", inside.display())).unwrap(),
+            b"abc"
+        );
         for (artifact, reason) in [
             (format!("file://{}/secret", directory.path().display()), "not below"),
             (format!("file://{}/../secret", inside.display()), ".."),
@@ -96,13 +111,24 @@ mod tests {
             assert!(error.message.contains(reason), "{artifact}: {error}");
         }
         std::os::unix::fs::symlink(directory.path().join("secret"), inside.join("link.onnx")).unwrap();
-        let error = allowed.read(&format!("file://{}/link.onnx", inside.display())).unwrap_err();
+        let error = allowed
+            .read(&format!("file://{}/link.onnx", inside.display()))
+            .unwrap_err();
         assert!(error.message.contains("outside"), "{error}");
-        assert!(AllowedPrefixes::default().read("file:///etc/passwd").unwrap_err().message.contains("is empty"));
+        assert!(
+            AllowedPrefixes::default()
+                .read("file:///etc/passwd")
+                .unwrap_err()
+                .message
+                .contains("is empty")
+        );
     }
 
     #[test]
     fn hashes_as_sha256sum_does() {
-        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sha256(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

@@ -51,7 +51,10 @@ impl ServedModel {
         if output_topic.is_none() {
             errors.push(FieldError::new(
                 "output.topic",
-                format!("is required: tenant {} has no outputs.topic to fall back on", tenant.name),
+                format!(
+                    "is required: tenant {} has no outputs.topic to fall back on",
+                    tenant.name
+                ),
             ));
         }
         if !errors.is_empty() {
@@ -91,7 +94,11 @@ impl ServedModel {
     pub fn signature(&self) -> u64 {
         // FNV-1a, which is stable over builds and platforms.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for feature in self.features.iter().flat_map(|features| features.iter().map(String::as_str).chain(["\n"])) {
+        for feature in self
+            .features
+            .iter()
+            .flat_map(|features| features.iter().map(String::as_str).chain(["\n"]))
+        {
             for byte in feature.bytes().chain([0]) {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
             }
@@ -133,20 +140,35 @@ fn load_error(error: &ModelError, tenant: &Tenant) -> FieldError {
 
 /// The features of each engine input. One tensor in the document may stand for the only input under any name.
 fn match_inputs(document: &Model, engine: &model_engine::Model, errors: &mut Vec<FieldError>) -> Vec<Vec<String>> {
-    let names = || engine.inputs().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let names = || {
+        engine
+            .inputs()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     for tensor in document.inputs.keys() {
         let known = engine.inputs().iter().any(|input| input.name == *tensor);
         let only = document.inputs.len() == 1 && engine.inputs().len() == 1;
         if !known && !only {
-            errors.push(FieldError::new(format!("inputs.{tensor}"), format!("the model has no such input; it has {}", names())));
+            errors.push(FieldError::new(
+                format!("inputs.{tensor}"),
+                format!("the model has no such input; it has {}", names()),
+            ));
         }
     }
     let mut features = Vec::new();
     for (index, input) in engine.inputs().iter().enumerate() {
-        let only = (document.inputs.len() == 1 && engine.inputs().len() == 1).then(|| document.inputs.first()).flatten();
+        let only = (document.inputs.len() == 1 && engine.inputs().len() == 1)
+            .then(|| document.inputs.first())
+            .flatten();
         let found = document.inputs.get_key_value(&input.name).or(only);
         let Some((tensor, columns)) = found else {
-            errors.push(FieldError::new("inputs", format!("input {input} of the model is missing")));
+            errors.push(FieldError::new(
+                "inputs",
+                format!("input {input} of the model is missing"),
+            ));
             continue;
         };
         if let Err(error) = engine.check_width(index, columns.len()) {

@@ -28,7 +28,12 @@ struct Span {
 impl EncodedOutputs {
     /// No records of a run.
     pub fn new(model: Arc<ServedModel>, batch: String) -> EncodedOutputs {
-        EncodedOutputs { model, batch, arena: Vec::new(), records: Vec::new() }
+        EncodedOutputs {
+            model,
+            batch,
+            arena: Vec::new(),
+            records: Vec::new(),
+        }
     }
 
     /// Number of records.
@@ -80,7 +85,14 @@ impl EncodedOutputs {
 
     /// Appends the record of row `row` of a block, whose results are in row `result` of `outputs`. False: a selected
     /// value is not finite or not there, and there is no record.
-    pub fn push(&mut self, block: &RowBlock, row: usize, outputs: &Outputs, result: usize, topics: &[Arc<str>]) -> bool {
+    pub fn push(
+        &mut self,
+        block: &RowBlock,
+        row: usize,
+        outputs: &Outputs,
+        result: usize,
+        topics: &[Arc<str>],
+    ) -> bool {
         let Some(meta) = block.metas.get(row) else { return false };
         let start = self.arena.len();
         self.arena.push(b'{');
@@ -97,15 +109,18 @@ impl EncodedOutputs {
             self.arena.push(b',');
         }
         self.arena.extend_from_slice(b"\"event_time\":");
-        self.arena.extend_from_slice(itoa::Buffer::new().format(meta.event_time_ms).as_bytes());
+        self.arena
+            .extend_from_slice(itoa::Buffer::new().format(meta.event_time_ms).as_bytes());
         self.arena.push(b'}');
         let value = start..self.arena.len();
         let topic = topics.get(usize::from(meta.topic)).map_or("", |topic| topic);
         self.arena.extend_from_slice(topic.as_bytes());
         self.arena.push(b'-');
-        self.arena.extend_from_slice(itoa::Buffer::new().format(meta.partition).as_bytes());
+        self.arena
+            .extend_from_slice(itoa::Buffer::new().format(meta.partition).as_bytes());
         self.arena.push(b'-');
-        self.arena.extend_from_slice(itoa::Buffer::new().format(meta.offset).as_bytes());
+        self.arena
+            .extend_from_slice(itoa::Buffer::new().format(meta.offset).as_bytes());
         let source = value.end..self.arena.len();
         let key = block.key(meta).map(|key| {
             self.arena.extend_from_slice(key);

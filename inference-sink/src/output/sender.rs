@@ -79,7 +79,12 @@ impl OutputSender {
             .name(format!("outputs {task}"))
             .spawn(move || send_all(&producer, &received, &thread_failures, &thread_bytes))
             .map_err(|error| KafkaError::new(kafka_client::ErrorCode::Fail, format!("start a thread: {error}")))?;
-        Ok(OutputSender { commands: Some(commands), failures, waiting_bytes, thread: Some(thread) })
+        Ok(OutputSender {
+            commands: Some(commands),
+            failures,
+            waiting_bytes,
+            thread: Some(thread),
+        })
     }
 
     /// Hands outputs over.
@@ -103,11 +108,20 @@ impl OutputSender {
         if let Some(commands) = &self.commands {
             let _ = commands.send(Command::Flush(timeout, reply));
         }
-        let timed_out =
-            || KafkaError::new(kafka_client::ErrorCode::OperationTimedOut, "waiting for outputs to be acknowledged");
-        answer.recv_timeout(timeout + Duration::from_secs(1)).map_err(|_| timed_out())??;
+        let timed_out = || {
+            KafkaError::new(
+                kafka_client::ErrorCode::OperationTimedOut,
+                "waiting for outputs to be acknowledged",
+            )
+        };
+        answer
+            .recv_timeout(timeout + Duration::from_secs(1))
+            .map_err(|_| timed_out())??;
         let failed = std::mem::take(&mut *self.failures.failed.lock());
-        Ok(failed.into_iter().map(|(tenant, error)| OutputFailure { tenant, error }).collect())
+        Ok(failed
+            .into_iter()
+            .map(|(tenant, error)| OutputFailure { tenant, error })
+            .collect())
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a document must agree with before it is taken: the other documents. Pure.
 
 use super::fold::{Kind, Resources};
-use feature_engine::resource::{FeatureDefinition, FeatureView, FieldError, Model, Resource, Store, StoreKind, Tenant, Trigger};
+use feature_engine::resource::{
+    FeatureDefinition, FeatureView, FieldError, Model, Resource, Store, StoreKind, Tenant, Trigger,
+};
 use feature_engine::{FeaturePlan, StoreCatalog, Wanted};
 use std::sync::Arc;
 
@@ -29,20 +31,30 @@ pub fn check(resources: &Resources, resource: &Resource) -> Vec<FieldError> {
 /// Who uses a resource, by name; it cannot be deleted while there is anybody.
 pub fn users(resources: &Resources, kind: Kind, name: &str) -> Vec<String> {
     match kind {
-        Kind::Tenant => {
-            resources.models.values().filter(|m| m.tenant == name).map(|m| format!("model {}", m.identity())).collect()
-        }
+        Kind::Tenant => resources
+            .models
+            .values()
+            .filter(|m| m.tenant == name)
+            .map(|m| format!("model {}", m.identity()))
+            .collect(),
         Kind::Store => {
             let uses = |view: &&Arc<FeatureView>| stores_of(view).contains(&name);
-            resources.views.values().filter(uses).map(|view| format!("feature view {}", view.name)).collect()
+            resources
+                .views
+                .values()
+                .filter(uses)
+                .map(|view| format!("feature view {}", view.name))
+                .collect()
         }
         Kind::FeatureView => resources
             .models
             .values()
             .filter(|model| {
-                model.subscribe.topics.iter().any(|topic| {
-                    view_of(resources, model, topic).is_ok_and(|view| view.name == name)
-                })
+                model
+                    .subscribe
+                    .topics
+                    .iter()
+                    .any(|topic| view_of(resources, model, topic).is_ok_and(|view| view.name == name))
             })
             .map(|model| format!("model {}", model.identity()))
             .collect(),
@@ -54,12 +66,18 @@ pub fn users(resources: &Resources, kind: Kind, name: &str) -> Vec<String> {
 pub fn view_of<'a>(resources: &'a Resources, model: &Model, topic: &str) -> Result<&'a Arc<FeatureView>, FieldError> {
     let of_topic: Vec<&Arc<FeatureView>> = resources.views.values().filter(|view| view.source == topic).collect();
     let missing = |view: &FeatureView| -> Option<String> {
-        model.input_features().find(|feature| !view.features.contains_key(*feature)).map(str::to_owned)
+        model
+            .input_features()
+            .find(|feature| !view.features.contains_key(*feature))
+            .map(str::to_owned)
     };
     let mut complete = of_topic.iter().filter(|view| missing(view).is_none());
     match (complete.next(), of_topic.as_slice()) {
         (Some(view), _) => Ok(view),
-        (None, []) => Err(FieldError::new("subscribe.topics", format!("no feature view has the source {topic}; put one first"))),
+        (None, []) => Err(FieldError::new(
+            "subscribe.topics",
+            format!("no feature view has the source {topic}; put one first"),
+        )),
         (None, [view]) => Err(FieldError::new(
             "inputs",
             format!(
@@ -73,7 +91,11 @@ pub fn view_of<'a>(resources: &'a Resources, model: &Model, topic: &str) -> Resu
             "inputs",
             format!(
                 "no single feature view of topic {topic} has all of the features: {}",
-                views.iter().map(|view| view.name.as_str()).collect::<Vec<_>>().join(", ")
+                views
+                    .iter()
+                    .map(|view| view.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
         )),
     }
@@ -107,9 +129,21 @@ fn check_tenant(tenant: &Tenant) -> Vec<FieldError> {
             errors.push(FieldError::new(field, format!("is not supported yet: {instead}")));
         }
     };
-    refuse("outputs.errors", tenant.outputs.errors.is_some(), "failed rows are counted, and a model's status has the last error");
-    refuse("feature_log.max_bytes", tenant.feature_log.max_bytes.is_some(), "use feature_log.retention");
-    refuse("access", !(tenant.access.read.is_empty() && tenant.access.write.is_empty()), "restrict REST as a whole");
+    refuse(
+        "outputs.errors",
+        tenant.outputs.errors.is_some(),
+        "failed rows are counted, and a model's status has the last error",
+    );
+    refuse(
+        "feature_log.max_bytes",
+        tenant.feature_log.max_bytes.is_some(),
+        "use feature_log.retention",
+    );
+    refuse(
+        "access",
+        !(tenant.access.read.is_empty() && tenant.access.write.is_empty()),
+        "restrict REST as a whole",
+    );
     errors
 }
 
@@ -120,14 +154,24 @@ fn check_store(before: &Resources, after: &Resources, store: &Store) -> Vec<Fiel
         if old.is_global() != store.is_global() && !used.is_empty() {
             errors.push(FieldError::new(
                 "",
-                format!("a global store cannot become a keyed one, or the other way round, while it is used by {}", used.join(", ")),
+                format!(
+                    "a global store cannot become a keyed one, or the other way round, while it is used by {}",
+                    used.join(", ")
+                ),
             ));
         }
     }
-    for view in after.views.values().filter(|view| stores_of(view).contains(&store.name.as_str())) {
+    for view in after
+        .views
+        .values()
+        .filter(|view| stores_of(view).contains(&store.name.as_str()))
+    {
         if let Err(found) = FeaturePlan::compile(view, &Wanted::everything(view), &Stores(after)) {
             errors.extend(found.into_iter().map(|e| {
-                FieldError::new("", format!("feature view {} would be wrong: {}: {}", view.name, e.field, e.message))
+                FieldError::new(
+                    "",
+                    format!("feature view {} would be wrong: {}: {}", view.name, e.field, e.message),
+                )
             }));
         }
     }
@@ -139,9 +183,21 @@ fn check_view(after: &Resources, view: &FeatureView) -> Vec<FieldError> {
         return errors;
     }
     let mut errors = Vec::new();
-    for model in after.models.values().filter(|model| model.subscribe.topics.contains(&view.source)) {
+    for model in after
+        .models
+        .values()
+        .filter(|model| model.subscribe.topics.contains(&view.source))
+    {
         errors.extend(check_model(after, model).into_iter().map(|error| {
-            FieldError::new("", format!("model {} would be wrong: {}: {}", model.identity(), error.field, error.message))
+            FieldError::new(
+                "",
+                format!(
+                    "model {} would be wrong: {}: {}",
+                    model.identity(),
+                    error.field,
+                    error.message
+                ),
+            )
         }));
     }
     errors
@@ -150,22 +206,36 @@ fn check_view(after: &Resources, view: &FeatureView) -> Vec<FieldError> {
 fn check_model(after: &Resources, model: &Model) -> Vec<FieldError> {
     let mut errors = Vec::new();
     match after.tenants.get(&model.tenant) {
-        None => errors.push(FieldError::new("tenant", format!("there is no tenant {}; put it first", model.tenant))),
+        None => errors.push(FieldError::new(
+            "tenant",
+            format!("there is no tenant {}; put it first", model.tenant),
+        )),
         Some(tenant) if model.output.topic.is_none() && tenant.outputs.topic.is_none() => errors.push(FieldError::new(
             "output.topic",
-            format!("is required: tenant {} has no outputs.topic to fall back on", tenant.name),
+            format!(
+                "is required: tenant {} has no outputs.topic to fall back on",
+                tenant.name
+            ),
         )),
         Some(_) => {}
     }
     if model.output.store.is_some() {
-        errors.push(FieldError::new("output.store", "is not supported yet: read the output topic"));
+        errors.push(FieldError::new(
+            "output.store",
+            "is not supported yet: read the output topic",
+        ));
     }
     for topic in &model.subscribe.topics {
         match view_of(after, model, topic) {
             Err(error) => errors.push(error),
             Ok(view) => {
                 if let Err(found) = FeaturePlan::compile(view, &wanted(Wanted::new(), model), &Stores(after)) {
-                    errors.extend(found.into_iter().filter(|error| !errors.contains(error)).collect::<Vec<_>>());
+                    errors.extend(
+                        found
+                            .into_iter()
+                            .filter(|error| !errors.contains(error))
+                            .collect::<Vec<_>>(),
+                    );
                 }
                 errors.extend(check_window(view, model));
             }
@@ -176,16 +246,24 @@ fn check_model(after: &Resources, model: &Model) -> Vec<FieldError> {
 
 /// A window by key is state, so its key must contain what the topic is partitioned by.
 fn check_window(view: &FeatureView, model: &Model) -> Option<FieldError> {
-    let Trigger::Window { by, .. } = &model.trigger else { return None };
+    let Trigger::Window { by, .. } = &model.trigger else {
+        return None;
+    };
     match &view.partitioned_by {
         Some(partitioned_by) if by.contains(partitioned_by) => None,
         Some(partitioned_by) => Some(FieldError::new(
             "trigger.window.by",
-            format!("must contain {partitioned_by}, by which topic {} is partitioned: windows would be partial", view.source),
+            format!(
+                "must contain {partitioned_by}, by which topic {} is partitioned: windows would be partial",
+                view.source
+            ),
         )),
         None => Some(FieldError::new(
             "trigger.window.by",
-            format!("feature view {} does not say what its topic is partitioned by", view.name),
+            format!(
+                "feature view {} does not say what its topic is partitioned by",
+                view.name
+            ),
         )),
     }
 }
@@ -252,17 +330,40 @@ mod tests {
     #[track_caller]
     fn refused(resources: &Resources, document: Value, field: &str, words: &str) {
         let errors = check(resources, &resource(document));
-        assert!(errors.iter().any(|e| e.field == field && e.message.contains(words)), "{errors:?}");
+        assert!(
+            errors.iter().any(|e| e.field == field && e.message.contains(words)),
+            "{errors:?}"
+        );
     }
 
     #[test]
     fn what_a_model_names_must_be_there() {
         let resources = registry(vec![tenant(), view()]);
         assert_eq!(check(&resources, &resource(model(json!({})))), []);
-        refused(&resources, model(json!({ "tenant": "nobody" })), "tenant", "no tenant nobody");
-        refused(&resources, model(json!({ "inputs": { "features": ["amount", "size"] } })), "inputs", "has no feature size");
-        refused(&resources, model(json!({ "subscribe": { "topics": ["clicks"] } })), "subscribe.topics", "source clicks");
-        refused(&resources, model(json!({ "output": { "fields": { "b": "v" }, "store": "latest" } })), "output.store", "not supported");
+        refused(
+            &resources,
+            model(json!({ "tenant": "nobody" })),
+            "tenant",
+            "no tenant nobody",
+        );
+        refused(
+            &resources,
+            model(json!({ "inputs": { "features": ["amount", "size"] } })),
+            "inputs",
+            "has no feature size",
+        );
+        refused(
+            &resources,
+            model(json!({ "subscribe": { "topics": ["clicks"] } })),
+            "subscribe.topics",
+            "source clicks",
+        );
+        refused(
+            &resources,
+            model(json!({ "output": { "fields": { "b": "v" }, "store": "latest" } })),
+            "output.store",
+            "not supported",
+        );
     }
 
     #[test]
@@ -271,10 +372,18 @@ mod tests {
         let mut wrong = view();
         wrong["features"]["spent"]["aggregate"]["by"] = json!(["event.store"]);
         let errors = check(&resources, &resource(wrong));
-        assert!(errors.iter().any(|e| e.message.contains("event.household")), "{errors:?}");
+        assert!(
+            errors.iter().any(|e| e.message.contains("event.household")),
+            "{errors:?}"
+        );
         let resources = registry(vec![tenant(), view()]);
         let window = json!({ "window": { "tumbling": "5m", "by": ["event.store"] } });
-        refused(&resources, model(json!({ "trigger": window })), "trigger.window.by", "must contain event.household");
+        refused(
+            &resources,
+            model(json!({ "trigger": window })),
+            "trigger.window.by",
+            "must contain event.household",
+        );
     }
 
     #[test]
@@ -285,7 +394,10 @@ mod tests {
         wrong["features"]["product"] = json!({ "lookup": { "store": "products", "key": "event.product" } });
         let errors = check(&resources, &resource(wrong));
         for store in ["nowhere", "products"] {
-            assert!(errors.iter().any(|error| error.message.contains(store)), "{store}: {errors:?}");
+            assert!(
+                errors.iter().any(|error| error.message.contains(store)),
+                "{store}: {errors:?}"
+            );
         }
     }
 

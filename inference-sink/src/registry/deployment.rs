@@ -122,7 +122,10 @@ impl Loader {
         let bytes = self.prefixes.read(&model.artifact).map_err(|error| vec![error])?;
         let hash = sha256(&bytes);
         if let Some(expected) = model.sha256.as_ref().filter(|expected| **expected != hash) {
-            return Err(vec![FieldError::new("sha256", format!("the artifact's is {hash}, not {expected}"))]);
+            return Err(vec![FieldError::new(
+                "sha256",
+                format!("the artifact's is {hash}, not {expected}"),
+            )]);
         }
         ServedModel::load(model, tenant, &bytes)
     }
@@ -138,7 +141,10 @@ impl Loader {
         };
         for (identity, document) in &resources.models {
             let Some(tenant) = resources.tenants.get(&document.tenant) else {
-                next.failures.insert(identity.clone(), (document.version.unwrap_or(0), "its tenant is gone".to_owned()));
+                next.failures.insert(
+                    identity.clone(),
+                    (document.version.unwrap_or(0), "its tenant is gone".to_owned()),
+                );
                 continue;
             };
             let old = before.models.get(identity);
@@ -158,7 +164,8 @@ impl Loader {
                     }
                     Err(error) => {
                         tracing::error!(model = %identity, version = document.version, error = %error, "model cannot be served");
-                        next.failures.insert(identity.clone(), (document.version.unwrap_or(0), error));
+                        next.failures
+                            .insert(identity.clone(), (document.version.unwrap_or(0), error));
                         if let Some(old) = old {
                             next.models.insert(identity.clone(), old.clone());
                         }
@@ -202,20 +209,35 @@ mod tests {
         let url = |name: &str| format!("file://{}/{name}", directory.path().display());
         std::fs::write(directory.path().join("good.onnx"), LINEAR).unwrap();
         std::fs::write(directory.path().join("broken.onnx"), b"not a model").unwrap();
-        let loader = Loader::new(AllowedPrefixes::new(&[format!("file://{}", directory.path().display())]));
+        let loader = Loader::new(AllowedPrefixes::new(&[format!(
+            "file://{}",
+            directory.path().display()
+        )]));
         let good = document(json!({ "version": 1, "artifact": url("good.onnx"), "sha256": sha256(LINEAR) }));
         let deployed = loader.follow(&resources(good), 1);
         assert_eq!(deployed.state("ads/bid").unwrap().state, LifeCycle::Serving);
         for (change, reason) in [
             (json!({ "version": 2, "artifact": url("broken.onnx") }), "ONNX"),
             (json!({ "version": 2, "artifact": url("none.onnx") }), "No such file"),
-            (json!({ "version": 2, "artifact": url("good.onnx"), "sha256": "0".repeat(64) }), "sha256"),
-            (json!({ "version": 2, "artifact": url("good.onnx"), "inputs": { "features": ["a"] } }), "3 features"),
-            (json!({ "version": 2, "artifact": url("good.onnx"), "output": { "topic": "o", "fields": { "x": "nothing" } } }), "nothing"),
+            (
+                json!({ "version": 2, "artifact": url("good.onnx"), "sha256": "0".repeat(64) }),
+                "sha256",
+            ),
+            (
+                json!({ "version": 2, "artifact": url("good.onnx"), "inputs": { "features": ["a"] } }),
+                "3 features",
+            ),
+            (
+                json!({ "version": 2, "artifact": url("good.onnx"), "output": { "topic": "o", "fields": { "x": "nothing" } } }),
+                "nothing",
+            ),
         ] {
             let deployed = loader.follow(&resources(document(change)), 2);
             let state = deployed.state("ads/bid").unwrap();
-            assert_eq!((state.state, state.version, state.failed_version), (LifeCycle::Failed, Some(1), Some(2)));
+            assert_eq!(
+                (state.state, state.version, state.failed_version),
+                (LifeCycle::Failed, Some(1), Some(2))
+            );
             assert!(state.error.as_ref().unwrap().contains(reason), "{state:?}");
         }
         let better = document(json!({ "version": 3, "artifact": url("good.onnx") }));

@@ -70,7 +70,10 @@ pub struct RecordKey {
 impl RecordKey {
     /// A key.
     pub fn new(kind: Kind, name: impl Into<String>) -> RecordKey {
-        RecordKey { kind, name: name.into() }
+        RecordKey {
+            kind,
+            name: name.into(),
+        }
     }
 
     /// The key's bytes.
@@ -140,11 +143,13 @@ impl Resources {
             }
             Kind::Tenant | Kind::Store | Kind::FeatureView | Kind::Model => {
                 let document = serde_json::from_slice(value).map_err(|error| format!("value: {error}"))?;
-                let resource = parse_document(&document).map_err(|errors| {
-                    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-                })?;
+                let resource = parse_document(&document)
+                    .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
                 if Kind::of(&resource) != key.kind || resource.identity() != key.name {
-                    return Err(format!("key and document differ: the document is {}", resource.identity()));
+                    return Err(format!(
+                        "key and document differ: the document is {}",
+                        resource.identity()
+                    ));
                 }
                 self.insert(resource);
             }
@@ -178,7 +183,10 @@ impl Resources {
     /// The resource that a key names.
     pub fn get(&self, kind: Kind, name: &str) -> Option<Resource> {
         match kind {
-            Kind::Tenant => self.tenants.get(name).map(|tenant| Resource::Tenant((**tenant).clone())),
+            Kind::Tenant => self
+                .tenants
+                .get(name)
+                .map(|tenant| Resource::Tenant((**tenant).clone())),
             Kind::Store => self.stores.get(name).map(|store| Resource::Store((**store).clone())),
             Kind::FeatureView => self.views.get(name).map(|view| Resource::FeatureView((**view).clone())),
             Kind::Model => self.models.get(name).map(|model| Resource::Model((**model).clone())),
@@ -211,7 +219,9 @@ mod tests {
     use std::collections::HashMap;
 
     fn tenant(name: &str, weight: u32) -> Vec<u8> {
-        serde_json::json!({ "apiVersion": "millrace/v1", "kind": "tenant", "name": name, "weight": weight }).to_string().into_bytes()
+        serde_json::json!({ "apiVersion": "millrace/v1", "kind": "tenant", "name": name, "weight": weight })
+            .to_string()
+            .into_bytes()
     }
 
     proptest! {
@@ -252,7 +262,9 @@ mod tests {
     #[test]
     fn a_document_under_another_key_is_not_taken() {
         let mut resources = Resources::default();
-        let error = resources.apply(&RecordKey::new(Kind::Tenant, "b").to_bytes(), Some(&tenant("a", 1))).unwrap_err();
+        let error = resources
+            .apply(&RecordKey::new(Kind::Tenant, "b").to_bytes(), Some(&tenant("a", 1)))
+            .unwrap_err();
         assert!(error.contains("differ"), "{error}");
         assert!(resources.tenants.is_empty());
     }

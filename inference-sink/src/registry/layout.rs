@@ -30,7 +30,12 @@ impl Layout {
     /// not.
     pub fn next(recorded: Option<&Layout>, tasks: usize, partitions: &BTreeMap<String, i32>) -> Result<Layout, String> {
         let Some(recorded) = recorded else {
-            return Ok(Layout { epoch: 1, tasks, partitions: partitions.clone(), earlier: Vec::new() });
+            return Ok(Layout {
+                epoch: 1,
+                tasks,
+                partitions: partitions.clone(),
+                earlier: Vec::new(),
+            });
         };
         for (topic, count) in partitions {
             if let Some(before) = recorded.partitions.get(topic).filter(|before| *before != count) {
@@ -46,7 +51,12 @@ impl Layout {
         earlier.push((recorded.epoch, recorded.tasks));
         let surplus = earlier.len().saturating_sub(REMEMBERED);
         earlier.drain(..surplus);
-        Ok(Layout { epoch: recorded.epoch + 1, tasks, partitions: partitions.clone(), earlier })
+        Ok(Layout {
+            epoch: recorded.epoch + 1,
+            tasks,
+            partitions: partitions.clone(),
+            earlier,
+        })
     }
 
     /// Transactional id of a task of this layout.

@@ -42,32 +42,52 @@ impl GlobalLookup for Rows {
     }
 }
 
-fn evaluate(started: &Started, deployment: &Deployment, model: &Arc<ServedModel>, body: &Value) -> Result<Value, Vec<FieldError>> {
+fn evaluate(
+    started: &Started,
+    deployment: &Deployment,
+    model: &Arc<ServedModel>,
+    body: &Value,
+) -> Result<Value, Vec<FieldError>> {
     let wrong = |field: &str, message: String| vec![FieldError::new(field, message)];
     let (event_json, envelope) = match body.get("event") {
         Some(event) => (event, body),
         None => (body, &Value::Null),
     };
     let topic = envelope.get("topic").and_then(Value::as_str).map(str::to_owned);
-    let topic = topic.or_else(|| model.document.subscribe.topics.first().cloned()).unwrap_or_default();
+    let topic = topic
+        .or_else(|| model.document.subscribe.topics.first().cloned())
+        .unwrap_or_default();
     let resources = &deployment.resources;
     let view = view_of(resources, &model.document, &topic).map_err(|error| vec![error])?;
     // Every feature of the view is shown, beside what the model needs.
     let all = wanted(Wanted::everything(view), &model.document);
     let plan = Arc::new(FeaturePlan::compile(view, &all, &Stores(resources))?);
-    let mut rows = Rows(plan.global_stores().iter().map(|store| started.globals.get(store)).collect());
+    let mut rows = Rows(
+        plan.global_stores()
+            .iter()
+            .map(|store| started.globals.get(store))
+            .collect(),
+    );
     let value = event_json.to_string();
     let headers: Vec<(String, String)> = envelope
         .get("headers")
         .and_then(Value::as_object)
-        .map(|headers| headers.iter().map(|(k, v)| (k.clone(), v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect())
+        .map(|headers| {
+            headers
+                .iter()
+                .map(|(k, v)| (k.clone(), v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+                .collect()
+        })
         .unwrap_or_default();
     let headers: Vec<(&str, Option<&[u8]>)> = headers.iter().map(|(k, v)| (k.as_str(), Some(v.as_bytes()))).collect();
     let event = Event {
         topic: &topic,
         partition: 0,
         offset: 0,
-        timestamp_ms: envelope.get("timestamp").and_then(Value::as_i64).unwrap_or_else(crate::clock::wall_ms),
+        timestamp_ms: envelope
+            .get("timestamp")
+            .and_then(Value::as_i64)
+            .unwrap_or_else(crate::clock::wall_ms),
         key: envelope.get("key").and_then(Value::as_str).map(str::as_bytes),
         value: value.as_bytes(),
         headers: &headers,
@@ -75,7 +95,9 @@ fn evaluate(started: &Started, deployment: &Deployment, model: &Arc<ServedModel>
     let mut evaluator = Evaluator::new(plan.clone());
     // Aggregates start empty: reading a partition's state is its task's alone.
     let mut state = MemoryState::new(plan.groups());
-    evaluator.evaluate(&event, &mut rows, &mut state).map_err(|error| wrong("event", error.to_string()))?;
+    evaluator
+        .evaluate(&event, &mut rows, &mut state)
+        .map_err(|error| wrong("event", error.to_string()))?;
     let mut features = Map::new();
     for (name, slot) in plan.features() {
         features.insert(name.to_owned(), shown(evaluator.feature_scalar(slot)));
@@ -83,11 +105,19 @@ fn evaluate(started: &Started, deployment: &Deployment, model: &Arc<ServedModel>
     let inputs: Vec<Vec<f32>> = model
         .features()
         .iter()
-        .map(|names| names.iter().filter_map(|name| plan.slot(name)).map(|slot| evaluator.feature(slot)).collect())
+        .map(|names| {
+            names
+                .iter()
+                .filter_map(|name| plan.slot(name))
+                .map(|slot| evaluator.feature(slot))
+                .collect()
+        })
         .collect();
     let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = model.engine.session();
-    let outputs = session.run(1, &slices).map_err(|error| wrong("artifact", error.to_string()))?;
+    let outputs = session
+        .run(1, &slices)
+        .map_err(|error| wrong("artifact", error.to_string()))?;
     let mut fields = Map::new();
     for (name, text) in &model.document.output.fields {
         let value = model.engine.selector(text).ok().and_then(|selector| {
@@ -99,7 +129,12 @@ fn evaluate(started: &Started, deployment: &Deployment, model: &Arc<ServedModel>
         });
         fields.insert(name.clone(), value.unwrap_or(Value::Null));
     }
-    let matches = model.document.subscribe.filter.as_ref().and_then(|text| plan.expression(text));
+    let matches = model
+        .document
+        .subscribe
+        .filter
+        .as_ref()
+        .and_then(|text| plan.expression(text));
     Ok(json!({
         "model": &*model.lineage, "feature_view": view.name, "event_time": evaluator.event_time_ms(),
         "filter": matches.map(|filter| evaluator.scalar(filter).is_true()), "features": features,

@@ -40,5 +40,8 @@ pub(super) fn answer(started: &Started, metrics: &Metrics) -> RestResponse {
         })
         .collect();
     let jain = jain_index(active().map(|(_, tenant)| tenant.cpu_us as f64 / f64::from(tenant.weight.max(1))));
-    RestResponse::json(200, &json!({ "since_start": { "jain_index": jain, "cores": started.pool.cores(), "tenants": tenants } }))
+    RestResponse::json(
+        200,
+        &json!({ "since_start": { "jain_index": jain, "cores": started.pool.cores(), "tenants": tenants } }),
+    )
 }

@@ -23,13 +23,19 @@ use std::sync::Arc;
 /// Answers a request.
 pub(crate) async fn handle(started: &Arc<Started>, metrics: &Arc<Metrics>, request: RestRequest) -> RestResponse {
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
-    let Some((_, rest)) = path.split_first() else { return not_found(&request) };
+    let Some((_, rest)) = path.split_first() else {
+        return not_found(&request);
+    };
     match rest {
-        [] => RestResponse::json(200, &json!({ "resources": ["tenants", "stores", "feature-views", "models", "fairness"] })),
+        [] => RestResponse::json(
+            200,
+            &json!({ "resources": ["tenants", "stores", "feature-views", "models", "fairness"] }),
+        ),
         ["fairness"] if request.method == "GET" => fairness::answer(started, metrics),
-        ["snapshot"] if request.method == "GET" => {
-            RestResponse::json(200, &serde_json::to_value(metrics.snapshot(Some(started))).unwrap_or_default())
-        }
+        ["snapshot"] if request.method == "GET" => RestResponse::json(
+            200,
+            &serde_json::to_value(metrics.snapshot(Some(started))).unwrap_or_default(),
+        ),
         ["tenants", rest @ ..] => resource(started, &request, Kind::Tenant, rest, 1).await,
         ["stores", store, rest @ ..] if matches!(rest.first(), Some(&("keys" | "archive" | "pin" | "rollback"))) => {
             stores::answer(started, &request, store, rest).await
@@ -42,7 +48,13 @@ pub(crate) async fn handle(started: &Arc<Started>, metrics: &Arc<Metrics>, reque
 }
 
 /// `depth`: segments of a name.
-async fn resource(started: &Arc<Started>, request: &RestRequest, kind: Kind, rest: &[&str], depth: usize) -> RestResponse {
+async fn resource(
+    started: &Arc<Started>,
+    request: &RestRequest,
+    kind: Kind,
+    rest: &[&str],
+    depth: usize,
+) -> RestResponse {
     if rest.is_empty() {
         return match request.method.as_str() {
             "GET" => resources::list(started, kind),
@@ -83,9 +95,15 @@ pub(crate) fn refused(errors: &[FieldError]) -> RestResponse {
 }
 
 fn not_found(request: &RestRequest) -> RestResponse {
-    RestResponse::error(404, &format!("there is no {} /{}", request.method, request.path.join("/")))
+    RestResponse::error(
+        404,
+        &format!("there is no {} /{}", request.method, request.path.join("/")),
+    )
 }
 
 fn wrong_method(request: &RestRequest) -> RestResponse {
-    RestResponse::error(405, &format!("{} is not allowed on /{}", request.method, request.path.join("/")))
+    RestResponse::error(
+        405,
+        &format!("{} is not allowed on /{}", request.method, request.path.join("/")),
+    )
 }

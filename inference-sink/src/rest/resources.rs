@@ -23,7 +23,10 @@ pub(super) fn list(started: &Started, kind: Kind) -> RestResponse {
 
 pub(super) fn list_of_tenant(started: &Started, tenant: &str) -> RestResponse {
     let names = started.deployment().resources.names(Kind::Model);
-    let own: Vec<&String> = names.iter().filter(|name| name.split('/').next() == Some(tenant)).collect();
+    let own: Vec<&String> = names
+        .iter()
+        .filter(|name| name.split('/').next() == Some(tenant))
+        .collect();
     RestResponse::json(200, &json!(own))
 }
 
@@ -48,9 +51,13 @@ pub(super) fn read_body(request: &RestRequest, kind: Kind, name: &str) -> Result
     } else {
         serde_norway::from_str(text).map_err(|error| wrong(format!("not valid YAML: {error}")))?
     };
-    let fields = document.as_object_mut().ok_or_else(|| wrong("expected an object".to_owned()))?;
+    let fields = document
+        .as_object_mut()
+        .ok_or_else(|| wrong("expected an object".to_owned()))?;
     let kind_name = serde_json::to_value(kind).unwrap_or_default();
-    fields.entry("apiVersion").or_insert_with(|| feature_engine::resource::API_VERSION.into());
+    fields
+        .entry("apiVersion")
+        .or_insert_with(|| feature_engine::resource::API_VERSION.into());
     fields.entry("kind").or_insert(kind_name);
     match (kind, name.split_once('/')) {
         (Kind::Model, Some((tenant, model))) => {
@@ -63,10 +70,16 @@ pub(super) fn read_body(request: &RestRequest, kind: Kind, name: &str) -> Result
     }
     let resource = parse_document(&document)?;
     if Kind::of(&resource) != kind {
-        return Err(vec![FieldError::new("kind", format!("is {}, the path is that of a {}", resource.kind(), kind.words()))]);
+        return Err(vec![FieldError::new(
+            "kind",
+            format!("is {}, the path is that of a {}", resource.kind(), kind.words()),
+        )]);
     }
     if resource.identity() != name {
-        return Err(vec![FieldError::new("name", format!("is {}, the path says {name}", resource.identity()))]);
+        return Err(vec![FieldError::new(
+            "name",
+            format!("is {}, the path says {name}", resource.identity()),
+        )]);
     }
     Ok(resource)
 }
@@ -83,7 +96,11 @@ pub(crate) async fn put(started: &Arc<Started>, resource: Resource) -> RestRespo
         Ok(Plan::Write { resource, created }) => {
             let key = RecordKey::new(Kind::of(&resource), resource.identity());
             let document = resource.document();
-            if let Err(error) = started.registry.write(&key, Some(document.to_string().as_bytes())).await {
+            if let Err(error) = started
+                .registry
+                .write(&key, Some(document.to_string().as_bytes()))
+                .await
+            {
                 return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
             }
             started.settle().await;
@@ -107,7 +124,10 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<Plan, Vec<Fi
                 && crate::registry::check::is_archived(store)
                 && started.options.archive_url.is_none()
             {
-                errors.push(FieldError::new("archive", "needs the worker's archive.url, which is not set"));
+                errors.push(FieldError::new(
+                    "archive",
+                    "needs the worker's archive.url, which is not set",
+                ));
             }
             if !errors.is_empty() {
                 return Err(errors);
@@ -117,7 +137,10 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<Plan, Vec<Fi
     };
     Ok(match before {
         Some(before) if before == resource => Plan::Unchanged(resource),
-        before => Plan::Write { created: before.is_none(), resource },
+        before => Plan::Write {
+            created: before.is_none(),
+            resource,
+        },
     })
 }
 
@@ -135,23 +158,36 @@ async fn plan_model(
         let loading = (started.loader.clone(), Arc::new(model.clone()));
         let loaded = tokio::task::spawn_blocking(move || {
             let served = loading.0.load(&loading.1, &tenant)?;
-            let warmed = served.warm().map_err(|error| vec![FieldError::new("artifact", format!("warming: {error}"))]);
+            let warmed = served
+                .warm()
+                .map_err(|error| vec![FieldError::new("artifact", format!("warming: {error}"))]);
             warmed.map(|()| served.engine.sha256().to_owned())
         });
         match loaded.await {
             Ok(Ok(hash)) => model.sha256 = Some(hash),
-            Ok(Err(found)) => errors.extend(found.into_iter().filter(|error| !errors.contains(error)).collect::<Vec<_>>()),
+            Ok(Err(found)) => errors.extend(
+                found
+                    .into_iter()
+                    .filter(|error| !errors.contains(error))
+                    .collect::<Vec<_>>(),
+            ),
             Err(error) => errors.push(FieldError::new("artifact", format!("loading failed: {error}"))),
         }
     }
     if let Some(old) = old {
-        let same = Model { version: old.version, ..model.clone() } == *old;
+        let same = Model {
+            version: old.version,
+            ..model.clone()
+        } == *old;
         if same && (given.is_none() || given == old.version) {
             model.version = old.version;
         } else if model.version <= old.version {
             errors.push(FieldError::new(
                 "version",
-                format!("must be above {}, the version that is there; leave it out for the next one", old.version.unwrap_or(0)),
+                format!(
+                    "must be above {}, the version that is there; leave it out for the next one",
+                    old.version.unwrap_or(0)
+                ),
             ));
         }
     }
@@ -164,13 +200,22 @@ pub(super) async fn validate(started: &Arc<Started>, request: &RestRequest, kind
         Ok(resource) => plan(started, resource).await,
         Err(errors) => Err(errors),
     };
-    let before = started.registry.resources().get(kind, name).map(|resource| resource.document());
+    let before = started
+        .registry
+        .resources()
+        .get(kind, name)
+        .map(|resource| resource.document());
     let answer = match planned {
         Err(errors) => json!({ "valid": false, "errors": errors, "changes": [] }),
         Ok(Plan::Unchanged(_)) => json!({ "valid": true, "errors": [], "changes": [] }),
         Ok(Plan::Write { resource, created }) => {
             let mut changes = Vec::new();
-            differences("", before.as_ref().unwrap_or(&Value::Null), &resource.document(), &mut changes);
+            differences(
+                "",
+                before.as_ref().unwrap_or(&Value::Null),
+                &resource.document(),
+                &mut changes,
+            );
             json!({ "valid": true, "errors": [], "created": created, "changes": changes })
         }
     };
@@ -183,9 +228,18 @@ fn differences(path: &str, before: &Value, after: &Value, out: &mut Vec<Value>) 
         (Value::Object(old), Value::Object(new)) => {
             let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
                 let null = Value::Null;
-                differences(&path, old.get(name).unwrap_or(&null), new.get(name).unwrap_or(&null), out);
+                differences(
+                    &path,
+                    old.get(name).unwrap_or(&null),
+                    new.get(name).unwrap_or(&null),
+                    out,
+                );
             }
         }
         _ if before == after => {}
@@ -200,15 +254,26 @@ pub(super) async fn delete(started: &Arc<Started>, kind: Kind, name: &str) -> Re
     }
     let used = users(&resources, kind, name);
     if !used.is_empty() {
-        return RestResponse::error(409, &format!("{} {name} is in use by {}", kind.words(), used.join(", ")));
+        return RestResponse::error(
+            409,
+            &format!("{} {name} is in use by {}", kind.words(), used.join(", ")),
+        );
     }
-    for kind in [kind].into_iter().chain((kind == Kind::Model).then_some(Kind::ModelControl)) {
+    for kind in [kind]
+        .into_iter()
+        .chain((kind == Kind::Model).then_some(Kind::ModelControl))
+    {
         if let Err(error) = started.registry.write(&RecordKey::new(kind, name), None).await {
             return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
         }
     }
     started.settle().await;
-    RestResponse { status: 204, headers: Vec::new(), content_type: "application/json", body: bytes::Bytes::new() }
+    RestResponse {
+        status: 204,
+        headers: Vec::new(),
+        content_type: "application/json",
+        body: bytes::Bytes::new(),
+    }
 }
 
 pub(super) async fn pause(started: &Arc<Started>, name: &str, paused: bool) -> RestResponse {
@@ -216,11 +281,17 @@ pub(super) async fn pause(started: &Arc<Started>, name: &str, paused: bool) -> R
     if !deployment.resources.models.contains_key(name) {
         return missing(Kind::Model, name);
     }
-    if !paused && let (Some(runtime), Some(model)) = (deployment.runtimes.get(name), deployment.resources.models.get(name)) {
+    if !paused
+        && let (Some(runtime), Some(model)) = (deployment.runtimes.get(name), deployment.resources.models.get(name))
+    {
         runtime.renew(crate::breaker::BreakerPolicy::of(model.on_error));
     }
     let value = serde_json::to_vec(&ModelControl { paused }).unwrap_or_default();
-    if let Err(error) = started.registry.write(&RecordKey::new(Kind::ModelControl, name), Some(&value)).await {
+    if let Err(error) = started
+        .registry
+        .write(&RecordKey::new(Kind::ModelControl, name), Some(&value))
+        .await
+    {
         return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
     }
     started.settle().await;
@@ -253,15 +324,26 @@ fn model_status(started: &Started, name: &str) -> Value {
         status.insert("name".to_owned(), name.into());
         let detached = modes.values().any(|mode| mode.is_detached());
         status.insert("mode".to_owned(), if detached { "detached" } else { "in step" }.into());
-        status.insert("partitions".to_owned(), json!(modes.iter().map(|((connector, partition), mode)| {
-            json!({ "connector": connector, "partition": partition, "mode": mode, "lag": mode.lag() })
-        }).collect::<Vec<_>>()));
+        status.insert(
+            "partitions".to_owned(),
+            json!(
+                modes
+                    .iter()
+                    .map(|((connector, partition), mode)| {
+                        json!({ "connector": connector, "partition": partition, "mode": mode, "lag": mode.lag() })
+                    })
+                    .collect::<Vec<_>>()
+            ),
+        );
         if let Some(served) = deployment.models.get(name) {
             status.insert("batch_sizes".to_owned(), json!(served.engine.batch_sizes()));
             status.insert("memory_bytes".to_owned(), json!(served.engine.memory_bytes()));
         }
         if let Some(runtime) = deployment.runtimes.get(name) {
-            status.insert("figures".to_owned(), serde_json::to_value(runtime.figures()).unwrap_or_default());
+            status.insert(
+                "figures".to_owned(),
+                serde_json::to_value(runtime.figures()).unwrap_or_default(),
+            );
         }
     }
     status

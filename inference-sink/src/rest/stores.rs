@@ -1,9 +1,9 @@
 //! Reading stores: status, one key, keys by prefix, the archive.
 
+use crate::expiry::{candidate_keys, shown_key};
 use crate::registry::Kind;
 use crate::service::Started;
 use connect_api::extension::{RestRequest, RestResponse};
-use crate::expiry::{candidate_keys, shown_key};
 use feature_engine::AggregateRow;
 use feature_engine::resource::StoreKind;
 use serde_json::{Value, json};
@@ -22,18 +22,35 @@ pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, store:
         return RestResponse::error(501, &format!("{later} of a store is not supported yet"));
     }
     if request.method != "GET" {
-        return RestResponse::error(405, &format!("{} is not allowed on /{}", request.method, request.path.join("/")));
+        return RestResponse::error(
+            405,
+            &format!("{} is not allowed on /{}", request.method, request.path.join("/")),
+        );
     }
     if let ["archive", key] = rest {
         return read_archive(started, store, key).await;
     }
     let started = started.clone();
-    let (store, rest) = (store.to_owned(), rest.iter().map(|segment| (*segment).to_owned()).collect::<Vec<_>>());
+    let (store, rest) = (
+        store.to_owned(),
+        rest.iter().map(|segment| (*segment).to_owned()).collect::<Vec<_>>(),
+    );
     let query = request.query.clone();
-    let parameter = move |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let parameter = move |name: &str| {
+        query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
+    };
     // RocksDB may go to disk.
     let answered = tokio::task::spawn_blocking(move || {
-        let is_keyed = match started.deployment().resources.stores.get(&store).map(|store| store.kind.clone()) {
+        let is_keyed = match started
+            .deployment()
+            .resources
+            .stores
+            .get(&store)
+            .map(|store| store.kind.clone())
+        {
             Some(StoreKind::Global { .. }) => false,
             // A view's own store is declared by the view.
             Some(StoreKind::Keyed { .. }) => true,
@@ -44,15 +61,24 @@ pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, store:
         match rest.as_slice() {
             ["keys"] => {
                 let prefix = parameter("prefix").unwrap_or_default();
-                let limit = parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(LIMIT).min(MOST);
-                if is_keyed { scan_keyed(&started, &store, &prefix, limit) } else { scan_global(&started, &store, &prefix, limit) }
+                let limit = parameter("limit")
+                    .and_then(|limit| limit.parse().ok())
+                    .unwrap_or(LIMIT)
+                    .min(MOST);
+                if is_keyed {
+                    scan_keyed(&started, &store, &prefix, limit)
+                } else {
+                    scan_global(&started, &store, &prefix, limit)
+                }
             }
             ["keys", key] if is_keyed => get_keyed(&started, &store, key),
             ["keys", key] => get_global(&started, &store, key),
             _ => RestResponse::error(404, "there is no such path below a store"),
         }
     });
-    answered.await.unwrap_or_else(|error| RestResponse::error(500, &format!("reading failed: {error}")))
+    answered
+        .await
+        .unwrap_or_else(|error| RestResponse::error(500, &format!("reading failed: {error}")))
 }
 
 /// The newest archived version of a key.
@@ -66,8 +92,11 @@ async fn read_archive(started: &Arc<Started>, store: &str, key: &str) -> RestRes
         return RestResponse::error(404, &format!("store {store} has no copy on this worker"));
     };
     let candidates = candidate_keys(&started.deployment().resources, store, key);
-    let connectors: std::collections::BTreeSet<String> =
-        started.keyed_readers(store).into_iter().map(|(connector, _, _)| connector).collect();
+    let connectors: std::collections::BTreeSet<String> = started
+        .keyed_readers(store)
+        .into_iter()
+        .map(|(connector, _, _)| connector)
+        .collect();
     let mut found = Vec::new();
     for connector in connectors {
         let manifests = match Manifest::list(&database, &connector, store) {
@@ -100,7 +129,12 @@ pub(super) fn status(started: &Started, name: &str) -> Value {
     if let Some(error) = started.globals.failure(name) {
         return json!({ "store": name, "ready": false, "trouble": error });
     }
-    let rows: u64 = started.keyed_sizes().into_iter().filter(|(store, _)| store == name).map(|(_, rows)| rows).sum();
+    let rows: u64 = started
+        .keyed_sizes()
+        .into_iter()
+        .filter(|(store, _)| store == name)
+        .map(|(_, rows)| rows)
+        .sum();
     let partitions: Vec<Value> = started
         .keyed_readers(name)
         .into_iter()
@@ -169,7 +203,10 @@ fn get_keyed(started: &Started, store: &str, key: &str) -> RestResponse {
     if found.is_empty() {
         return RestResponse::error(404, &format!("store {store} has no key {key} on this worker"));
     }
-    RestResponse::json(200, &json!({ "key": key, "entries": found, "served-by": &*started.context.worker_id, "role": "active" }))
+    RestResponse::json(
+        200,
+        &json!({ "key": key, "entries": found, "served-by": &*started.context.worker_id, "role": "active" }),
+    )
 }
 
 fn shown(connector: &str, partition: i32, entry: &CommittedEntry) -> Value {
@@ -182,7 +219,10 @@ fn shown(connector: &str, partition: i32, entry: &CommittedEntry) -> Value {
 
 /// Keys whose shown form starts with a prefix. Every entry is looked at: groups of aggregates have keys of their own.
 fn scan_keyed(started: &Started, store: &str, prefix: &str, limit: usize) -> RestResponse {
-    RestResponse::json(200, &json!(entries(started, store, |shown| shown.starts_with(prefix), limit)))
+    RestResponse::json(
+        200,
+        &json!(entries(started, store, |shown| shown.starts_with(prefix), limit)),
+    )
 }
 
 fn entries(started: &Started, store: &str, wanted: impl Fn(&str) -> bool, limit: usize) -> Vec<Value> {

@@ -113,14 +113,24 @@ impl Drr {
         match (&mut tenant.ceiling, max_share) {
             (Some(ceiling), Some(share)) => ceiling.share = share,
             (ceiling, share) => {
-                *ceiling = share.map(|share| Ceiling { share, credit_us: 0.0, filled_at_us: now_us });
+                *ceiling = share.map(|share| Ceiling {
+                    share,
+                    credit_us: 0.0,
+                    filled_at_us: now_us,
+                });
             }
         }
     }
 
     /// Adds a flow of a tenant, with nothing to run.
     pub fn flow(&mut self, tenant: TenantId) -> FlowId {
-        let flow = Flow { tenant: tenant.0, ready: false, reserved_us: None, again: false, removed: false };
+        let flow = Flow {
+            tenant: tenant.0,
+            ready: false,
+            reserved_us: None,
+            again: false,
+            removed: false,
+        };
         match self.free.pop() {
             Some(index) => {
                 self.flows[index] = flow;
@@ -176,7 +186,9 @@ impl Drr {
         let mut earliest: Option<u64> = None;
         while let Some(&tenant) = self.ring.front() {
             if visits == 0 {
-                let Some(rounds) = self.rounds_until_positive(now_us) else { break };
+                let Some(rounds) = self.rounds_until_positive(now_us) else {
+                    break;
+                };
                 self.earn_rounds(rounds, now_us);
                 visits = 2 * self.ring.len();
                 continue;
@@ -212,7 +224,10 @@ impl Drr {
             }
             self.flows[flow].ready = false;
             self.flows[flow].reserved_us = Some(budget_us);
-            return Next::Run(Grant { flow: FlowId(flow), budget_us });
+            return Next::Run(Grant {
+                flow: FlowId(flow),
+                budget_us,
+            });
         }
         match earliest {
             Some(until) => Next::Wait(until.max(now_us + 1)),
@@ -223,11 +238,17 @@ impl Drr {
     /// Settles a run at its measured cost. `more`: the flow has rows left.
     pub fn charge(&mut self, flow: FlowId, spent_us: f64, more: bool) {
         let state = &mut self.flows[flow.0];
-        let Some(reserved_us) = state.reserved_us.take() else { return };
+        let Some(reserved_us) = state.reserved_us.take() else {
+            return;
+        };
         let more = more || std::mem::take(&mut state.again);
         let (tenant, removed) = (state.tenant, state.removed);
         let tenant = &mut self.tenants[tenant];
-        let spent_us = if spent_us.is_finite() { spent_us.max(0.0) } else { reserved_us };
+        let spent_us = if spent_us.is_finite() {
+            spent_us.max(0.0)
+        } else {
+            reserved_us
+        };
         tenant.deficit_us += reserved_us - spent_us;
         if let Some(ceiling) = &mut tenant.ceiling {
             ceiling.credit_us += reserved_us - spent_us;
@@ -414,7 +435,9 @@ mod tests {
         drr.ready(fb);
         let mut served = [0, 0];
         for _ in 0..100 {
-            let Next::Run(grant) = drr.next(0) else { panic!("work-conserving") };
+            let Next::Run(grant) = drr.next(0) else {
+                panic!("work-conserving")
+            };
             served[usize::from(grant.flow == fb)] += 1;
             drr.charge(grant.flow, QUANTUM_US, true);
         }

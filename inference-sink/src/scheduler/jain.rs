@@ -9,7 +9,11 @@ pub fn jain_index(shares: impl IntoIterator<Item = f64>) -> f64 {
         sum += share;
         squares += share * share;
     }
-    if squares == 0.0 { 1.0 } else { sum * sum / (count * squares) }
+    if squares == 0.0 {
+        1.0
+    } else {
+        sum * sum / (count * squares)
+    }
 }
 
 #[cfg(test)]

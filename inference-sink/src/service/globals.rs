@@ -40,7 +40,11 @@ pub struct GlobalStores {
 impl GlobalStores {
     /// None yet; they read with these client settings.
     pub fn new(config: ClientConfig) -> GlobalStores {
-        GlobalStores { config, open: Mutex::new(BTreeMap::new()), failed: Mutex::new(BTreeMap::new()) }
+        GlobalStores {
+            config,
+            open: Mutex::new(BTreeMap::new()),
+            failed: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// Opens what is declared and not open, closes what is no longer declared.
@@ -69,18 +73,36 @@ impl GlobalStores {
         database: impl Fn() -> Result<Database, StateError>,
     ) -> Result<OpenStore, StateError> {
         let StoreKind::Global { global, gate } = &declared.kind else {
-            return Err(StateError::Setting { store: declared.name.clone(), detail: "is not a global store".into() });
+            return Err(StateError::Setting {
+                store: declared.name.clone(),
+                detail: "is not a global store".into(),
+            });
         };
         let gate = gate.clone().unwrap_or_default();
         let spec = GlobalSpec {
             store: declared.name.clone(),
             topic: global.topic.clone(),
-            gate: Gate { min_rows: gate.min_rows, max_shrink: gate.max_shrink, required: gate.required },
+            gate: Gate {
+                min_rows: gate.min_rows,
+                max_shrink: gate.max_shrink,
+                required: gate.required,
+            },
         };
         let fields = FieldSet::all();
-        let store = Arc::new(GlobalStore::open(&database()?, spec, move |_key, value| CatalogRow::decode(value, &fields))?);
-        let feeder = Feeder::start(store.clone(), FeederConfig { client: self.config.clone() })?;
-        Ok(OpenStore { declared: declared.clone(), store, _feeder: feeder })
+        let store = Arc::new(GlobalStore::open(&database()?, spec, move |_key, value| {
+            CatalogRow::decode(value, &fields)
+        })?);
+        let feeder = Feeder::start(
+            store.clone(),
+            FeederConfig {
+                client: self.config.clone(),
+            },
+        )?;
+        Ok(OpenStore {
+            declared: declared.clone(),
+            store,
+            _feeder: feeder,
+        })
     }
 
     /// The rows of a store, if it is open.

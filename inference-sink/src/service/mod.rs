@@ -89,13 +89,19 @@ impl InferenceService {
 
     /// The started service. Error: it has not started yet (retriable).
     pub fn started(&self) -> Result<Arc<Started>, ConnectError> {
-        self.started.read().clone().ok_or_else(|| ConnectError::retriable("the inference service has not started yet"))
+        self.started
+            .read()
+            .clone()
+            .ok_or_else(|| ConnectError::retriable("the inference service has not started yet"))
     }
 
     /// Which connector on this worker owns a topic's models.
     pub fn owner_of(&self, topic: &str) -> Option<String> {
         let owners = self.owners.lock();
-        owners.iter().find(|(_, topics)| topics.iter().any(|owned| owned == topic)).map(|(name, _)| name.clone())
+        owners
+            .iter()
+            .find(|(_, topics)| topics.iter().any(|owned| owned == topic))
+            .map(|(name, _)| name.clone())
     }
 
     /// Claims topics for a connector.
@@ -191,7 +197,8 @@ impl Started {
 
 /// Settings under their Java names as a client configuration; errors name the option.
 pub(crate) fn client_config(settings: &indexmap::IndexMap<String, String>) -> Result<ClientConfig, ConnectError> {
-    let mut config = ClientConfig::from_java(settings.clone()).map_err(|error| ConnectError::config(error.to_string()))?;
+    let mut config =
+        ClientConfig::from_java(settings.clone()).map_err(|error| ConnectError::config(error.to_string()))?;
     config.unset("group.id").unset("group.instance.id");
     Ok(config)
 }

@@ -31,7 +31,9 @@ pub struct ServiceOptions {
 /// The declaration.
 pub fn config_def() -> ConfigDef {
     let key = |name: &str, config_type, order| {
-        ConfigKey::new(name, config_type).group(GROUP, order, Width::Long).importance(Importance::Medium)
+        ConfigKey::new(name, config_type)
+            .group(GROUP, order, Width::Long)
+            .importance(Importance::Medium)
     };
     ConfigDef::new()
         .define(
@@ -87,7 +89,11 @@ impl ServiceOptions {
         let text = |name: &str| parsed.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
         let number = |name: &str| parsed.integer(name).unwrap_or_default();
         let archive_url = text("archive.url");
-        if let Some((scheme, _)) = archive_url.as_deref().and_then(|url| url.split_once("://")).filter(|(s, _)| *s != "file") {
+        if let Some((scheme, _)) = archive_url
+            .as_deref()
+            .and_then(|url| url.split_once("://"))
+            .filter(|(s, _)| *s != "file")
+        {
             return Err(ConnectError::config(format!(
                 "Invalid value for configuration archive.url: scheme {scheme} is not supported yet; use a file: URL"
             )));

@@ -29,9 +29,15 @@ impl KeyedStores<'_> {
     fn store(&mut self, group: usize, event_time_ms: i64) -> Result<&mut KeyedPartition<StoredRow>, StateFault> {
         // Before any state is touched: one event from the future would expire everything there is.
         if event_time_ms > self.wall_ms.saturating_add(MAX_AHEAD_MS) {
-            return Err(StateFault(Box::new(AheadOfWallClock { event_time_ms, wall_ms: self.wall_ms })));
+            return Err(StateFault(Box::new(AheadOfWallClock {
+                event_time_ms,
+                wall_ms: self.wall_ms,
+            })));
         }
-        let store = self.group_stores.get(group).and_then(|index| self.stores.get_mut(*index));
+        let store = self
+            .group_stores
+            .get(group)
+            .and_then(|index| self.stores.get_mut(*index));
         store.ok_or_else(|| StateFault(format!("aggregate group {group} has no store").into()))
     }
 }
@@ -39,7 +45,9 @@ impl KeyedStores<'_> {
 impl AggregateStore for KeyedStores<'_> {
     fn read(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<Option<&AggregateRow>, StateFault> {
         let found = self.store(group, event_time_ms)?.get(key, event_time_ms);
-        found.map(|row| row.map(|row| &row.0)).map_err(|error| StateFault(Box::new(error)))
+        found
+            .map(|row| row.map(|row| &row.0))
+            .map_err(|error| StateFault(Box::new(error)))
     }
 
     fn update(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<&mut AggregateRow, StateFault> {

@@ -16,7 +16,9 @@ impl Open {
         }
         self.last_expiry = std::time::Instant::now();
         for partition in self.partitions.values_mut() {
-            let Some(now_ms) = partition.stream_time.now_ms() else { continue };
+            let Some(now_ms) = partition.stream_time.now_ms() else {
+                continue;
+            };
             let archivers = &mut partition.archivers;
             for ((store, slot), archiver) in partition.stores.iter_mut().zip(&self.topology.stores).zip(archivers) {
                 if slot.ttl.is_none() {

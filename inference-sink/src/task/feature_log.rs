@@ -16,7 +16,11 @@ impl Open {
         let detached: Vec<_> = self
             .partitions
             .iter()
-            .flat_map(|(number, partition)| partition.detached().map(|(model, mode)| (*number, model.clone(), *mode)))
+            .flat_map(|(number, partition)| {
+                partition
+                    .detached()
+                    .map(|(model, mode)| (*number, model.clone(), *mode))
+            })
             .collect();
         if detached.is_empty() {
             return Ok(());
@@ -42,19 +46,32 @@ impl Open {
         let mut blocks: BTreeMap<usize, RowBlock> = BTreeMap::new();
         let mut unusable: Vec<(usize, String)> = Vec::new();
         let (models, limits, topics) = (&self.models, &mut self.limits, &self.topics);
-        self.log_reader.poll(&detached, |model| ready.contains_key(model), |entry| {
-            let Some(index) = ready.get(entry.model) else { return false };
-            let Some(model) = models.get(*index) else { return false };
-            let limit = limits.get_mut(&*model.flow.runtime.tenant);
-            if !limit.is_none_or(|limit| limit.admits()) {
-                return false;
-            }
-            let block = blocks.entry(*index).or_insert_with(|| RowBlock::new(&model.pending.model));
-            if let Err(error) = decode_entry(entry.value, (entry.partition, entry.offset), arrived_us, topics, block) {
-                unusable.push((*index, format!("feature log entry {}-{}: {error}", entry.partition, entry.offset)));
-            }
-            true
-        })?;
+        self.log_reader.poll(
+            &detached,
+            |model| ready.contains_key(model),
+            |entry| {
+                let Some(index) = ready.get(entry.model) else {
+                    return false;
+                };
+                let Some(model) = models.get(*index) else { return false };
+                let limit = limits.get_mut(&*model.flow.runtime.tenant);
+                if !limit.is_none_or(|limit| limit.admits()) {
+                    return false;
+                }
+                let block = blocks
+                    .entry(*index)
+                    .or_insert_with(|| RowBlock::new(&model.pending.model));
+                if let Err(error) =
+                    decode_entry(entry.value, (entry.partition, entry.offset), arrived_us, topics, block)
+                {
+                    unusable.push((
+                        *index,
+                        format!("feature log entry {}-{}: {error}", entry.partition, entry.offset),
+                    ));
+                }
+                true
+            },
+        )?;
         for (index, error) in unusable {
             if let Some(model) = self.models.get(index) {
                 model.flow.runtime.failed(&error, now_ms);
@@ -62,7 +79,11 @@ impl Open {
         }
         for (index, block) in blocks {
             if let Some(model) = self.models.get(index) {
-                model.flow.runtime.detached_rows.fetch_add(block.rows() as u64, Ordering::Relaxed);
+                model
+                    .flow
+                    .runtime
+                    .detached_rows
+                    .fetch_add(block.rows() as u64, Ordering::Relaxed);
                 self.started.pool.push(&model.flow, block);
             }
         }
@@ -94,7 +115,10 @@ impl Open {
     pub(super) fn assume_log_ends(&mut self) {
         for (number, partition) in &mut self.partitions {
             let end = self.log_ends.get(number).copied().unwrap_or(0);
-            let detached: Vec<_> = partition.detached().map(|(model, mode)| (model.clone(), *mode)).collect();
+            let detached: Vec<_> = partition
+                .detached()
+                .map(|(model, mode)| (model.clone(), *mode))
+                .collect();
             for (model, mut mode) in detached {
                 mode.assume_end(end);
                 partition.set_mode(&model, mode);

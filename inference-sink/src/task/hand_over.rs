@@ -35,7 +35,9 @@ impl Open {
         let wall_ms = crate::clock::wall_ms();
         let mut headers: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         for record in records {
-            let Some(topic) = self.topics.iter().position(|topic| **topic == *record.topic) else { continue };
+            let Some(topic) = self.topics.iter().position(|topic| **topic == *record.topic) else {
+                continue;
+            };
             headers.clear();
             if self.topology.reads_headers {
                 record.headers.visit(&mut |name, value| {
@@ -52,7 +54,9 @@ impl Open {
                         "{}-{} offset {}: {error}",
                         record.topic, record.partition, record.offset
                     ));
-                    self.context.reporter.report_raw(record, Stage::ValueConverter, &error)?;
+                    self.context
+                        .reporter
+                        .report_raw(record, Stage::ValueConverter, &error)?;
                 }
                 Err(Unusable::Task(error)) => return Err(error),
             }
@@ -61,7 +65,9 @@ impl Open {
             }
         }
         self.changed |= !records.is_empty();
-        self.metrics.events_in.fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.metrics
+            .events_in
+            .fetch_add(records.len() as u64, Ordering::Relaxed);
         self.push_pending();
         self.charge_features(started_at);
         Ok(())
@@ -75,7 +81,11 @@ impl Open {
         arrived_us: u64,
         wall_ms: i64,
     ) -> Result<(), Unusable> {
-        let plans = self.topology.topics.get_mut(topic).map_or(&mut [] as &mut [ViewPlan], Vec::as_mut_slice);
+        let plans = self
+            .topology
+            .topics
+            .get_mut(topic)
+            .map_or(&mut [] as &mut [ViewPlan], Vec::as_mut_slice);
         let Some(partition) = self.partitions.get_mut(&record.partition) else {
             return Err(Unusable::Task(ConnectError::fatal(format!(
                 "record of partition {}, which the task does not own",
@@ -86,10 +96,14 @@ impl Open {
             return Ok(());
         }
         let Some(value) = record.value else {
-            return Err(Unusable::Record("the record has no value, an event must be a JSON object".to_owned()));
+            return Err(Unusable::Record(
+                "the record has no value, an event must be a JSON object".to_owned(),
+            ));
         };
-        let borrowed: Vec<(&str, Option<&[u8]>)> =
-            headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let borrowed: Vec<(&str, Option<&[u8]>)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_deref()))
+            .collect();
         let event = Event {
             topic: record.topic,
             partition: record.partition,
@@ -129,7 +143,8 @@ impl Open {
                     let tenant = &subscriber.model.document.tenant;
                     let limit = self.limits.get_mut(tenant.as_str());
                     // What waits in the feature log already is judged when it is read from there.
-                    let limit = limit.filter(|limit| !(limit.waits() && partition.is_diverted(&subscriber.model.identity)));
+                    let limit =
+                        limit.filter(|limit| !(limit.waits() && partition.is_diverted(&subscriber.model.identity)));
                     match (limit, verdicts.get_mut(subscriber.tenant)) {
                         (Some(limit), Some(verdict)) => *verdict.get_or_insert_with(|| {
                             let verdict = limit.judge(spread(record.offset, record.partition));
@@ -173,7 +188,8 @@ impl Open {
                         let windows = partition.windows_of(&subscriber.model.identity, window, &self.topics);
                         if windows.observe(&key, entry, stream_ms) == Observed::Late {
                             subscriber.runtime.late.fetch_add(1, Ordering::Relaxed);
-                            self.metrics.shed(&subscriber.model.document.tenant, ShedReason::Late, 1);
+                            self.metrics
+                                .shed(&subscriber.model.document.tenant, ShedReason::Late, 1);
                             continue;
                         }
                         if !window.updates {
@@ -191,8 +207,13 @@ impl Open {
             }
         }
         if let Some(timed) = timed {
-            let nanos = u64::try_from(timed.elapsed().as_nanos()).unwrap_or(0).saturating_mul(TIMED);
-            self.metrics.stages.match_and_features_ns.fetch_add(nanos, Ordering::Relaxed);
+            let nanos = u64::try_from(timed.elapsed().as_nanos())
+                .unwrap_or(0)
+                .saturating_mul(TIMED);
+            self.metrics
+                .stages
+                .match_and_features_ns
+                .fetch_add(nanos, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -202,7 +223,9 @@ impl Open {
         for model in &mut self.models {
             if model.pending.rows() > 0 {
                 let next = RowBlock::new(&model.pending.model);
-                self.started.pool.push(&model.flow, std::mem::replace(&mut model.pending, next));
+                self.started
+                    .pool
+                    .push(&model.flow, std::mem::replace(&mut model.pending, next));
             }
         }
     }
@@ -222,9 +245,14 @@ impl Open {
     /// Closes the windows that stream time has passed.
     pub(super) fn close_windows(&mut self, arrived_us: u64) {
         for (number, partition) in &mut self.partitions {
-            let Some(stream_ms) = partition.stream_time.now_ms() else { continue };
+            let Some(stream_ms) = partition.stream_time.now_ms() else {
+                continue;
+            };
             for (model, closed) in partition.close_windows(stream_ms) {
-                let known = self.models.iter().position(|known| known.pending.model.identity == model);
+                let known = self
+                    .models
+                    .iter()
+                    .position(|known| known.pending.model.identity == model);
                 let Some((index, served)) =
                     known.and_then(|index| Some((index, self.models.get(index)?.pending.model.clone())))
                 else {
@@ -232,7 +260,9 @@ impl Open {
                 };
                 self.changed = true;
                 for window in closed {
-                    let Some(block) = row_block(&mut self.models, partition, &served, index) else { continue };
+                    let Some(block) = row_block(&mut self.models, partition, &served, index) else {
+                        continue;
+                    };
                     let mut start = 0;
                     for (input, width) in block.inputs.iter_mut().zip(served.widths()) {
                         input.extend_from_slice(window.entry.row.get(start..start + width).unwrap_or_default());
@@ -268,16 +298,27 @@ fn row_block<'a>(
     models.get_mut(index).map(|task_model| &mut task_model.pending)
 }
 
-fn evaluate(plan: &mut ViewPlan, partition: &mut PartitionState, event: &Event<'_>, wall_ms: i64) -> Result<(), Unusable> {
+fn evaluate(
+    plan: &mut ViewPlan,
+    partition: &mut PartitionState,
+    event: &Event<'_>,
+    wall_ms: i64,
+) -> Result<(), Unusable> {
     let mut globals = Globals(&plan.globals);
-    let mut state = KeyedStores { stores: &mut partition.stores, group_stores: &plan.group_stores, wall_ms };
-    plan.evaluator.evaluate(event, &mut globals, &mut state).map_err(|error| match error {
-        EventError::State(fault) => match fault.0.downcast_ref::<AheadOfWallClock>() {
-            Some(ahead) => Unusable::Record(ahead.to_string()),
-            None => Unusable::Task(ConnectError::retriable(fault.to_string())),
-        },
-        own => Unusable::Record(own.to_string()),
-    })
+    let mut state = KeyedStores {
+        stores: &mut partition.stores,
+        group_stores: &plan.group_stores,
+        wall_ms,
+    };
+    plan.evaluator
+        .evaluate(event, &mut globals, &mut state)
+        .map_err(|error| match error {
+            EventError::State(fault) => match fault.0.downcast_ref::<AheadOfWallClock>() {
+                Some(ahead) => Unusable::Record(ahead.to_string()),
+                None => Unusable::Task(ConnectError::retriable(fault.to_string())),
+            },
+            own => Unusable::Record(own.to_string()),
+        })
 }
 
 impl Subscriber {

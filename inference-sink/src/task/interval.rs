@@ -60,9 +60,16 @@ impl Open {
         for model in self.models.iter().filter(|model| busy(model)) {
             pool.set_closing(&model.flow, true);
         }
-        let waited: Vec<_> = self.models.iter().filter(|model| !self.is_only_detached(model)).map(|m| m.flow.clone()).collect();
+        let waited: Vec<_> = self
+            .models
+            .iter()
+            .filter(|model| !self.is_only_detached(model))
+            .map(|m| m.flow.clone())
+            .collect();
         self.outbox.wait_until(Instant::now() + drain, || {
-            waited.iter().all(|flow| flow.outstanding() == 0 || flow.runtime.is_stopped())
+            waited
+                .iter()
+                .all(|flow| flow.outstanding() == 0 || flow.runtime.is_stopped())
         });
         let nanos = u64::try_from(started_at.elapsed().as_nanos()).unwrap_or(0);
         self.metrics.stages.drain_ns.fetch_add(nanos, Ordering::Relaxed);
@@ -148,7 +155,8 @@ impl Open {
             }
             for (number, partition) in &mut self.partitions {
                 let mode = partition.mode(identity);
-                if !mode.is_detached() || !mode.has_caught_up() || self.log_reader.has_unread(*number, identity, &mode) {
+                if !mode.is_detached() || !mode.has_caught_up() || self.log_reader.has_unread(*number, identity, &mode)
+                {
                     continue;
                 }
                 if let Some(limit) = self.limits.get_mut(&*model.flow.runtime.tenant)
@@ -170,7 +178,10 @@ impl Open {
     pub(super) fn is_held_back(&self, model: &str) -> bool {
         let tenant = model.split('/').next().unwrap_or(model);
         self.topology.paused.contains(model)
-            || self.broken_outputs.get(tenant).is_some_and(|until| *until > Instant::now())
+            || self
+                .broken_outputs
+                .get(tenant)
+                .is_some_and(|until| *until > Instant::now())
     }
 
     /// Everything of the interval as one transaction.
@@ -181,7 +192,11 @@ impl Open {
             flush: self.outbox.sender().is_some().then(|| self.outbox.clone()),
             ..Commit::default()
         };
-        let mut in_flight = InFlight { groups: Vec::new(), log: Vec::new(), offsets: SinkOffsets::new() };
+        let mut in_flight = InFlight {
+            groups: Vec::new(),
+            log: Vec::new(),
+            offsets: SinkOffsets::new(),
+        };
         for (number, partition) in &mut self.partitions {
             for (model, blocks) in partition.take_all_waiting() {
                 for block in blocks {
@@ -198,7 +213,9 @@ impl Open {
             let mut input_offset = 0;
             for (index, topic) in self.topics.iter().enumerate() {
                 if let Some(next) = partition.position(index) {
-                    in_flight.offsets.insert(TopicPartition::new(topic.clone(), *number), next);
+                    in_flight
+                        .offsets
+                        .insert(TopicPartition::new(topic.clone(), *number), next);
                     input_offset = input_offset.max(next);
                 }
             }
@@ -210,7 +227,13 @@ impl Open {
                     partition: *number,
                     records,
                 });
-                in_flight.groups.push(GroupInFlight { partition: *number, store, changes, input_offset, stream_time_ms });
+                in_flight.groups.push(GroupInFlight {
+                    partition: *number,
+                    store,
+                    changes,
+                    input_offset,
+                    stream_time_ms,
+                });
             };
             for (index, (store, slot)) in partition.stores.iter_mut().zip(&self.topology.stores).enumerate() {
                 let archived = partition.archivers.get_mut(index).and_then(Option::as_mut);
@@ -220,7 +243,9 @@ impl Open {
                         changes.push(record);
                     }
                     let records = changes.records.clone();
-                    self.metrics.state_changes.fetch_add(records.len() as u64, Ordering::Relaxed);
+                    self.metrics
+                        .state_changes
+                        .fetch_add(records.len() as u64, Ordering::Relaxed);
                     add(Some(index), &slot.name, changes, records);
                 }
             }
@@ -248,7 +273,9 @@ impl Open {
             None => self.committer.try_answer(),
         };
         let Some(answer) = answer else { return Ok(false) };
-        let Some(in_flight) = self.in_flight.take() else { return Ok(true) };
+        let Some(in_flight) = self.in_flight.take() else {
+            return Ok(true);
+        };
         match self.accept(answer, in_flight) {
             Ok(()) => Ok(true),
             Err(failure) => self.roll_back(failure).map(|()| true),
@@ -258,7 +285,9 @@ impl Open {
     fn accept(&mut self, answer: Answer, in_flight: InFlight) -> Result<(), Rollback> {
         let committed = answer.map_err(Rollback::Commit)?;
         for (group, end) in in_flight.groups.into_iter().zip(committed.ends) {
-            let Some(partition) = self.partitions.get_mut(&group.partition) else { continue };
+            let Some(partition) = self.partitions.get_mut(&group.partition) else {
+                continue;
+            };
             let position = Position {
                 input_offset: group.input_offset,
                 stream_time_ms: group.stream_time_ms,
@@ -272,7 +301,9 @@ impl Open {
                 },
             };
             written.map_err(|error| Rollback::Local(error.to_string()))?;
-            let archiver = group.store.and_then(|index| partition.archivers.get_mut(index)?.as_mut());
+            let archiver = group
+                .store
+                .and_then(|index| partition.archivers.get_mut(index)?.as_mut());
             if let Some(archiver) = archiver {
                 self.metrics.archived.fetch_add(archiver.committed(), Ordering::Relaxed);
                 self.changed = true;
@@ -331,7 +362,10 @@ impl Open {
                 .reload(&self.topics, self.options.idle_after_ms)
                 .map_err(|error| ConnectError::retriable(format!("progress of partition {number}: {error}")))?;
             for (index, topic) in self.topics.iter().enumerate() {
-                rewind.insert(TopicPartition::new(topic.clone(), *number), partition.position(index).unwrap_or(0));
+                rewind.insert(
+                    TopicPartition::new(topic.clone(), *number),
+                    partition.position(index).unwrap_or(0),
+                );
             }
         }
         self.assume_log_ends();
@@ -347,7 +381,8 @@ impl Open {
 
     /// A tenant whose topic refuses records is detached for a while; the others go on.
     fn break_outputs(&mut self, tenant: &str) {
-        self.broken_outputs.insert(tenant.to_owned(), Instant::now() + Duration::from_secs(30));
+        self.broken_outputs
+            .insert(tenant.to_owned(), Instant::now() + Duration::from_secs(30));
         for model in self.models.iter().filter(|model| *model.flow.runtime.tenant == *tenant) {
             for partition in self.partitions.values_mut() {
                 partition.divert(&model.pending.model, Reason::Outputs);
@@ -373,7 +408,9 @@ fn put_back(
     for (number, partition) in partitions {
         let mut own = RowBlock::new(&rows.model);
         for row in 0..rows.rows() {
-            let Some(meta) = rows.metas.get(row).filter(|meta| meta.partition == *number) else { continue };
+            let Some(meta) = rows.metas.get(row).filter(|meta| meta.partition == *number) else {
+                continue;
+            };
             if meta.log_offset >= 0 {
                 reader.forget(*number, model);
             } else {

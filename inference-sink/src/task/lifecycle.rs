@@ -76,11 +76,15 @@ impl Open {
     }
 
     fn needs_commit(&self) -> bool {
-        self.partitions.values().any(|partition| partition.stores.iter().any(|store| store.needs_commit()))
+        self.partitions
+            .values()
+            .any(|partition| partition.stores.iter().any(|store| store.needs_commit()))
     }
 
     pub(super) fn has_detached_work(&self) -> bool {
-        self.partitions.values().any(|partition| partition.detached().next().is_some())
+        self.partitions
+            .values()
+            .any(|partition| partition.detached().next().is_some())
     }
 
     /// Stream time moves on while no event comes; windows close by it.
@@ -96,12 +100,21 @@ impl Open {
     fn bound_memory(&mut self) {
         let deployment = self.started.deployment();
         for tenant in &self.topology.tenants {
-            let Some(bound) = deployment.resources.tenants.get(&**tenant).map(|tenant| tenant.memory.as_bytes()) else {
+            let Some(bound) = deployment
+                .resources
+                .tenants
+                .get(&**tenant)
+                .map(|tenant| tenant.memory.as_bytes())
+            else {
                 continue;
             };
             // Queues may take half of it: the other half is the models' own.
             let bound = usize::try_from(bound / 2).unwrap_or(usize::MAX);
-            let own = || self.models.iter().filter(|model| *model.flow.runtime.tenant == **tenant);
+            let own = || {
+                self.models
+                    .iter()
+                    .filter(|model| *model.flow.runtime.tenant == **tenant)
+            };
             let bytes: usize = own().map(|model| model.flow.waiting().1).sum();
             if bytes <= bound {
                 continue;
@@ -120,8 +133,13 @@ impl Open {
         if self.has_detached_work() {
             return now + LOG_POLL;
         }
-        let open_work = self.changed || self.in_flight.is_some() || self.models.iter().any(|m| m.flow.outstanding() > 0);
-        if open_work { next_barrier.max(now + Duration::from_millis(1)) } else { now + IDLE_POLL }
+        let open_work =
+            self.changed || self.in_flight.is_some() || self.models.iter().any(|m| m.flow.outstanding() > 0);
+        if open_work {
+            next_barrier.max(now + Duration::from_millis(1))
+        } else {
+            now + IDLE_POLL
+        }
     }
 
     pub(super) fn barrier(&mut self, timeout: Duration) -> Result<Durable<SinkOffsets>, ConnectError> {

@@ -28,10 +28,10 @@ use connect_api::delivery::{Accepted, Durable, SinkOffsets, TopicPartition};
 use connect_api::error::ConnectError;
 use connect_api::partitioned::{Advance, PartitionedSinkTask, PartitionedTaskContext, RawRecord, StartAt};
 use partition::PartitionState;
-use topology::Topology;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use topology::Topology;
 
 /// A task of the inference sink.
 pub struct InferenceTask {
@@ -91,11 +91,18 @@ impl InferenceTask {
     /// A task that has no partitions yet.
     pub fn new(service: Arc<InferenceService>, context: PartitionedTaskContext) -> Result<InferenceTask, ConnectError> {
         let options = ConnectorOptions::parse(&context.config)?;
-        Ok(InferenceTask { service, context, options, open: None })
+        Ok(InferenceTask {
+            service,
+            context,
+            options,
+            open: None,
+        })
     }
 
     fn opened(&mut self) -> Result<&mut Open, ConnectError> {
-        self.open.as_mut().ok_or_else(|| ConnectError::fatal("the task has no partitions"))
+        self.open
+            .as_mut()
+            .ok_or_else(|| ConnectError::fatal("the task has no partitions"))
     }
 }
 
@@ -103,8 +110,13 @@ impl PartitionedSinkTask for InferenceTask {
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, StartAt)>, ConnectError> {
         self.close();
         let started = self.service.started()?;
-        let (open, starts) =
-            Open::open(started, self.service.metrics.clone(), self.context.clone(), self.options, partitions)?;
+        let (open, starts) = Open::open(
+            started,
+            self.service.metrics.clone(),
+            self.context.clone(),
+            self.options,
+            partitions,
+        )?;
         self.open = Some(open);
         Ok(starts)
     }

@@ -43,15 +43,21 @@ impl Open {
         options: ConnectorOptions,
         owned: &[TopicPartition],
     ) -> Result<(Open, Vec<(TopicPartition, StartAt)>), ConnectError> {
-        let topics: Arc<[Arc<str>]> =
-            crate::connector::topics(&context.config).into_iter().map(Arc::from).collect::<Vec<_>>().into();
+        let topics: Arc<[Arc<str>]> = crate::connector::topics(&context.config)
+            .into_iter()
+            .map(Arc::from)
+            .collect::<Vec<_>>()
+            .into();
         let admin = Admin::new(&client_config(&context.clients.admin)?).map_err(kafka("admin client"))?;
         let counts = partition_counts(&started, &admin, &topics)?;
         let partition_count = counts.values().copied().max().unwrap_or(0);
         let layout = agree_on_layout(&started, &context, &counts)?;
         let earlier = layout.earlier_ids(&context.group_id, &context.connector);
         if !earlier.is_empty() {
-            started.runtime.block_on(admin.fence_producers(&earlier)).map_err(kafka("fence tasks of earlier layouts"))?;
+            started
+                .runtime
+                .block_on(admin.fence_producers(&earlier))
+                .map_err(kafka("fence tasks of earlier layouts"))?;
         }
         let transactional_id = layout.transactional_id(&context.group_id, &context.connector, context.task);
         let committer = Committer::start(&context, &transactional_id, metrics.clone())?;
@@ -111,7 +117,10 @@ impl Open {
         open.install(topology);
         open.open_archivers()?;
         open.assume_log_ends();
-        let starts = owned.iter().map(|partition| (partition.clone(), open.start_of(partition))).collect();
+        let starts = owned
+            .iter()
+            .map(|partition| (partition.clone(), open.start_of(partition)))
+            .collect();
         Ok((open, starts))
     }
 
@@ -120,7 +129,13 @@ impl Open {
         let position = topic.and_then(|topic| self.partitions.get(&partition.partition)?.position(topic));
         match position {
             Some(offset) => StartAt::Offset(offset),
-            None => match self.context.clients.consumer.get("auto.offset.reset").map(String::as_str) {
+            None => match self
+                .context
+                .clients
+                .consumer
+                .get("auto.offset.reset")
+                .map(String::as_str)
+            {
                 Some("latest") => StartAt::End,
                 _ => StartAt::Beginning,
             },
@@ -131,13 +146,21 @@ impl Open {
     fn make_feature_log(&mut self, admin: &Admin, numbers: &[i32]) -> Result<(), ConnectError> {
         let topic = self.log_reader.topic().clone();
         let deployment = self.started.deployment();
-        let retention = deployment.resources.tenants.values().map(|tenant| tenant.feature_log.retention.as_millis()).max();
+        let retention = deployment
+            .resources
+            .tenants
+            .values()
+            .map(|tenant| tenant.feature_log.retention.as_millis())
+            .max();
         let retention = retention.unwrap_or(7 * 86_400_000);
         let new = NewTopic::new(&*topic, self.partition_count, -1)
             .with("cleanup.policy", "delete")
             .with("retention.ms", &retention.to_string());
         self.create_topic(admin, new)?;
-        let partitions: Vec<_> = numbers.iter().map(|n| kafka_client::TopicPartition::new(topic.clone(), *n)).collect();
+        let partitions: Vec<_> = numbers
+            .iter()
+            .map(|n| kafka_client::TopicPartition::new(topic.clone(), *n))
+            .collect();
         let ends = admin.end_offsets(&partitions, kafka_client::IsolationLevel::ReadCommitted);
         for (partition, end) in self.started.runtime.block_on(ends).map_err(kafka("feature log"))? {
             self.log_ends.insert(partition.partition, end);
@@ -159,8 +182,14 @@ impl Open {
         archive: bool,
     ) -> Result<BTreeMap<i32, KeyedPartition<V>>, ConnectError> {
         let topic = changelog_topic(&self.context.connector, store);
-        self.create_topic(admin, NewTopic::new(&topic, self.partition_count, -1).with("cleanup.policy", "compact"))?;
-        let database = self.started.database().map_err(|error| ConnectError::config(error.to_string()))?;
+        self.create_topic(
+            admin,
+            NewTopic::new(&topic, self.partition_count, -1).with("cleanup.policy", "compact"),
+        )?;
+        let database = self
+            .started
+            .database()
+            .map_err(|error| ConnectError::config(error.to_string()))?;
         let mut opened = BTreeMap::new();
         for number in numbers {
             let spec = KeyedSpec {
@@ -170,10 +199,16 @@ impl Open {
                 ttl,
                 archive,
             };
-            let partition = KeyedPartition::open(&database, spec).map_err(|error| ConnectError::retriable(error.to_string()))?;
+            let partition =
+                KeyedPartition::open(&database, spec).map_err(|error| ConnectError::retriable(error.to_string()))?;
             opened.insert(*number, partition);
         }
-        restore(&self.started, &client_config(&self.context.clients.consumer)?, &topic, &mut opened)?;
+        restore(
+            &self.started,
+            &client_config(&self.context.clients.consumer)?,
+            &topic,
+            &mut opened,
+        )?;
         Ok(opened)
     }
 
@@ -183,7 +218,10 @@ impl Open {
         numbers: &[i32],
         slots: &[StoreSlot],
     ) -> Result<Vec<BTreeMap<i32, KeyedPartition<StoredRow>>>, ConnectError> {
-        slots.iter().map(|slot| self.open_store(admin, numbers, &slot.name, slot.ttl, slot.archive)).collect()
+        slots
+            .iter()
+            .map(|slot| self.open_store(admin, numbers, &slot.name, slot.ttl, slot.archive))
+            .collect()
     }
 
     /// Takes over a new topology between two intervals: nothing runs and nothing is in flight.
@@ -202,8 +240,11 @@ impl Open {
             }
         }
         for (index, slot) in topology.stores.iter().enumerate() {
-            let missing: Vec<i32> =
-                numbers.iter().copied().filter(|n| !kept.get(n).is_some_and(|stores| stores.contains_key(&index))).collect();
+            let missing: Vec<i32> = numbers
+                .iter()
+                .copied()
+                .filter(|n| !kept.get(n).is_some_and(|stores| stores.contains_key(&index)))
+                .collect();
             if missing.is_empty() {
                 continue;
             }
@@ -233,7 +274,12 @@ impl Open {
                 .map(|(store, slot)| {
                     let archive = archive.as_ref().filter(|_| slot.archive);
                     let open = |archive: &state_store::archive::Archive| {
-                        Archiver::open(store, archive.clone(), self.started.runtime.clone(), self.context.wake.clone())
+                        Archiver::open(
+                            store,
+                            archive.clone(),
+                            self.started.runtime.clone(),
+                            self.context.wake.clone(),
+                        )
                     };
                     archive.map(open).transpose().map_err(failed)
                 })
@@ -245,11 +291,16 @@ impl Open {
     /// Makes flows and limits for a topology.
     fn install(&mut self, topology: Topology) {
         let deployment = self.started.deployment();
-        let mut before: BTreeMap<Arc<str>, TaskModel> =
-            std::mem::take(&mut self.models).into_iter().map(|model| (model.pending.model.identity.clone(), model)).collect();
+        let mut before: BTreeMap<Arc<str>, TaskModel> = std::mem::take(&mut self.models)
+            .into_iter()
+            .map(|model| (model.pending.model.identity.clone(), model))
+            .collect();
         for (served, runtime) in &topology.models {
             let trigger = match &served.document.trigger {
-                Trigger::Batch { max_batch_size, max_queue_delay } => BatchTrigger {
+                Trigger::Batch {
+                    max_batch_size,
+                    max_queue_delay,
+                } => BatchTrigger {
                     max_batch_size: Some(*max_batch_size as usize),
                     max_queue_delay_us: max_queue_delay.as_millis().saturating_mul(1000),
                 },
@@ -262,16 +313,27 @@ impl Open {
                 }
                 None => self.started.pool.flow(runtime, &self.outbox, trigger),
             };
-            self.models.push(TaskModel { flow, pending: RowBlock::new(served) });
+            self.models.push(TaskModel {
+                flow,
+                pending: RowBlock::new(served),
+            });
         }
         for gone in before.into_values() {
             self.started.pool.remove(&gone.flow);
         }
         self.limits.clear();
         for tenant in &topology.tenants {
-            let rate = deployment.resources.tenants.get(&**tenant).and_then(|tenant| tenant.rate);
+            let rate = deployment
+                .resources
+                .tenants
+                .get(&**tenant)
+                .and_then(|tenant| tenant.rate);
             if let Some(rate) = rate {
-                let limit = RateLimit::new(&rate, self.partitions.len(), usize::try_from(self.partition_count).unwrap_or(1));
+                let limit = RateLimit::new(
+                    &rate,
+                    self.partitions.len(),
+                    usize::try_from(self.partition_count).unwrap_or(1),
+                );
                 self.limits.insert(tenant.to_string(), limit);
             }
         }
@@ -284,14 +346,20 @@ impl Open {
         let connector = self.context.connector.to_string();
         let mut open = self.started.open_partitions.lock();
         for (number, partition) in &self.partitions {
-            open.readers.retain(|(owner, _, other), _| *owner != connector || other != number);
-            open.modes.retain(|(_, owner, other), _| *owner != connector || other != number);
+            open.readers
+                .retain(|(owner, _, other), _| *owner != connector || other != number);
+            open.modes
+                .retain(|(_, owner, other), _| *owner != connector || other != number);
             for (store, slot) in partition.stores.iter().zip(&self.topology.stores) {
-                open.readers.insert((connector.clone(), slot.name.clone(), *number), store.reader());
+                open.readers
+                    .insert((connector.clone(), slot.name.clone(), *number), store.reader());
             }
             for model in &self.models {
                 let identity = &model.pending.model.identity;
-                open.modes.insert((identity.to_string(), connector.clone(), *number), partition.mode(identity));
+                open.modes.insert(
+                    (identity.to_string(), connector.clone(), *number),
+                    partition.mode(identity),
+                );
             }
         }
     }
@@ -300,12 +368,17 @@ impl Open {
     pub(super) fn withdraw(&self) {
         let connector = self.context.connector.to_string();
         let mut open = self.started.open_partitions.lock();
-        open.readers.retain(|(owner, _, number), _| *owner != connector || !self.partitions.contains_key(number));
-        open.modes.retain(|(_, owner, number), _| *owner != connector || !self.partitions.contains_key(number));
+        open.readers
+            .retain(|(owner, _, number), _| *owner != connector || !self.partitions.contains_key(number));
+        open.modes
+            .retain(|(_, owner, number), _| *owner != connector || !self.partitions.contains_key(number));
     }
 
     pub(super) fn create_topic(&self, admin: &Admin, topic: NewTopic) -> Result<(), ConnectError> {
-        let created = self.started.runtime.block_on(admin.create_topics(std::slice::from_ref(&topic)));
+        let created = self
+            .started
+            .runtime
+            .block_on(admin.create_topics(std::slice::from_ref(&topic)));
         for (name, result) in created.map_err(kafka("create topics"))? {
             match result {
                 Err(error) if error.code != ErrorCode::TopicAlreadyExists => {
@@ -319,16 +392,30 @@ impl Open {
 }
 
 /// Partitions of each topic; all must have as many.
-fn partition_counts(started: &Started, admin: &Admin, topics: &[Arc<str>]) -> Result<BTreeMap<String, i32>, ConnectError> {
+fn partition_counts(
+    started: &Started,
+    admin: &Admin,
+    topics: &[Arc<str>],
+) -> Result<BTreeMap<String, i32>, ConnectError> {
     let mut counts = BTreeMap::new();
     for topic in topics {
-        let found = started.runtime.block_on(admin.topic(topic)).map_err(kafka("describe topics"))?;
-        let found = found.ok_or_else(|| ConnectError::retriable(format!("topic {topic} is not there; make it first")))?;
-        counts.insert(topic.to_string(), i32::try_from(found.partitions.len()).unwrap_or(i32::MAX));
+        let found = started
+            .runtime
+            .block_on(admin.topic(topic))
+            .map_err(kafka("describe topics"))?;
+        let found =
+            found.ok_or_else(|| ConnectError::retriable(format!("topic {topic} is not there; make it first")))?;
+        counts.insert(
+            topic.to_string(),
+            i32::try_from(found.partitions.len()).unwrap_or(i32::MAX),
+        );
     }
     let different: std::collections::BTreeSet<i32> = counts.values().copied().collect();
     if different.len() > 1 {
-        let each: Vec<String> = counts.iter().map(|(topic, count)| format!("{topic} has {count}")).collect();
+        let each: Vec<String> = counts
+            .iter()
+            .map(|(topic, count)| format!("{topic} has {count}"))
+            .collect();
         return Err(ConnectError::config(format!(
             "all input topics of an inference connector need equal numbers of partitions, since state is kept by partition: {}",
             each.join(", ")
@@ -344,13 +431,19 @@ fn agree_on_layout(
     counts: &BTreeMap<String, i32>,
 ) -> Result<Layout, ConnectError> {
     let name = context.connector.to_string();
-    started.runtime.block_on(started.registry.refresh()).map_err(kafka("read the registry"))?;
+    started
+        .runtime
+        .block_on(started.registry.refresh())
+        .map_err(kafka("read the registry"))?;
     let recorded = started.registry.resources().layouts.get(&name).cloned();
     let layout = Layout::next(recorded.as_ref(), context.tasks, counts).map_err(ConnectError::config)?;
     if recorded.as_ref() != Some(&layout) {
         let value = serde_json::to_vec(&layout).unwrap_or_default();
         let key = RecordKey::new(Kind::Layout, name);
-        started.runtime.block_on(started.registry.write(&key, Some(&value))).map_err(kafka("write the layout"))?;
+        started
+            .runtime
+            .block_on(started.registry.write(&key, Some(&value)))
+            .map_err(kafka("write the layout"))?;
     }
     Ok(layout)
 }

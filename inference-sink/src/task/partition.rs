@@ -71,7 +71,11 @@ impl PartitionState {
 
     /// Goes back to what was committed last. Window state comes with `windows_of`, from the records kept here.
     pub fn reload(&mut self, topics: &[Arc<str>], idle_after_ms: i64) -> Result<(), String> {
-        let persisted = self.progress.position().map(|position| position.stream_time_ms).filter(|ms| *ms > i64::MIN);
+        let persisted = self
+            .progress
+            .position()
+            .map(|position| position.stream_time_ms)
+            .filter(|ms| *ms > i64::MIN);
         self.stream_time = StreamTime::new(persisted, idle_after_ms, crate::clock::wall_ms());
         self.positions.fill(None);
         self.positions_changed = false;
@@ -168,12 +172,16 @@ impl PartitionState {
 
     /// Whether rows of a model wait.
     pub fn has_waiting(&self, model: &str) -> bool {
-        self.waiting.get(model).is_some_and(|blocks| blocks.iter().any(|block| block.rows() > 0))
+        self.waiting
+            .get(model)
+            .is_some_and(|blocks| blocks.iter().any(|block| block.rows() > 0))
     }
 
     /// Number of a model's rows that wait.
     pub fn waiting_rows(&self, model: &str) -> usize {
-        self.waiting.get(model).map_or(0, |blocks| blocks.iter().map(RowBlock::rows).sum())
+        self.waiting
+            .get(model)
+            .map_or(0, |blocks| blocks.iter().map(RowBlock::rows).sum())
     }
 
     /// Takes a model's rows that wait.
@@ -193,7 +201,10 @@ impl PartitionState {
             let mut windows = Windows::new(plan.length_ms, plan.grace_ms);
             let start = [b"w", model.as_bytes(), b"\0"].concat();
             for (key, value) in progress.owner_records().unwrap_or_default() {
-                let Some((start_ms, rest)) = key.strip_prefix(&start[..]).and_then(|rest| rest.split_first_chunk::<8>()) else {
+                let Some((start_ms, rest)) = key
+                    .strip_prefix(&start[..])
+                    .and_then(|rest| rest.split_first_chunk::<8>())
+                else {
                     continue;
                 };
                 match decode_window(&value, topics) {
@@ -207,7 +218,10 @@ impl PartitionState {
 
     /// Closes what stream time has passed, by model.
     pub fn close_windows(&mut self, stream_ms: i64) -> Vec<(Arc<str>, Vec<ClosedWindow>)> {
-        let closed = self.windows.iter_mut().map(|(model, windows)| (model.clone(), windows.close(stream_ms)));
+        let closed = self
+            .windows
+            .iter_mut()
+            .map(|(model, windows)| (model.clone(), windows.close(stream_ms)));
         closed.filter(|(_, closed)| !closed.is_empty()).collect()
     }
 
@@ -218,20 +232,35 @@ impl PartitionState {
             for (topic, position) in topics.iter().zip(&self.positions) {
                 if let Some(position) = position {
                     let key = [b"p", topic.as_bytes()].concat();
-                    records.push(owner_record(&key, Some(Bytes::copy_from_slice(&position.to_be_bytes()))));
+                    records.push(owner_record(
+                        &key,
+                        Some(Bytes::copy_from_slice(&position.to_be_bytes())),
+                    ));
                 }
             }
         }
         for model in std::mem::take(&mut self.modes_changed) {
             let mode = self.mode(&model);
             let key = [b"m", model.as_bytes()].concat();
-            let value = mode.is_detached().then(|| Bytes::from(serde_json::to_vec(&mode).unwrap_or_default()));
+            let value = mode
+                .is_detached()
+                .then(|| Bytes::from(serde_json::to_vec(&mode).unwrap_or_default()));
             records.push(owner_record(&key, value));
         }
         for (model, windows) in &mut self.windows {
             for change in windows.changes() {
-                let key = [b"w", model.as_bytes(), b"\0", &change.start_ms.to_be_bytes()[..], &change.key].concat();
-                records.push(owner_record(&key, change.entry.map(|entry| encode_window(&entry, topics).into())));
+                let key = [
+                    b"w",
+                    model.as_bytes(),
+                    b"\0",
+                    &change.start_ms.to_be_bytes()[..],
+                    &change.key,
+                ]
+                .concat();
+                records.push(owner_record(
+                    &key,
+                    change.entry.map(|entry| encode_window(&entry, topics).into()),
+                ));
             }
         }
         records
@@ -277,7 +306,10 @@ fn decode_window(bytes: &[u8], topics: &[Arc<str>]) -> Option<WindowEntry> {
             (Some(key.to_vec()), rest)
         }
     };
-    let row = rest.chunks_exact(4).filter_map(|chunk| chunk.try_into().ok().map(f32::from_be_bytes)).collect();
+    let row = rest
+        .chunks_exact(4)
+        .filter_map(|chunk| chunk.try_into().ok().map(f32::from_be_bytes))
+        .collect();
     Some(WindowEntry {
         row,
         output_key,

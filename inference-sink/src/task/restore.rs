@@ -20,9 +20,15 @@ pub(super) fn restore<V: StateValue>(
     stores: &mut BTreeMap<i32, KeyedPartition<V>>,
 ) -> Result<(), ConnectError> {
     let failed = |error: KafkaError| ConnectError::retriable(format!("restore from {topic}: {error}"));
-    let partitions: Vec<TopicPartition> = stores.keys().map(|number| TopicPartition::new(topic, *number)).collect();
+    let partitions: Vec<TopicPartition> = stores
+        .keys()
+        .map(|number| TopicPartition::new(topic, *number))
+        .collect();
     let admin = kafka_client::Admin::new(config).map_err(failed)?;
-    let starts = started.runtime.block_on(admin.beginning_offsets(&partitions)).map_err(failed)?;
+    let starts = started
+        .runtime
+        .block_on(admin.beginning_offsets(&partitions))
+        .map_err(failed)?;
     let isolation = kafka_client::IsolationLevel::ReadCommitted;
     let ends: BTreeMap<i32, i64> = started
         .runtime
@@ -34,14 +40,25 @@ pub(super) fn restore<V: StateValue>(
     let mut assignment = Vec::new();
     for (partition, start) in starts {
         let end = ends.get(&partition.partition).copied().unwrap_or(start);
-        let Some(store) = stores.get_mut(&partition.partition) else { continue };
+        let Some(store) = stores.get_mut(&partition.partition) else {
+            continue;
+        };
         let copy = (store.changelog_offset() > 0).then(|| store.changelog_offset());
-        let plan = plan_restore(copy, store.written_at_ms(), start, end, crate::clock::wall_ms(), DELETE_RETENTION_MS);
+        let plan = plan_restore(
+            copy,
+            store.written_at_ms(),
+            start,
+            end,
+            crate::clock::wall_ms(),
+            DELETE_RETENTION_MS,
+        );
         let from = match plan {
             RestorePlan::From(offset) => offset,
             RestorePlan::Rebuild(reason) => {
                 tracing::info!(partition = %partition, reason = ?reason, "local copy is rebuilt");
-                store.clear().map_err(|error| ConnectError::retriable(error.to_string()))?;
+                store
+                    .clear()
+                    .map_err(|error| ConnectError::retriable(error.to_string()))?;
                 start
             }
         };
@@ -50,13 +67,14 @@ pub(super) fn restore<V: StateValue>(
         }
     }
     if !assignment.is_empty() {
-        read(config, &assignment, &ends, stores).map_err(|error| {
-            ConnectError::retriable(format!("restore from {topic}: {error}"))
-        })?;
+        read(config, &assignment, &ends, stores)
+            .map_err(|error| ConnectError::retriable(format!("restore from {topic}: {error}")))?;
     }
     for (number, store) in stores.iter_mut() {
         let end = ends.get(number).copied().unwrap_or(0);
-        store.finish_restore(end).map_err(|error| ConnectError::retriable(error.to_string()))?;
+        store
+            .finish_restore(end)
+            .map_err(|error| ConnectError::retriable(error.to_string()))?;
     }
     Ok(())
 }
@@ -68,13 +86,17 @@ fn read<V: StateValue>(
     stores: &mut BTreeMap<i32, KeyedPartition<V>>,
 ) -> Result<(), String> {
     let mut config = config.clone();
-    config.set("isolation.level", "read_committed").set("auto.offset.reset", "earliest");
+    config
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest");
     let consumer = Consumer::new(&config).map_err(|error| error.to_string())?;
     consumer.assign(assignment).map_err(|error| error.to_string())?;
     let mut open: Vec<i32> = assignment.iter().map(|(partition, _)| partition.partition).collect();
     let mut last_progress = Instant::now();
     while !open.is_empty() {
-        let fetched = consumer.fetch(10_000, Duration::from_millis(500)).map_err(|error| error.to_string())?;
+        let fetched = consumer
+            .fetch(10_000, Duration::from_millis(500))
+            .map_err(|error| error.to_string())?;
         if let Some(error) = fetched.errors.first() {
             return Err(error.to_string());
         }
@@ -84,9 +106,13 @@ fn read<V: StateValue>(
             return Err("nothing could be read for 60 s".to_owned());
         }
         for message in &fetched.messages {
-            let Some(store) = stores.get_mut(&message.partition()) else { continue };
+            let Some(store) = stores.get_mut(&message.partition()) else {
+                continue;
+            };
             let key = message.key().unwrap_or_default();
-            store.restore(key, message.value(), message.offset()).map_err(|error| error.to_string())?;
+            store
+                .restore(key, message.value(), message.offset())
+                .map_err(|error| error.to_string())?;
         }
         for (partition, end) in fetched.end_of_partition.iter().zip(&fetched.end_offsets) {
             if ends.get(&partition.partition).is_none_or(|wanted| end >= wanted) {

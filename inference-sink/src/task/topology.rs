@@ -93,7 +93,10 @@ impl Topology {
     /// Compiles a deployment for these input topics. A model that does not fit any more (it did when it was put) is left
     /// out and logged.
     pub fn compile(deployment: &Deployment, topics: &[Arc<str>], globals: &GlobalStores) -> Topology {
-        let mut topology = Topology { generation: deployment.generation, ..Topology::default() };
+        let mut topology = Topology {
+            generation: deployment.generation,
+            ..Topology::default()
+        };
         for topic in topics {
             let plans = topology.compile_topic(deployment, topic, globals);
             topology.topics.push(plans);
@@ -101,7 +104,11 @@ impl Topology {
         let models = topology.models.iter().map(|(model, _)| model.identity.to_string());
         topology.paused = models.filter(|model| deployment.resources.is_paused(model)).collect();
         for tenant in &topology.tenants {
-            let shed = deployment.resources.tenants.get(&**tenant).and_then(|tenant| tenant.outputs.shed.as_deref());
+            let shed = deployment
+                .resources
+                .tenants
+                .get(&**tenant)
+                .and_then(|tenant| tenant.outputs.shed.as_deref());
             if let Some(shed) = shed {
                 topology.shed_topics.insert(tenant.to_string(), shed.into());
             }
@@ -120,10 +127,19 @@ impl Topology {
             let compiled = view_of(resources, document, topic).and_then(|view| {
                 FeaturePlan::compile(view, &wanted(Wanted::new(), document), &Stores(resources))
                     .map(|_| view.clone())
-                    .map_err(|errors| errors.into_iter().next().unwrap_or_else(|| feature_engine::resource::FieldError::new("", "does not compile")))
+                    .map_err(|errors| {
+                        errors
+                            .into_iter()
+                            .next()
+                            .unwrap_or_else(|| feature_engine::resource::FieldError::new("", "does not compile"))
+                    })
             });
             match compiled {
-                Ok(view) => by_view.entry(view.name.clone()).or_insert_with(|| (view, Vec::new())).1.push(model.clone()),
+                Ok(view) => by_view
+                    .entry(view.name.clone())
+                    .or_insert_with(|| (view, Vec::new()))
+                    .1
+                    .push(model.clone()),
                 Err(error) => tracing::error!(model = %model.identity, topic, error = %error, "model is left out"),
             }
         }
@@ -145,17 +161,27 @@ impl Topology {
         globals: &GlobalStores,
     ) -> Result<ViewPlan, String> {
         let resources = &deployment.resources;
-        let all = models.iter().fold(Wanted::new(), |all, model| wanted(all, &model.document));
+        let all = models
+            .iter()
+            .fold(Wanted::new(), |all, model| wanted(all, &model.document));
         let plan = FeaturePlan::compile(view, &all, &Stores(resources))
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let plan = Arc::new(plan);
         let text = |document: Option<serde_json::Value>| document.map(|d| d.to_string()).unwrap_or_default();
         self.reads_headers |= text(serde_json::to_value(view).ok()).contains("headers")
-            || models.iter().any(|model| text(serde_json::to_value(&*model.document).ok()).contains("headers"));
-        let group_stores = plan.groups().iter().map(|group| self.store(deployment, &group.store, group.ttl)).collect();
+            || models
+                .iter()
+                .any(|model| text(serde_json::to_value(&*model.document).ok()).contains("headers"));
+        let group_stores = plan
+            .groups()
+            .iter()
+            .map(|group| self.store(deployment, &group.store, group.ttl))
+            .collect();
         let mut subscribers = Vec::new();
         for model in models {
-            let Some(runtime) = deployment.runtimes.get(&*model.identity) else { continue };
+            let Some(runtime) = deployment.runtimes.get(&*model.identity) else {
+                continue;
+            };
             subscribers.push(self.subscriber(&plan, model, runtime));
         }
         Ok(ViewPlan {
@@ -184,7 +210,12 @@ impl Topology {
             }
         };
         let window = match &document.trigger {
-            Trigger::Window { tumbling, grace, by, emit } => Some(WindowPlan {
+            Trigger::Window {
+                tumbling,
+                grace,
+                by,
+                emit,
+            } => Some(WindowPlan {
                 by: by.iter().filter_map(|text| plan.expression(text)).collect(),
                 length_ms: i64::try_from(tumbling.as_millis()).unwrap_or(i64::MAX),
                 grace_ms: i64::try_from(grace.as_millis()).unwrap_or(i64::MAX),
@@ -213,7 +244,8 @@ impl Topology {
     fn store(&mut self, deployment: &Deployment, name: &str, ttl: Option<feature_engine::resource::Ttl>) -> usize {
         let store = deployment.resources.stores.get(name);
         let own = ttl.filter(|ttl| store.and_then(|store| store.ttl()) != Some(*ttl));
-        let archive = own.is_none() && store.is_some_and(|store| matches!(store.kind, StoreKind::Keyed { archive: true, .. }));
+        let archive =
+            own.is_none() && store.is_some_and(|store| matches!(store.kind, StoreKind::Keyed { archive: true, .. }));
         let slot = StoreSlot {
             name: match own {
                 Some(ttl) => format!("{name}.ttl-{}", ttl.after),

@@ -22,16 +22,25 @@ pub struct BatchTrigger {
 
 impl BatchTrigger {
     /// `each`
-    pub const EACH: BatchTrigger = BatchTrigger { max_batch_size: None, max_queue_delay_us: 0 };
+    pub const EACH: BatchTrigger = BatchTrigger {
+        max_batch_size: None,
+        max_queue_delay_us: 0,
+    };
 
     /// What is due of `rows` rows, the oldest of which came at `oldest_us`. `closing`: a barrier wants them all.
     pub fn due(&self, rows: usize, oldest_us: u64, now_us: u64, closing: bool) -> Due {
         if rows == 0 {
             return Due::Never;
         }
-        let Some(max) = self.max_batch_size else { return Due::Now(rows) };
+        let Some(max) = self.max_batch_size else {
+            return Due::Now(rows);
+        };
         let deadline_us = oldest_us.saturating_add(self.max_queue_delay_us);
-        if rows >= max || closing || now_us >= deadline_us { Due::Now(rows.min(max)) } else { Due::At(deadline_us) }
+        if rows >= max || closing || now_us >= deadline_us {
+            Due::Now(rows.min(max))
+        } else {
+            Due::At(deadline_us)
+        }
     }
 }
 

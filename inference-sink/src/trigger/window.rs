@@ -82,7 +82,10 @@ impl Windows {
     /// Takes an event, after stream time has moved to `stream_time_ms`.
     pub fn observe(&mut self, key: &[u8], entry: WindowEntry, stream_time_ms: i64) -> Observed {
         self.stream_time_ms = self.stream_time_ms.max(stream_time_ms);
-        let start_ms = entry.event_time_ms.div_euclid(self.length_ms).saturating_mul(self.length_ms);
+        let start_ms = entry
+            .event_time_ms
+            .div_euclid(self.length_ms)
+            .saturating_mul(self.length_ms);
         if self.closes_at(start_ms) <= self.stream_time_ms {
             return Observed::Late;
         }
@@ -109,7 +112,11 @@ impl Windows {
             }
             let (place, entry) = first.remove_entry();
             self.changed.insert(place.clone());
-            closed.push(ClosedWindow { start_ms: place.0, key: place.1, entry });
+            closed.push(ClosedWindow {
+                start_ms: place.0,
+                key: place.1,
+                entry,
+            });
         }
         closed
     }
@@ -120,7 +127,11 @@ impl Windows {
             .into_iter()
             .map(|place| {
                 let entry = self.open.get(&place).cloned();
-                WindowChange { start_ms: place.0, key: place.1, entry }
+                WindowChange {
+                    start_ms: place.0,
+                    key: place.1,
+                    entry,
+                }
             })
             .collect()
     }
@@ -147,7 +158,13 @@ mod tests {
     use std::collections::HashMap;
 
     fn entry(offset: i64, event_time_ms: i64) -> WindowEntry {
-        WindowEntry { row: vec![offset as f32], output_key: None, topic: 0, offset, event_time_ms }
+        WindowEntry {
+            row: vec![offset as f32],
+            output_key: None,
+            topic: 0,
+            offset,
+            event_time_ms,
+        }
     }
 
     proptest! {

@@ -61,13 +61,18 @@ impl Topics {
 /// Reads all topics from their beginning to their present end, committed records only.
 pub fn read(bootstrap: &str, topics: &Topics, partitions: &BTreeMap<String, Vec<i32>>) -> Result<Findings> {
     let mut config = ClientConfig::new(bootstrap);
-    config.set("isolation.level", "read_committed").set("client.id", "millrace-demo-accounting");
+    config
+        .set("isolation.level", "read_committed")
+        .set("client.id", "millrace-demo-accounting");
     let consumer = Consumer::new(&config)?;
     let mut open: Vec<(TopicPartition, i64)> = Vec::new();
     for topic in topics.all() {
         let name: Arc<str> = topic.as_str().into();
         for partition in partitions.get(topic).into_iter().flatten().copied() {
-            let topic_partition = TopicPartition { topic: Arc::clone(&name), partition };
+            let topic_partition = TopicPartition {
+                topic: Arc::clone(&name),
+                partition,
+            };
             let (low, high) = consumer
                 .watermarks(&topic_partition, Duration::from_secs(10))
                 .with_context(|| format!("end of {topic}-{partition}"))?;
@@ -76,7 +81,10 @@ pub fn read(bootstrap: &str, topics: &Topics, partitions: &BTreeMap<String, Vec<
             }
         }
     }
-    let start: Vec<_> = open.iter().map(|(partition, _)| (partition.clone(), StartOffset::Beginning)).collect();
+    let start: Vec<_> = open
+        .iter()
+        .map(|(partition, _)| (partition.clone(), StartOffset::Beginning))
+        .collect();
     consumer.assign(&start)?;
     let mut findings = Findings::default();
     while !open.is_empty() {
@@ -126,18 +134,28 @@ impl Findings {
                 _ => {}
             }
         }
-        let Some(model) = model.map(|model| model.split('@').next().unwrap_or(model)) else { return };
+        let Some(model) = model.map(|model| model.split('@').next().unwrap_or(model)) else {
+            return;
+        };
         if !self.models.contains_key(model) {
             self.models.insert(model.to_owned(), Predictions::default());
         }
-        let Some(predictions) = self.models.get_mut(model) else { return };
+        let Some(predictions) = self.models.get_mut(model) else {
+            return;
+        };
         predictions.records += 1;
         let probability = message
             .value()
             .and_then(|value| serde_json::from_slice::<Value>(value).ok())
             .and_then(|value| value.get("probability").and_then(Value::as_f64));
         if let (Some((partition, offset)), Some(probability)) = (source, probability) {
-            let before = put(&mut predictions.probabilities, partition, offset, probability as f32, f32::NAN);
+            let before = put(
+                &mut predictions.probabilities,
+                partition,
+                offset,
+                probability as f32,
+                f32::NAN,
+            );
             predictions.duplicates += u64::from(!before.is_nan());
         }
     }
@@ -145,13 +163,17 @@ impl Findings {
     /// AUC of a model over the events that it predicted and whose answer is known: of what was predicted here, and of
     /// what `offline` says for the same events.
     pub fn auc(&self, model: &str, purchases: &Purchases, offline: Option<&[f32]>) -> (Option<f64>, Option<f64>) {
-        let Some(predictions) = self.models.get(model) else { return (None, None) };
+        let Some(predictions) = self.models.get(model) else {
+            return (None, None);
+        };
         let (mut online_scores, mut offline_scores) = (Vec::new(), Vec::new());
         for (partition, probabilities) in predictions.probabilities.iter().enumerate() {
             let rows = self.rows.get(partition).map(Vec::as_slice).unwrap_or_default();
             for (probability, row) in probabilities.iter().zip(rows) {
                 let row = *row as usize;
-                let Some(label) = purchases.bought_again(row) else { continue };
+                let Some(label) = purchases.bought_again(row) else {
+                    continue;
+                };
                 if probability.is_nan() {
                     continue;
                 }
@@ -167,15 +189,21 @@ impl Findings {
 
 /// Puts `value` at its place, growing both levels with `nothing`; returns what was there.
 fn put<T: Copy>(table: &mut Vec<Vec<T>>, partition: i32, offset: i64, value: T, nothing: T) -> T {
-    let (Ok(partition), Ok(offset)) = (usize::try_from(partition), usize::try_from(offset)) else { return nothing };
+    let (Ok(partition), Ok(offset)) = (usize::try_from(partition), usize::try_from(offset)) else {
+        return nothing;
+    };
     if table.len() <= partition {
         table.resize_with(partition + 1, Vec::new);
     }
-    let Some(column) = table.get_mut(partition) else { return nothing };
+    let Some(column) = table.get_mut(partition) else {
+        return nothing;
+    };
     if column.len() <= offset {
         column.resize(offset + 1, nothing);
     }
-    column.get_mut(offset).map_or(nothing, |slot| std::mem::replace(slot, value))
+    column
+        .get_mut(offset)
+        .map_or(nothing, |slot| std::mem::replace(slot, value))
 }
 
 /// The field `row` of an event.

@@ -29,7 +29,10 @@ mod tests {
     fn order_decides() {
         assert_eq!(auc(vec![(0.1, false), (0.2, false), (0.3, true)]), Some(1.0));
         assert_eq!(auc(vec![(0.3, false), (0.2, true), (0.1, true)]), Some(0.0));
-        assert_eq!(auc(vec![(0.1, false), (0.4, false), (0.35, true), (0.8, true)]), Some(0.75));
+        assert_eq!(
+            auc(vec![(0.1, false), (0.4, false), (0.35, true), (0.8, true)]),
+            Some(0.75)
+        );
     }
 
     #[test]

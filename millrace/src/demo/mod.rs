@@ -67,7 +67,10 @@ impl std::str::FromStr for EventCount {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "all" => Ok(EventCount(None)),
-            _ => text.parse().map(|count| EventCount(Some(count))).map_err(|_| "a number or `all`".to_owned()),
+            _ => text
+                .parse()
+                .map(|count| EventCount(Some(count)))
+                .map_err(|_| "a number or `all`".to_owned()),
         }
     }
 }
@@ -79,7 +82,10 @@ pub async fn run(arguments: DemoArguments, loggers: Loggers) -> Result<bool> {
     let broker = start_broker(&arguments.directory).await?;
     let service = Arc::new(InferenceService::new());
     let plugins = Arc::new(crate::plugins::all(&service));
-    let worker = Worker::start(&worker_properties(&arguments, &broker)?, plugins, loggers).await?.finish().await?;
+    let worker = Worker::start(&worker_properties(&arguments, &broker)?, plugins, loggers)
+        .await?
+        .finish()
+        .await?;
     let url = format!("http://{}", worker.id());
     println!("broker  {}   (for demos and tests, one node)", broker.bootstrap());
     println!("worker  {url}");
@@ -102,9 +108,17 @@ async fn replay(
 ) -> Result<bool> {
     let operator = Operator::new(worker, &arguments.configs);
     let started = configure(&operator, arguments, data).await?;
-    let mut watch = progress::Watch::new(service, worker.to_owned(), bootstrap.to_owned(), purchases.rows, started);
+    let mut watch = progress::Watch::new(
+        service,
+        worker.to_owned(),
+        bootstrap.to_owned(),
+        purchases.rows,
+        started,
+    );
     if std::io::stdout().is_terminal() && !arguments.exit {
-        return tokio::task::spawn_blocking(move || terminal::run(&mut watch)).await?.map(|()| true);
+        return tokio::task::spawn_blocking(move || terminal::run(&mut watch))
+            .await?
+            .map(|()| true);
     }
     let ended = watch.until_settled().await?;
     let offline = match is_bundled(arguments, data) {
@@ -134,14 +148,20 @@ async fn configure(operator: &Operator, arguments: &DemoArguments, data: &Path) 
     let file = |name: &str| ("file", data.join(name).display().to_string());
     println!("a catalog fills the global store `products`:");
     operator.put_documents("stores").await?;
-    operator.put_connector("catalog", &if bundled { vec![] } else { vec![file("products.csv.gz")] }).await?;
+    operator
+        .put_connector("catalog", &if bundled { vec![] } else { vec![file("products.csv.gz")] })
+        .await?;
     println!("tenants subscribe their models:");
     operator.put_documents("feature-views").await?;
     operator.put_documents("tenants").await?;
     operator.put_documents("models").await?;
     wait_for_catalog(operator).await?;
     println!("purchases are replayed, and the inference sink takes them:");
-    let mut changes = if bundled { vec![] } else { vec![file("transactions.csv.gz")] };
+    let mut changes = if bundled {
+        vec![]
+    } else {
+        vec![file("transactions.csv.gz")]
+    };
     if let Some(count) = arguments.events.0 {
         changes.push(("max.events", count.to_string()));
     }
@@ -172,15 +192,22 @@ async fn wait_for_catalog(operator: &Operator) -> Result<()> {
 async fn start_broker(directory: &Path) -> Result<DevBroker> {
     let data_dir = directory.join("broker");
     std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
-    let config = DevBrokerConfig { data_dir: Some(data_dir), ..DevBrokerConfig::default() };
+    let config = DevBrokerConfig {
+        data_dir: Some(data_dir),
+        ..DevBrokerConfig::default()
+    };
     DevBroker::start(config).context("the demo's broker did not start")
 }
 
 /// `configs/demo/worker.properties` with the broker and the directories of this run.
 fn worker_properties(arguments: &DemoArguments, broker: &DevBroker) -> Result<ConfigMap> {
     let path = arguments.configs.join("worker.properties");
-    let mut text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}: run the demo from the root of the repository, or give --configs", path.display()))?;
+    let mut text = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "cannot read {}: run the demo from the root of the repository, or give --configs",
+            path.display()
+        )
+    })?;
     let directory = std::path::absolute(&arguments.directory)?;
     text.push_str(&format!(
         "\nbootstrap.servers={}\nlisteners=http://127.0.0.1:{}\nstate.dir={}\narchive.url=file://{}\n",
@@ -189,6 +216,7 @@ fn worker_properties(arguments: &DemoArguments, broker: &DevBroker) -> Result<Co
         directory.join("state").display(),
         directory.join("archive").display(),
     ));
-    let entries = parse_latin1(text.as_bytes()).with_context(|| format!("{} is not a properties file", path.display()))?;
+    let entries =
+        parse_latin1(text.as_bytes()).with_context(|| format!("{} is not a properties file", path.display()))?;
     Ok(entries.into_iter().map(|(name, value)| (name, Some(value))).collect())
 }

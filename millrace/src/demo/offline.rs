@@ -14,9 +14,15 @@ pub fn read(path: &Path) -> Result<OfflinePredictions> {
     let models: Vec<String> = reader.headers()?.iter().skip(2).map(str::to_owned).collect();
     let mut columns: Vec<Vec<f32>> = vec![Vec::new(); models.len()];
     let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).with_context(|| format!("{} is damaged", path.display()))? {
+    while reader
+        .read_record(&mut record)
+        .with_context(|| format!("{} is damaged", path.display()))?
+    {
         for (column, text) in columns.iter_mut().zip(record.iter().skip(2)) {
-            column.push(text.parse().with_context(|| format!("{} has a probability that is no number", path.display()))?);
+            column.push(
+                text.parse()
+                    .with_context(|| format!("{} has a probability that is no number", path.display()))?,
+            );
         }
     }
     Ok(models.into_iter().zip(columns).collect())

@@ -34,9 +34,22 @@ pub struct Ended {
 
 impl Watch {
     /// `total` events were asked for; the replay began at `started`.
-    pub fn new(service: Arc<InferenceService>, worker: String, bootstrap: String, total: usize, started: Instant) -> Self {
+    pub fn new(
+        service: Arc<InferenceService>,
+        worker: String,
+        bootstrap: String,
+        total: usize,
+        started: Instant,
+    ) -> Self {
         let last = (started, Snapshot::default());
-        Self { service, worker, bootstrap, total: total as u64, started, last }
+        Self {
+            service,
+            worker,
+            bootstrap,
+            total: total as u64,
+            started,
+            last,
+        }
     }
 
     /// Waits until all events went in and nothing moves any more.
@@ -61,7 +74,10 @@ impl Watch {
             let all_in = snapshot.events_in >= self.total && snapshot.detached == 0;
             let waited = if all_in { SETTLED } else { 40 * SETTLED };
             if moved.1 > 0 && moved.0.elapsed() > waited {
-                return Ok(Ended { snapshot, took: moved.0.duration_since(self.started) });
+                return Ok(Ended {
+                    snapshot,
+                    took: moved.0.duration_since(self.started),
+                });
             }
         }
     }
@@ -90,7 +106,11 @@ impl Watch {
                 shed: tenant.shed,
             })
             .collect();
-        let stores: BTreeMap<_, _> = snapshot.stores.iter().map(|(name, store)| (name.clone(), store.rows)).collect();
+        let stores: BTreeMap<_, _> = snapshot
+            .stores
+            .iter()
+            .map(|(name, store)| (name.clone(), store.rows))
+            .collect();
         let progress = Progress {
             elapsed: now.duration_since(self.started),
             events_in: snapshot.events_in,

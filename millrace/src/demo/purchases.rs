@@ -37,7 +37,11 @@ impl Purchases {
         let purchases = purchases(&directory.join("transactions.csv.gz"), &types)?;
         let labels = labels(&purchases);
         let rows = limit.map_or(labels.len(), |limit| limit.min(labels.len()));
-        Ok(Self { rows, purchases, labels })
+        Ok(Self {
+            rows,
+            purchases,
+            labels,
+        })
     }
 
     /// How many windows of `length_ms` by household have closed when everything was replayed to `partitions` partitions:
@@ -48,12 +52,17 @@ impl Purchases {
         let mut stream_time: HashMap<i32, i64> = HashMap::new();
         let mut windows: HashSet<(u32, i64)> = HashSet::new();
         for purchase in replayed {
-            let time = stream_time.entry(partition(purchase.household)).or_insert(purchase.at_ms);
+            let time = stream_time
+                .entry(partition(purchase.household))
+                .or_insert(purchase.at_ms);
             *time = purchase.at_ms.max(*time);
             windows.insert((purchase.household, purchase.at_ms.div_euclid(length_ms)));
         }
         let closes = |window: i64| (window + 1) * length_ms + grace_ms;
-        windows.iter().filter(|(household, window)| stream_time.get(&partition(*household)) >= Some(&closes(*window))).count()
+        windows
+            .iter()
+            .filter(|(household, window)| stream_time.get(&partition(*household)) >= Some(&closes(*window)))
+            .count()
     }
 
     /// Whether the type of purchase `row` was bought again within 14 days; `None` where nobody knows.
@@ -64,7 +73,9 @@ impl Purchases {
 
 fn reader(path: &Path) -> Result<csv::Reader<impl Read>> {
     let file = std::fs::File::open(path).with_context(|| format!("the demo's data is not at {}", path.display()))?;
-    Ok(csv::Reader::from_reader(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(file))))
+    Ok(csv::Reader::from_reader(flate2::read::MultiGzDecoder::new(
+        std::io::BufReader::new(file),
+    )))
 }
 
 fn column(headers: &csv::StringRecord, name: &str, path: &Path) -> Result<usize> {
@@ -78,13 +89,18 @@ fn column(headers: &csv::StringRecord, name: &str, path: &Path) -> Result<usize>
 fn product_types(path: &Path) -> Result<HashMap<u64, u32>> {
     let mut reader = reader(path)?;
     let headers = reader.headers()?.clone();
-    let (product, product_type) = (column(&headers, "product_id", path)?, column(&headers, "product_type", path)?);
+    let (product, product_type) = (
+        column(&headers, "product_id", path)?,
+        column(&headers, "product_type", path)?,
+    );
     let mut numbers: HashMap<String, u32> = HashMap::new();
     let mut types = HashMap::new();
     for record in reader.records() {
         let record = record.with_context(|| format!("{} is damaged", path.display()))?;
         let next = u32::try_from(numbers.len())?;
-        let number = *numbers.entry(record.get(product_type).unwrap_or_default().to_owned()).or_insert(next);
+        let number = *numbers
+            .entry(record.get(product_type).unwrap_or_default().to_owned())
+            .or_insert(next);
         types.insert(record.get(product).unwrap_or_default().parse()?, number);
     }
     Ok(types)
@@ -98,10 +114,18 @@ fn purchases(path: &Path, types: &HashMap<u64, u32>) -> Result<Vec<Purchase>> {
     let at = column(&headers, "transaction_timestamp", path)?;
     let mut purchases = Vec::new();
     let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).with_context(|| format!("{} is damaged", path.display()))? {
+    while reader
+        .read_record(&mut record)
+        .with_context(|| format!("{} is damaged", path.display()))?
+    {
         let text = record.get(at).unwrap_or_default();
-        let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
-            .with_context(|| format!("{} has a transaction_timestamp that is not RFC 3339: {text}", path.display()))?;
+        let time =
+            time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).with_context(|| {
+                format!(
+                    "{} has a transaction_timestamp that is not RFC 3339: {text}",
+                    path.display()
+                )
+            })?;
         let product: u64 = record.get(product).unwrap_or_default().parse()?;
         purchases.push(Purchase {
             household: record.get(household).unwrap_or_default().parse()?,
@@ -148,7 +172,11 @@ mod tests {
     const DAY_MS: i64 = 24 * 3_600_000;
 
     fn purchase(household: u32, product_type: u32, day: i64) -> Purchase {
-        Purchase { household, product_type, at_ms: day * DAY_MS }
+        Purchase {
+            household,
+            product_type,
+            at_ms: day * DAY_MS,
+        }
     }
 
     #[test]
@@ -162,16 +190,32 @@ mod tests {
             purchase(1, 8, 17),
             purchase(9, 9, 100),
         ];
-        let expected =
-            [Some(true), Some(true), Some(false), Some(false), Some(false), Some(false), None];
+        let expected = [
+            Some(true),
+            Some(true),
+            Some(false),
+            Some(false),
+            Some(false),
+            Some(false),
+            None,
+        ];
         assert_eq!(labels(&purchases), expected);
     }
 
     #[test]
     fn a_window_closes_when_its_partition_has_moved_past_it() {
-        let purchases = vec![purchase(1, 7, 0), purchase(1, 7, 0), purchase(1, 7, 1), purchase(1, 7, 3)];
+        let purchases = vec![
+            purchase(1, 7, 0),
+            purchase(1, 7, 0),
+            purchase(1, 7, 1),
+            purchase(1, 7, 3),
+        ];
         let labels = labels(&purchases);
-        let purchases = Purchases { rows: 4, purchases, labels };
+        let purchases = Purchases {
+            rows: 4,
+            purchases,
+            labels,
+        };
         assert_eq!(purchases.closed_windows(DAY_MS, 0, 1), 2);
         assert_eq!(purchases.closed_windows(DAY_MS, DAY_MS + 1, 1), 1);
     }

@@ -14,7 +14,11 @@ pub struct Operator {
 impl Operator {
     /// `worker` is the URL of the worker without trailing slash, `configs` the directory `configs/demo`.
     pub fn new(worker: impl Into<String>, configs: &Path) -> Self {
-        Self { http: reqwest::Client::new(), worker: worker.into(), configs: configs.to_path_buf() }
+        Self {
+            http: reqwest::Client::new(),
+            worker: worker.into(),
+            configs: configs.to_path_buf(),
+        }
     }
 
     /// Creates or updates the connector of `connectors/NAME.json`, with some options changed.
@@ -22,7 +26,10 @@ impl Operator {
         let path = self.configs.join("connectors").join(format!("{name}.json"));
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let document: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-        let mut config = document.get("config").cloned().context("a connector file needs `config`")?;
+        let mut config = document
+            .get("config")
+            .cloned()
+            .context("a connector file needs `config`")?;
         for (option, value) in changes {
             if let Some(options) = config.as_object_mut() {
                 options.insert((*option).to_owned(), Value::String(value.clone()));
@@ -32,11 +39,17 @@ impl Operator {
         let shown = match changes {
             [] => format!("-d \"$(jq .config {})\"", path.display()),
             _ => {
-                let merged: Vec<String> = changes.iter().map(|(option, value)| format!("\"{option}\":\"{value}\"")).collect();
+                let merged: Vec<String> = changes
+                    .iter()
+                    .map(|(option, value)| format!("\"{option}\":\"{value}\""))
+                    .collect();
                 format!("-d \"$(jq '.config + {{{}}}' {})\"", merged.join(","), path.display())
             }
         };
-        println!("  {}", format_args!("curl -X PUT -H 'Content-Type: application/json' {shown} {url}"));
+        println!(
+            "  {}",
+            format_args!("curl -X PUT -H 'Content-Type: application/json' {shown} {url}")
+        );
         self.send(self.http.put(&url).json(&config), &path).await
     }
 
@@ -49,15 +62,32 @@ impl Operator {
                 _ => field("name").to_owned(),
             };
             let url = format!("{}/inference/{kind}/{name}", self.worker);
-            println!("  {}", format_args!("curl -X PUT -H 'Content-Type: application/yaml' --data-binary @{} {url}", path.display()));
-            self.send(self.http.put(&url).header("content-type", "application/yaml").body(text), &path).await?;
+            println!(
+                "  {}",
+                format_args!(
+                    "curl -X PUT -H 'Content-Type: application/yaml' --data-binary @{} {url}",
+                    path.display()
+                )
+            );
+            self.send(
+                self.http
+                    .put(&url)
+                    .header("content-type", "application/yaml")
+                    .body(text),
+                &path,
+            )
+            .await?;
         }
         Ok(())
     }
 
     /// The documents of `inference/KIND/*.yaml`, in the order of their names.
     pub fn documents(&self, kind: &str) -> Result<Vec<Value>> {
-        Ok(self.read_documents(kind)?.into_iter().map(|(_, _, document)| document).collect())
+        Ok(self
+            .read_documents(kind)?
+            .into_iter()
+            .map(|(_, _, document)| document)
+            .collect())
     }
 
     fn read_documents(&self, kind: &str) -> Result<Vec<(PathBuf, String, Value)>> {
@@ -69,8 +99,7 @@ impl Operator {
         files.sort();
         let read = |path: PathBuf| {
             let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let document =
-                serde_norway::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+            let document = serde_norway::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
             Ok((path, text, document))
         };
         files.into_iter().map(read).collect()
@@ -82,17 +111,27 @@ impl Operator {
         let response = self.http.get(&url).send().await.with_context(|| format!("GET {url}"))?;
         let status = response.status();
         if !status.is_success() {
-            bail!("GET {url} answered {status}: {}", response.text().await.unwrap_or_default());
+            bail!(
+                "GET {url} answered {status}: {}",
+                response.text().await.unwrap_or_default()
+            );
         }
         response.json().await.with_context(|| format!("GET {url}"))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, file: &Path) -> Result<()> {
-        let response = request.send().await.with_context(|| format!("posting {}", file.display()))?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("posting {}", file.display()))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
-        bail!("{} was refused with {status}: {}", file.display(), response.text().await.unwrap_or_default())
+        bail!(
+            "{} was refused with {status}: {}",
+            file.display(),
+            response.text().await.unwrap_or_default()
+        )
     }
 }

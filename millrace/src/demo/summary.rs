@@ -56,7 +56,13 @@ pub async fn summarise(
     let mut partitions: BTreeMap<String, Vec<i32>> = BTreeMap::new();
     for topic in topics.all() {
         let description = admin.topic(topic).await?;
-        let found = description.map(|description| description.partitions.iter().map(|partition| partition.partition).collect());
+        let found = description.map(|description| {
+            description
+                .partitions
+                .iter()
+                .map(|partition| partition.partition)
+                .collect()
+        });
         partitions.insert(topic.clone(), found.unwrap_or_default());
     }
     let event_partitions = i32::try_from(partitions.get(&topics.events).map_or(0, Vec::len))?;
@@ -65,15 +71,28 @@ pub async fn summarise(
         .await
         .context("reading the output topics")??;
     let complaints = complaints(&findings, &models, purchases, event_partitions);
-    Ok(Summary { line: line(&findings, &models, purchases, offline, ended), complaints })
+    Ok(Summary {
+        line: line(&findings, &models, purchases, offline, ended),
+        complaints,
+    })
 }
 
 async fn models(operator: &Operator) -> Result<Vec<DemoModel>> {
     let mut models = Vec::new();
     for document in operator.documents("models")? {
-        let text = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |name: &str| {
+            document
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let artifact = text("artifact");
-        let stem = artifact.rsplit('/').next().and_then(|file| file.strip_suffix(".onnx")).unwrap_or_default();
+        let stem = artifact
+            .rsplit('/')
+            .next()
+            .and_then(|file| file.strip_suffix(".onnx"))
+            .unwrap_or_default();
         models.push(DemoModel {
             identity: format!("{}/{}", text("tenant"), text("name")),
             tenant: text("tenant"),
@@ -89,19 +108,26 @@ fn complaints(findings: &Findings, models: &[DemoModel], purchases: &Purchases, 
     let mut complaints = Vec::new();
     let events = purchases.rows as u64;
     if findings.events as u64 != events {
-        complaints.push(format!("{events} purchases were to be replayed, {} are in the topic", findings.events));
+        complaints.push(format!(
+            "{events} purchases were to be replayed, {} are in the topic",
+            findings.events
+        ));
     }
     for model in models {
         let identity = &model.identity;
-        let (records, duplicates) =
-            findings.models.get(identity).map_or((0, 0), |found| (found.records, found.duplicates));
+        let (records, duplicates) = findings
+            .models
+            .get(identity)
+            .map_or((0, 0), |found| (found.records, found.duplicates));
         if duplicates > 0 {
             complaints.push(format!("{identity}: {duplicates} predictions are there twice"));
         }
         if model.windowed {
             let closed = purchases.closed_windows(DAY_MS, HOUR_MS, partitions) as u64;
             if records < closed {
-                complaints.push(format!("{identity}: {closed} windows have closed, {records} have a result"));
+                complaints.push(format!(
+                    "{identity}: {closed} windows have closed, {records} have a result"
+                ));
             }
             continue;
         }
@@ -127,10 +153,15 @@ fn line(
     let (mut predictions, mut auc) = (Map::new(), Map::new());
     for model in models {
         let identity = &model.identity;
-        predictions.insert(identity.clone(), json!(findings.models.get(identity).map_or(0, |found| found.records)));
-        let (online, trained) =
-            findings.auc(identity, purchases, offline.get(&model.artifact).map(Vec::as_slice));
-        auc.insert(identity.clone(), json!({ "online": rounded(online), "offline": rounded(trained) }));
+        predictions.insert(
+            identity.clone(),
+            json!(findings.models.get(identity).map_or(0, |found| found.records)),
+        );
+        let (online, trained) = findings.auc(identity, purchases, offline.get(&model.artifact).map(Vec::as_slice));
+        auc.insert(
+            identity.clone(),
+            json!({ "online": rounded(online), "offline": rounded(trained) }),
+        );
     }
     json!({
         "events_in": findings.events,

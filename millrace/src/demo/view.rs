@@ -83,7 +83,11 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, progress: &Progress) {
         progress.elapsed.as_secs_f64()
     );
     let gauge = Gauge::default()
-        .block(Block::default().borders(Borders::ALL).title(" millrace demo: a year of groceries "))
+        .block(
+            Block::default()
+                .borders(Borders::ALL)
+                .title(" millrace demo: a year of groceries "),
+        )
         .gauge_style(Style::default().fg(Color::Blue))
         .ratio(ratio)
         .label(label);
@@ -91,11 +95,28 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, progress: &Progress) {
 }
 
 fn draw_tenants(frame: &mut Frame<'_>, area: Rect, progress: &Progress) {
-    let header = Row::new(["tenant", "predictions/s", "predictions", "p50 ms", "p99 ms", "lag", "CPU", "shed"])
-        .style(Style::default().add_modifier(Modifier::BOLD));
+    let header = Row::new([
+        "tenant",
+        "predictions/s",
+        "predictions",
+        "p50 ms",
+        "p99 ms",
+        "lag",
+        "CPU",
+        "shed",
+    ])
+    .style(Style::default().add_modifier(Modifier::BOLD));
     let rows = progress.tenants.iter().map(|tenant| {
-        let behind = if tenant.lag > 5_000 { Style::default().fg(Color::Yellow) } else { Style::default() };
-        let shed = if tenant.shed > 0 { Style::default().fg(Color::Red) } else { Style::default() };
+        let behind = if tenant.lag > 5_000 {
+            Style::default().fg(Color::Yellow)
+        } else {
+            Style::default()
+        };
+        let shed = if tenant.shed > 0 {
+            Style::default().fg(Color::Red)
+        } else {
+            Style::default()
+        };
         Row::new([
             Cell::from(tenant.name.clone()),
             Cell::from(grouped(tenant.predictions_per_second as u64)),
@@ -108,7 +129,9 @@ fn draw_tenants(frame: &mut Frame<'_>, area: Rect, progress: &Progress) {
         ])
     });
     let widths = [18, 14, 12, 9, 9, 10, 7, 10].map(Constraint::Length);
-    let table = Table::new(rows, widths).header(header).block(Block::default().borders(Borders::ALL).title(" tenants "));
+    let table = Table::new(rows, widths)
+        .header(header)
+        .block(Block::default().borders(Borders::ALL).title(" tenants "));
     frame.render_widget(table, area);
 }
 
@@ -122,8 +145,8 @@ fn draw_stores(frame: &mut Frame<'_>, area: Rect, progress: &Progress) {
         Style::default().fg(Color::Green),
     ));
     spans.push(Span::raw(format!("dead letters {}", grouped(progress.dead_lettered))));
-    let paragraph = Paragraph::new(Line::from(spans))
-        .block(Block::default().borders(Borders::ALL).title(" stores (entries) "));
+    let paragraph =
+        Paragraph::new(Line::from(spans)).block(Block::default().borders(Borders::ALL).title(" stores (entries) "));
     frame.render_widget(paragraph, area);
 }
 
@@ -135,13 +158,19 @@ fn draw_hints(frame: &mut Frame<'_>, area: Rect, progress: &Progress) {
         format!("curl {worker}/inference/fairness"),
         format!("curl {worker}/inference/models/personalization/reorder/status"),
         format!("curl -X PUT {worker}/connectors/purchases/pause"),
-        format!("kcat -b {} -C -t predictions.personalization -o end", progress.bootstrap),
+        format!(
+            "kcat -b {} -C -t predictions.personalization -o end",
+            progress.bootstrap
+        ),
         "Ctrl-C stops; started again on the same directory, it goes on where it was".to_owned(),
     ]
     .into_iter()
     .map(Line::from)
     .collect();
-    frame.render_widget(Paragraph::new(lines).block(Block::default().borders(Borders::ALL).title(" try ")), area);
+    frame.render_widget(
+        Paragraph::new(lines).block(Block::default().borders(Borders::ALL).title(" try ")),
+        area,
+    );
 }
 
 /// `1234567` as `1,234,567`.
@@ -167,7 +196,11 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(110, 30)).unwrap();
         terminal.draw(|frame| draw(frame, progress)).unwrap();
         let buffer = terminal.backend().buffer().clone();
-        buffer.content().chunks(110).map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+        buffer
+            .content()
+            .chunks(110)
+            .map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
+            .collect()
     }
 
     #[test]
@@ -189,9 +222,16 @@ mod tests {
             ..Progress::default()
         };
         let screen = screen(&progress);
-        for text in
-            ["80,051 of 160,102 events", "41,234/s", "trial", "1,234", "25 %", "products 27,008", "archived 512", "curl http://127.0.0.1:8083/"]
-        {
+        for text in [
+            "80,051 of 160,102 events",
+            "41,234/s",
+            "trial",
+            "1,234",
+            "25 %",
+            "products 27,008",
+            "archived 512",
+            "curl http://127.0.0.1:8083/",
+        ] {
             assert!(screen.contains(text), "{text} is not on\n{screen}");
         }
     }

@@ -71,7 +71,10 @@ impl IntentLog {
     /// The log of a partition as its local copy has it. Open it after the partition has been restored.
     pub fn open<V: StateValue>(partition: &KeyedPartition<V>) -> Result<IntentLog, StateError> {
         let spec = partition.spec();
-        let unreadable = |detail: String| StateError::Format { place: format!("an archive intent of {spec}"), detail };
+        let unreadable = |detail: String| StateError::Format {
+            place: format!("an archive intent of {spec}"),
+            detail,
+        };
         let mut log = IntentLog {
             root: format!("{}/{}/partition={}", spec.connector, spec.store, spec.partition),
             intents: BTreeMap::new(),
@@ -137,9 +140,15 @@ impl IntentLog {
                     *stage = Stage::Finishing(bytes);
                     let keys: Vec<&[u8]> = intent.versions.iter().map(|(key, _)| key.as_ref()).collect();
                     let manifest = Manifest::new(*id, intent.object.clone(), bytes, &keys);
-                    let done = ChangeRecord { key: ChangelogKey::Intent(*id).encode().into(), value: None };
+                    let done = ChangeRecord {
+                        key: ChangelogKey::Intent(*id).encode().into(),
+                        value: None,
+                    };
                     let records = vec![manifest.to_record(), done];
-                    return Some(Step::Finish { records, versions: intent.versions.clone() });
+                    return Some(Step::Finish {
+                        records,
+                        versions: intent.versions.clone(),
+                    });
                 }
             }
         }
@@ -155,7 +164,8 @@ impl IntentLog {
 
     /// The barrier that has the records of all steps so far has committed.
     pub fn barrier_committed(&mut self) {
-        self.intents.retain(|_, (_, stage)| !matches!(stage, Stage::Finishing(_)));
+        self.intents
+            .retain(|_, (_, stage)| !matches!(stage, Stage::Finishing(_)));
         for (_, stage) in self.intents.values_mut() {
             if *stage == Stage::Proposed {
                 *stage = Stage::Open;
@@ -189,17 +199,28 @@ impl Intent {
             value.extend_from_slice(&version.sequence.to_be_bytes());
             value.extend_from_slice(&version.touched_ms.to_be_bytes());
         }
-        ChangeRecord { key: ChangelogKey::Intent(self.id).encode().into(), value: Some(value.into()) }
+        ChangeRecord {
+            key: ChangelogKey::Intent(self.id).encode().into(),
+            value: Some(value.into()),
+        }
     }
 
     fn decode(id: u64, value: &[u8]) -> Result<Intent, String> {
         let mut fields = Fields::of_value(value)?;
-        let object = std::str::from_utf8(fields.bytes()?).map_err(|error| error.to_string())?.to_owned();
+        let object = std::str::from_utf8(fields.bytes()?)
+            .map_err(|error| error.to_string())?
+            .to_owned();
         let count = fields.u32()?;
         let mut versions = Vec::new();
         for _ in 0..count {
             let key = Bytes::copy_from_slice(fields.bytes()?);
-            versions.push((key, EntryVersion { sequence: fields.u64()?, touched_ms: fields.i64()? }));
+            versions.push((
+                key,
+                EntryVersion {
+                    sequence: fields.u64()?,
+                    touched_ms: fields.i64()?,
+                },
+            ));
         }
         Ok(Intent { id, object, versions })
     }
@@ -214,11 +235,17 @@ fn digest(versions: &[(Bytes, EntryVersion)]) -> String {
         hash.update(version.sequence.to_be_bytes());
         hash.update(version.touched_ms.to_be_bytes());
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn id_of(bytes: &[u8]) -> Result<u64, String> {
-    <[u8; 8]>::try_from(bytes).map(u64::from_be_bytes).map_err(|_| "its id is not 8 bytes".to_owned())
+    <[u8; 8]>::try_from(bytes)
+        .map(u64::from_be_bytes)
+        .map_err(|_| "its id is not 8 bytes".to_owned())
 }
 
 #[cfg(test)]

@@ -73,9 +73,14 @@ impl Manifest {
         let start = ChangelogKey::Manifest(0).encode();
         let records = side_records(db, keyspace, start.get(..1).unwrap_or_default())?;
         let decode = |(id, value): (Bytes, Bytes)| {
-            let id = <[u8; 8]>::try_from(id.as_ref()).map(u64::from_be_bytes).map_err(|_| "its id is not 8 bytes".to_owned());
+            let id = <[u8; 8]>::try_from(id.as_ref())
+                .map(u64::from_be_bytes)
+                .map_err(|_| "its id is not 8 bytes".to_owned());
             id.and_then(|id| Manifest::decode(id, &value))
-                .map_err(|detail| StateError::Format { place: "an archive manifest".into(), detail })
+                .map_err(|detail| StateError::Format {
+                    place: "an archive manifest".into(),
+                    detail,
+                })
         };
         records.into_iter().map(decode).collect()
     }
@@ -84,8 +89,11 @@ impl Manifest {
     pub fn may_contain(&self, key: &[u8]) -> bool {
         key >= self.min_key.as_ref()
             && key <= self.max_key.as_ref()
-            && filter_bits(key, self.filter.len())
-                .all(|bit| self.filter.get(bit / 8).is_some_and(|byte| byte & (1 << (bit % 8)) != 0))
+            && filter_bits(key, self.filter.len()).all(|bit| {
+                self.filter
+                    .get(bit / 8)
+                    .is_some_and(|byte| byte & (1 << (bit % 8)) != 0)
+            })
     }
 
     /// The changelog record.
@@ -101,13 +109,18 @@ impl Manifest {
         for bytes in [&self.min_key, &self.max_key, &self.filter] {
             put(bytes, &mut value);
         }
-        ChangeRecord { key: ChangelogKey::Manifest(self.id).encode().into(), value: Some(value.into()) }
+        ChangeRecord {
+            key: ChangelogKey::Manifest(self.id).encode().into(),
+            value: Some(value.into()),
+        }
     }
 
     /// Reads the value of a manifest record. Error: what is wrong with it.
     pub fn decode(id: u64, value: &[u8]) -> Result<Manifest, String> {
         let mut fields = Fields::of_value(value)?;
-        let object = std::str::from_utf8(fields.bytes()?).map_err(|error| error.to_string())?.to_owned();
+        let object = std::str::from_utf8(fields.bytes()?)
+            .map_err(|error| error.to_string())?
+            .to_owned();
         Ok(Manifest {
             id,
             object,
@@ -161,7 +174,9 @@ mod tests {
         let keys: Vec<Vec<u8>> = (0u32..1000).map(|key| (key * 2).to_be_bytes().to_vec()).collect();
         let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let manifest = Manifest::new(1, "o".into(), 1, &borrowed);
-        let wrong = (0u32..999).filter(|key| manifest.may_contain(&(key * 2 + 1).to_be_bytes())).count();
+        let wrong = (0u32..999)
+            .filter(|key| manifest.may_contain(&(key * 2 + 1).to_be_bytes()))
+            .count();
         assert!(wrong < 50, "{wrong}");
     }
 }

@@ -59,12 +59,17 @@ impl Archive {
     ///
     /// Errors: [`StateError::Archive`] for another scheme, by name, or a directory that cannot be made.
     pub fn open(url: &str) -> Result<Archive, StateError> {
-        let failed = |detail: String| StateError::Archive { object: format!("archive.url {url}"), detail };
+        let failed = |detail: String| StateError::Archive {
+            object: format!("archive.url {url}"),
+            detail,
+        };
         let directory = match url.split_once("://") {
             None => url,
             Some(("file", path)) => path,
             Some((scheme, _)) => {
-                return Err(failed(format!("scheme {scheme} is not supported: use file:///directory")));
+                return Err(failed(format!(
+                    "scheme {scheme} is not supported: use file:///directory"
+                )));
             }
         };
         std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
@@ -92,7 +97,11 @@ impl Archive {
     pub async fn read_key(&self, manifests: &[Manifest], key: &[u8]) -> Result<Option<ArchivedEntry>, StateError> {
         for manifest in manifests.iter().filter(|manifest| manifest.may_contain(key)) {
             let path = Path::from(manifest.object.as_str());
-            let got = self.objects.get(&path).await.map_err(|error| failed(&manifest.object, &error))?;
+            let got = self
+                .objects
+                .get(&path)
+                .await
+                .map_err(|error| failed(&manifest.object, &error))?;
             let bytes = got.bytes().await.map_err(|error| failed(&manifest.object, &error))?;
             let (object, wanted) = (manifest.object.clone(), key.to_vec());
             let found = tokio::task::spawn_blocking(move || find(&object, bytes, &wanted))
@@ -107,5 +116,8 @@ impl Archive {
 }
 
 fn failed(object: &str, error: &impl std::fmt::Display) -> StateError {
-    StateError::Archive { object: object.to_owned(), detail: error.to_string() }
+    StateError::Archive {
+        object: object.to_owned(),
+        detail: error.to_string(),
+    }
 }

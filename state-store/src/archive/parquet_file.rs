@@ -62,7 +62,10 @@ fn write(entries: &[&ExpiredEntry], json: &impl Fn(&[u8]) -> Option<String>) -> 
         let mut group = file.next_row_group()?;
         bytes_column(&mut group, entries.iter().map(|entry| Some(entry.key.clone())))?;
         bytes_column(&mut group, entries.iter().map(|entry| Some(entry.payload.clone())))?;
-        bytes_column(&mut group, entries.iter().map(|entry| json(&entry.payload).map(Bytes::from)))?;
+        bytes_column(
+            &mut group,
+            entries.iter().map(|entry| json(&entry.payload).map(Bytes::from)),
+        )?;
         number_column(&mut group, entries.iter().map(|entry| entry.version.touched_ms))?;
         number_column(&mut group, entries.iter().map(|entry| entry.expires_ms))?;
         number_column(&mut group, entries.iter().map(|entry| entry.version.sequence as i64))?;
@@ -79,7 +82,9 @@ fn bytes_column(group: &mut Group<'_>, values: impl Iterator<Item = Option<Bytes
     let levels: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
     let values: Vec<ByteArray> = values.into_iter().flatten().map(ByteArray::from).collect();
     if let Some(mut column) = group.next_column()? {
-        column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)?;
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&values, Some(&levels), None)?;
         column.close()?;
     }
     Ok(())
@@ -96,8 +101,10 @@ fn number_column(group: &mut Group<'_>, values: impl Iterator<Item = i64>) -> Re
 
 /// The newest version of a key in an object; none: it has none.
 pub fn find(object: &str, bytes: Bytes, key: &[u8]) -> Result<Option<ArchivedEntry>, StateError> {
-    search(bytes, key)
-        .map_err(|error| StateError::Archive { object: object.to_owned(), detail: format!("is not readable: {error}") })
+    search(bytes, key).map_err(|error| StateError::Archive {
+        object: object.to_owned(),
+        detail: format!("is not readable: {error}"),
+    })
 }
 
 fn search(bytes: Bytes, key: &[u8]) -> Result<Option<ArchivedEntry>, ParquetError> {
@@ -108,17 +115,27 @@ fn search(bytes: Bytes, key: &[u8]) -> Result<Option<ArchivedEntry>, ParquetErro
         let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
         let keys = bytes_of(group.get_column_reader(KEY)?, rows)?;
         // Sorted by key and version: the last one is the newest.
-        let Some(row) = keys.iter().rposition(|found| found.data() == key) else { continue };
+        let Some(row) = keys.iter().rposition(|found| found.data() == key) else {
+            continue;
+        };
         let number_at = |column: usize| -> Result<i64, ParquetError> {
             let numbers = numbers_of(group.get_column_reader(column)?, rows)?;
-            numbers.get(row).copied().ok_or_else(|| ParquetError::General("a column is too short".into()))
+            numbers
+                .get(row)
+                .copied()
+                .ok_or_else(|| ParquetError::General("a column is too short".into()))
         };
         let values = bytes_of(group.get_column_reader(VALUE)?, rows)?;
-        let payload = values.get(row).ok_or_else(|| ParquetError::General("a column is too short".into()))?;
+        let payload = values
+            .get(row)
+            .ok_or_else(|| ParquetError::General("a column is too short".into()))?;
         found = Some(ArchivedEntry {
             key: Bytes::copy_from_slice(key),
             payload: Bytes::copy_from_slice(payload.data()),
-            version: EntryVersion { sequence: number_at(VERSION)? as u64, touched_ms: number_at(WRITE_TIME)? },
+            version: EntryVersion {
+                sequence: number_at(VERSION)? as u64,
+                touched_ms: number_at(WRITE_TIME)?,
+            },
             expires_ms: number_at(EXPIRY_TIME)?,
         });
     }
@@ -159,9 +176,18 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(key: Vec<u8>, sequence: u64, payload: Vec<u8>) -> ExpiredEntry {
-        let version = EntryVersion { sequence, touched_ms: sequence as i64 * 10 };
+        let version = EntryVersion {
+            sequence,
+            touched_ms: sequence as i64 * 10,
+        };
         let (key, payload) = (Bytes::from(key), Bytes::from(payload));
-        ExpiredEntry { key, version, expires_ms: version.touched_ms + 5, payload, superseded: false }
+        ExpiredEntry {
+            key,
+            version,
+            expires_ms: version.touched_ms + 5,
+            payload,
+            superseded: false,
+        }
     }
 
     proptest! {

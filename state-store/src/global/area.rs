@@ -29,7 +29,10 @@ impl Area {
     pub(crate) const VALUE: u8 = 1;
 
     pub(crate) fn other(self) -> Area {
-        Area { keyspace: self.keyspace, number: 1 - self.number }
+        Area {
+            keyspace: self.keyspace,
+            number: 1 - self.number,
+        }
     }
 
     fn start(self) -> [u8; 5] {
@@ -122,13 +125,21 @@ impl Area {
     }
 
     /// Up to `limit` rows whose keys start with `prefix`, in key order: key and value.
-    pub(crate) fn scan(self, db: &Database, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    pub(crate) fn scan(
+        self,
+        db: &Database,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.end());
         let start = self.key(prefix);
         let mut rows = Vec::new();
         let family = db.family(Family::Global)?;
-        for item in db.rocksdb().iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward)) {
+        for item in db
+            .rocksdb()
+            .iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward))
+        {
             let (key, value) = item.map_err(StateError::database("scanning rows"))?;
             if rows.len() >= limit || !key.starts_with(&start) {
                 break;

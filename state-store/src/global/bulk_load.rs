@@ -38,8 +38,10 @@ impl BulkLoad {
     pub(crate) fn start(db: &Database, area: Area) -> Result<BulkLoad, StateError> {
         area.clear(db)?;
         let directory = db.path().join("bulk");
-        std::fs::create_dir_all(&directory)
-            .map_err(|error| StateError::Directory { path: directory.clone(), detail: error.to_string() })?;
+        std::fs::create_dir_all(&directory).map_err(|error| StateError::Directory {
+            path: directory.clone(),
+            detail: error.to_string(),
+        })?;
         Ok(BulkLoad {
             arena: Vec::new(),
             rows: Vec::new(),
@@ -52,7 +54,13 @@ impl BulkLoad {
     }
 
     /// Takes a row, or a tombstone; writes a file when the buffer is full.
-    pub(crate) fn push(&mut self, db: &Database, area: Area, key: &[u8], value: Option<&[u8]>) -> Result<(), StateError> {
+    pub(crate) fn push(
+        &mut self,
+        db: &Database,
+        area: Area,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StateError> {
         self.unseen = true;
         let start = self.arena.len();
         area.key_onto(key, &mut self.arena);
@@ -76,7 +84,11 @@ impl BulkLoad {
     pub(crate) fn finish(&mut self, db: &Database, area: Area) -> Result<u64, StateError> {
         self.write_file(db)?;
         self.unseen = false;
-        if self.files <= 1 { Ok(self.first_file_rows) } else { area.count_rows(db) }
+        if self.files <= 1 {
+            Ok(self.first_file_rows)
+        } else {
+            area.count_rows(db)
+        }
     }
 
     fn write_file(&mut self, db: &Database) -> Result<(), StateError> {
@@ -87,17 +99,26 @@ impl BulkLoad {
         let path = self.directory.join(format!("{}.sst", uuid::Uuid::new_v4()));
         let options = db.file_options();
         let mut writer = SstFileWriter::create(&options);
-        writer.open(&path).map_err(StateError::database("opening a file for bulk loading"))?;
+        writer
+            .open(&path)
+            .map_err(StateError::database("opening a file for bulk loading"))?;
         let mut values = 0u64;
         for (position, row) in self.rows.iter().enumerate() {
             let (key, value) = parts(&self.arena, row);
-            let last_of_key = self.rows.get(position + 1).is_none_or(|next| parts(&self.arena, next).0 != key);
+            let last_of_key = self
+                .rows
+                .get(position + 1)
+                .is_none_or(|next| parts(&self.arena, next).0 != key);
             if last_of_key {
-                writer.put(key, value).map_err(StateError::database("writing a file for bulk loading"))?;
+                writer
+                    .put(key, value)
+                    .map_err(StateError::database("writing a file for bulk loading"))?;
                 values += u64::from(value.first() == Some(&Area::VALUE));
             }
         }
-        writer.finish().map_err(StateError::database("finishing a file for bulk loading"))?;
+        writer
+            .finish()
+            .map_err(StateError::database("finishing a file for bulk loading"))?;
         let mut ingest = IngestExternalFileOptions::default();
         ingest.set_move_files(true);
         db.rocksdb()
@@ -115,7 +136,9 @@ impl BulkLoad {
     /// By key, rows of one key in the order they came.
     fn sort(&mut self) {
         let arena = &self.arena;
-        let Some(first) = self.rows.first().map(|row| parts(arena, row).0) else { return };
+        let Some(first) = self.rows.first().map(|row| parts(arena, row).0) else {
+            return;
+        };
         let shared = self.rows.iter().fold(first.len(), |shared, row| {
             let key = parts(arena, row).0;
             first.iter().zip(key).take(shared).take_while(|(a, b)| a == b).count()
@@ -154,5 +177,8 @@ fn parts<'a>(arena: &'a [u8], row: &LoadedRow) -> (&'a [u8], &'a [u8]) {
     let start = row.start as usize;
     let middle = start + row.key_len as usize;
     let end = middle + row.value_len as usize;
-    (arena.get(start..middle).unwrap_or_default(), arena.get(middle..end).unwrap_or_default())
+    (
+        arena.get(start..middle).unwrap_or_default(),
+        arena.get(middle..end).unwrap_or_default(),
+    )
 }

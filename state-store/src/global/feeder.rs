@@ -75,7 +75,10 @@ impl Feeder {
     /// Starts the thread. An unreachable broker is no error: the feeder goes on trying.
     ///
     /// Errors: [`StateError::Topic`] for client settings that are refused by name, or when no thread can be had.
-    pub fn start<R: Send + Sync + 'static>(store: Arc<GlobalStore<R>>, config: FeederConfig) -> Result<Feeder, StateError> {
+    pub fn start<R: Send + Sync + 'static>(
+        store: Arc<GlobalStore<R>>,
+        config: FeederConfig,
+    ) -> Result<Feeder, StateError> {
         let consumer = consumer_config(&config);
         // Settings are checked here, where somebody reads the answer.
         drop(Consumer::new(&consumer).map_err(|error| trouble(&store, &error))?);
@@ -92,7 +95,10 @@ impl Feeder {
                 topic,
                 detail: format!("no thread to read it: {error}"),
             })?;
-        Ok(Feeder { control, thread: Some(thread) })
+        Ok(Feeder {
+            control,
+            thread: Some(thread),
+        })
     }
 
     /// Stops after the batch in progress, which is applied and persisted. Blocks until the thread has ended.
@@ -185,10 +191,16 @@ fn describe<R: Send + Sync + 'static>(store: &GlobalStore<R>, config: &FeederCon
         let partitions: Vec<TopicPartition> = found
             .partitions
             .iter()
-            .map(|partition| TopicPartition { topic: name.clone(), partition: partition.partition })
+            .map(|partition| TopicPartition {
+                topic: name.clone(),
+                partition: partition.partition,
+            })
             .collect();
         let starts = admin.beginning_offsets(&partitions).await.map_err(failed)?;
-        let ends = admin.end_offsets(&partitions, IsolationLevel::ReadCommitted).await.map_err(failed)?;
+        let ends = admin
+            .end_offsets(&partitions, IsolationLevel::ReadCommitted)
+            .await
+            .map_err(failed)?;
         // Rights to read a topic's records do not include its configuration.
         let delete_retention_ms = match admin.describe_topic_config(topic).await {
             Ok(settings) => settings.get("delete.retention.ms").and_then(|text| text.parse().ok()),
@@ -199,7 +211,10 @@ fn describe<R: Send + Sync + 'static>(store: &GlobalStore<R>, config: &FeederCon
             .zip(ends)
             .map(|((partition, start), (_, end))| (partition.partition, (start, end)))
             .collect();
-        Ok(Topic { bounds, delete_retention_ms: delete_retention_ms.unwrap_or(DEFAULT_DELETE_RETENTION_MS) })
+        Ok(Topic {
+            bounds,
+            delete_retention_ms: delete_retention_ms.unwrap_or(DEFAULT_DELETE_RETENTION_MS),
+        })
     })
 }
 
@@ -214,17 +229,32 @@ fn read<R: Send + Sync + 'static>(
     let topic = describe(store, config)?;
     let partitions = topic.bounds.len();
     let starts = store.plan(&topic.bounds, wall_clock_ms(), topic.delete_retention_ms)?;
-    store.set_ends(topic.bounds.iter().map(|(&partition, &(_, end))| (partition, end)).collect());
+    store.set_ends(
+        topic
+            .bounds
+            .iter()
+            .map(|(&partition, &(_, end))| (partition, end))
+            .collect(),
+    );
     let consumer = Consumer::new(consumer_config).map_err(failed)?;
     *control.waker.lock() = Some(consumer.waker());
     let name: Arc<str> = store.spec().topic.as_str().into();
-    let named = |partition: i32| TopicPartition { topic: name.clone(), partition };
-    let assignment: Vec<(TopicPartition, StartOffset)> =
-        starts.iter().map(|(&partition, &offset)| (named(partition), StartOffset::At(offset))).collect();
+    let named = |partition: i32| TopicPartition {
+        topic: name.clone(),
+        partition,
+    };
+    let assignment: Vec<(TopicPartition, StartOffset)> = starts
+        .iter()
+        .map(|(&partition, &offset)| (named(partition), StartOffset::At(offset)))
+        .collect();
     consumer.assign(&assignment).map_err(failed)?;
 
     let mut at_end: BTreeSet<i32> = BTreeSet::new();
-    let mut ends: BTreeMap<i32, i64> = topic.bounds.iter().map(|(&partition, &(_, end))| (partition, end)).collect();
+    let mut ends: BTreeMap<i32, i64> = topic
+        .bounds
+        .iter()
+        .map(|(&partition, &(_, end))| (partition, end))
+        .collect();
     let mut paused: BTreeSet<i32> = BTreeSet::new();
     let mut described = Instant::now();
     while !control.is_stopping() {
@@ -260,7 +290,9 @@ fn read<R: Send + Sync + 'static>(
         if !fetched.end_of_partition.is_empty() {
             store.set_ends(ends.clone());
         }
-        let ended = starts.keys().all(|partition| at_end.contains(partition) || paused.contains(partition));
+        let ended = starts
+            .keys()
+            .all(|partition| at_end.contains(partition) || paused.contains(partition));
         if ended && !fetched.end_of_partition.is_empty() {
             store.reached_end()?;
             store.set_trouble(None);
@@ -268,7 +300,13 @@ fn read<R: Send + Sync + 'static>(
         if described.elapsed() > DESCRIBE_EVERY {
             described = Instant::now();
             let topic = describe(store, config)?;
-            store.set_ends(topic.bounds.iter().map(|(&partition, &(_, end))| (partition, end)).collect());
+            store.set_ends(
+                topic
+                    .bounds
+                    .iter()
+                    .map(|(&partition, &(_, end))| (partition, end))
+                    .collect(),
+            );
             if topic.bounds.len() != partitions {
                 return Ok(());
             }
@@ -283,9 +321,10 @@ fn apply<R: Send + Sync + 'static>(store: &GlobalStore<R>, messages: &[Message])
         .map(|message| {
             let key = message.key();
             let marker_header = match key {
-                Some(key) if Marker::is_key(key) => {
-                    message.headers().find(|(name, _)| *name == HEADER).and_then(|(_, value)| value)
-                }
+                Some(key) if Marker::is_key(key) => message
+                    .headers()
+                    .find(|(name, _)| *name == HEADER)
+                    .and_then(|(_, value)| value),
                 _ => None,
             };
             GlobalRecord {

@@ -43,8 +43,15 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Refusal::MinRows { rows, min_rows } => write!(f, "{rows} rows, fewer than gate.min_rows {min_rows}"),
-            Refusal::MaxShrink { rows, serving, max_shrink } => {
-                write!(f, "{rows} rows of {serving} before, a loss above gate.max_shrink {max_shrink}")
+            Refusal::MaxShrink {
+                rows,
+                serving,
+                max_shrink,
+            } => {
+                write!(
+                    f,
+                    "{rows} rows of {serving} before, a loss above gate.max_shrink {max_shrink}"
+                )
             }
         }
     }
@@ -66,7 +73,11 @@ impl Gate {
         if let (Some(max_shrink), Some(serving)) = (self.max_shrink, serving) {
             let lost = serving.saturating_sub(rows) as f64;
             if lost > max_shrink * serving as f64 {
-                return Err(Refusal::MaxShrink { rows, serving, max_shrink });
+                return Err(Refusal::MaxShrink {
+                    rows,
+                    serving,
+                    max_shrink,
+                });
             }
         }
         Ok(())
@@ -83,7 +94,11 @@ impl Gate {
             _ => None,
         };
         let fields = envelope.as_ref().unwrap_or(&fields);
-        match self.required.iter().find(|name| fields.get(*name).is_none_or(|value| value.get() == "null")) {
+        match self
+            .required
+            .iter()
+            .find(|name| fields.get(*name).is_none_or(|value| value.get() == "null"))
+        {
             Some(missing) => Err(format!("required field {missing} is missing")),
             None => Ok(()),
         }
@@ -116,11 +131,24 @@ mod tests {
 
     #[test]
     fn required_fields_are_looked_for_in_plain_rows_and_envelopes() {
-        let gate = Gate { required: vec!["id".into(), "type".into()], ..Gate::default() };
+        let gate = Gate {
+            required: vec!["id".into(), "type".into()],
+            ..Gate::default()
+        };
         assert_eq!(gate.check_row(br#"{"id":1,"type":"a","more":[1,2]}"#), Ok(()));
-        assert_eq!(gate.check_row(br#"{"schema":{},"payload":{"id":1,"type":"a"}}"#), Ok(()));
-        assert_eq!(gate.check_row(br#"{"id":1,"type":null}"#).unwrap_err(), "required field type is missing");
-        assert!(gate.check_row(br#"{"schema":{},"payload":{"id":1}}"#).unwrap_err().contains("type"));
+        assert_eq!(
+            gate.check_row(br#"{"schema":{},"payload":{"id":1,"type":"a"}}"#),
+            Ok(())
+        );
+        assert_eq!(
+            gate.check_row(br#"{"id":1,"type":null}"#).unwrap_err(),
+            "required field type is missing"
+        );
+        assert!(
+            gate.check_row(br#"{"schema":{},"payload":{"id":1}}"#)
+                .unwrap_err()
+                .contains("type")
+        );
         assert!(gate.check_row(b"\0\x01").unwrap_err().contains("not a JSON object"));
         assert_eq!(Gate::default().check_row(b"\0"), Ok(()));
     }

@@ -51,7 +51,13 @@ pub(crate) struct Ticket {
 
 impl<R> HotRows<R> {
     pub(crate) fn new(budget_bytes: usize) -> HotRows<R> {
-        let shard = || RwLock::new(Shard { rows: HashTable::new(), version: 0, bytes: 0 });
+        let shard = || {
+            RwLock::new(Shard {
+                rows: HashTable::new(),
+                version: 0,
+                bytes: 0,
+            })
+        };
         HotRows {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             hasher: DefaultHashBuilder::default(),
@@ -67,7 +73,9 @@ impl<R> HotRows<R> {
 
     pub(crate) fn lookup(&self, key: &[u8]) -> Lookup<R> {
         let hash = self.hasher.hash_one(key);
-        let Some(shard) = self.shard(hash) else { return Lookup::Unknown(Ticket { hash, version: 0 }) };
+        let Some(shard) = self.shard(hash) else {
+            return Lookup::Unknown(Ticket { hash, version: 0 });
+        };
         let shard = shard.read();
         match shard.rows.find(hash, |row| *row.key == *key) {
             Some(row) => {
@@ -77,7 +85,10 @@ impl<R> HotRows<R> {
                 }
                 Lookup::Known(row.row.clone())
             }
-            None => Lookup::Unknown(Ticket { hash, version: shard.version }),
+            None => Lookup::Unknown(Ticket {
+                hash,
+                version: shard.version,
+            }),
         }
     }
 
@@ -98,7 +109,13 @@ impl<R> HotRows<R> {
         }
         shard.bytes += bytes;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let row = HotRow { hash: ticket.hash, key: key.into(), row, bytes, used: AtomicBool::new(true) };
+        let row = HotRow {
+            hash: ticket.hash,
+            key: key.into(),
+            row,
+            bytes,
+            used: AtomicBool::new(true),
+        };
         shard.rows.insert_unique(ticket.hash, row, |row| row.hash);
     }
 

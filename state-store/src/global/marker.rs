@@ -59,7 +59,9 @@ impl Marker {
             Plain(Marker),
             Envelope { payload: Marker },
         }
-        let bytes = header.or(value).ok_or("the marker has neither a value nor the header millrace.marker")?;
+        let bytes = header
+            .or(value)
+            .ok_or("the marker has neither a value nor the header millrace.marker")?;
         match serde_json::from_slice(bytes) {
             Ok(Value::Plain(marker) | Value::Envelope { payload: marker }) => Ok(marker),
             Err(error) => Err(format!("the marker is not JSON with a version: {error}")),
@@ -95,7 +97,9 @@ mod tests {
     fn keys_are_known_in_every_encoding() {
         assert!(Marker::is_key(JSON_KEY));
         assert!(Marker::is_key(KEY_TEXT.as_bytes()));
-        assert!(Marker::is_key(br#"{"schema":{},"payload":{"millrace.catalog.marker":true}}"#));
+        assert!(Marker::is_key(
+            br#"{"schema":{},"payload":{"millrace.catalog.marker":true}}"#
+        ));
         assert!(!Marker::is_key(b"millrace.catalog.market"));
         assert!(!Marker::is_key(b""));
     }

@@ -67,7 +67,10 @@ impl GlobalMeta {
                         Area { keyspace, number }.clear(db)?;
                     }
                 }
-                Ok(GlobalMeta { topic: topic.to_owned(), ..GlobalMeta::default() })
+                Ok(GlobalMeta {
+                    topic: topic.to_owned(),
+                    ..GlobalMeta::default()
+                })
             }
         }
     }

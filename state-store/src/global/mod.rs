@@ -149,7 +149,9 @@ const DECODED_FACTOR: usize = 4;
 
 impl<R> std::fmt::Debug for GlobalStore<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GlobalStore").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("GlobalStore")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +164,11 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         spec: GlobalSpec,
         decode: impl Fn(&[u8], &[u8]) -> Result<R, String> + Send + Sync + 'static,
     ) -> Result<Self, StateError> {
-        if spec.gate.max_shrink.is_some_and(|shrink| !(0.0..=1.0).contains(&shrink)) {
+        if spec
+            .gate
+            .max_shrink
+            .is_some_and(|shrink| !(0.0..=1.0).contains(&shrink))
+        {
             return Err(StateError::Setting {
                 store: spec.store,
                 detail: "gate.max_shrink must be between 0% and 100%".into(),
@@ -170,9 +176,12 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         }
         let keyspace = Keyspace::named(db, "", &spec.store, -1)?;
         if !db.claim(keyspace.0) {
-            return Err(StateError::AlreadyOpen { keyspace: format!("global store {}", spec.store) });
+            return Err(StateError::AlreadyOpen {
+                keyspace: format!("global store {}", spec.store),
+            });
         }
-        let writer = GlobalMeta::open(db, keyspace, &spec.topic).and_then(|meta| Writer::open(db, &spec, keyspace, meta));
+        let writer =
+            GlobalMeta::open(db, keyspace, &spec.topic).and_then(|meta| Writer::open(db, &spec, keyspace, meta));
         let writer = writer.inspect_err(|_| db.release(keyspace.0))?;
         let store = GlobalStore {
             serving: AtomicU8::new(writer.serving_area().map_or(NOTHING_SERVES, |area| area.number)),
@@ -223,10 +232,15 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
 
     /// The row of a key as the topic has it, without decoding.
     pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        let Some(area) = self.serving_area() else { return Ok(None) };
+        let Some(area) = self.serving_area() else {
+            return Ok(None);
+        };
         let family = self.db.family(Family::Global)?;
-        let found =
-            self.db.rocksdb().get_pinned_cf(family, area.key(key)).map_err(StateError::database("reading a row"))?;
+        let found = self
+            .db
+            .rocksdb()
+            .get_pinned_cf(family, area.key(key))
+            .map_err(StateError::database("reading a row"))?;
         Ok(found.and_then(|bytes| match bytes.split_first() {
             Some((&Area::VALUE, value)) => Some(value.to_vec()),
             _ => None,
@@ -235,7 +249,8 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
 
     /// Up to `limit` rows whose keys start with `prefix`, in key order, as the topic has them: key and value.
     pub fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
-        self.serving_area().map_or(Ok(Vec::new()), |area| area.scan(&self.db, prefix, limit))
+        self.serving_area()
+            .map_or(Ok(Vec::new()), |area| area.scan(&self.db, prefix, limit))
     }
 
     /// Rows that serve.
@@ -271,7 +286,10 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         let written_at_ms = writer.written_at_ms();
         let plans = bounds.iter().map(|(&partition, &(start, end))| {
             let at = positions.get(&partition).copied();
-            (partition, plan_restore(at, written_at_ms, start, end, wall_ms, delete_retention_ms))
+            (
+                partition,
+                plan_restore(at, written_at_ms, start, end, wall_ms, delete_retention_ms),
+            )
         });
         let plans: BTreeMap<i32, RestorePlan> = plans.collect();
         let rebuild = plans.iter().find_map(|(partition, plan)| match plan {
@@ -281,7 +299,10 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         if let Some((partition, reason)) = rebuild {
             tracing::info!(store = %self.spec.store, partition, reason = ?reason, "global store is rebuilt from its topic");
             writer.start_load(&self.db)?;
-            return Ok(bounds.iter().map(|(&partition, &(start, _))| (partition, start)).collect());
+            return Ok(bounds
+                .iter()
+                .map(|(&partition, &(start, _))| (partition, start))
+                .collect());
         }
         Ok(plans
             .into_iter()
@@ -355,7 +376,14 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         let writer = self.writer.lock();
         let progress = |(partition, position): (i32, i64)| {
             let end = ends.get(&partition).copied().unwrap_or(position).max(position);
-            (partition, PartitionProgress { position, end, lag: end - position })
+            (
+                partition,
+                PartitionProgress {
+                    position,
+                    end,
+                    lag: end - position,
+                },
+            )
         };
         GlobalStatus {
             store: self.spec.store.clone(),
@@ -385,7 +413,10 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
 
     fn serving_area(&self) -> Option<Area> {
         let number = self.serving.load(Ordering::Acquire);
-        (number != NOTHING_SERVES).then_some(Area { keyspace: self.keyspace, number })
+        (number != NOTHING_SERVES).then_some(Area {
+            keyspace: self.keyspace,
+            number,
+        })
     }
 
     /// Makes readers see what the writer has written: first the area, then the rows in memory.
@@ -405,9 +436,14 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
 
     fn read(&self, area: Area, key: &[u8]) -> Result<(Option<Arc<R>>, usize), StateError> {
         let family = self.db.family(Family::Global)?;
-        let found =
-            self.db.rocksdb().get_pinned_cf(family, area.key(key)).map_err(StateError::database("reading a row"))?;
-        let Some((&Area::VALUE, value)) = found.as_deref().and_then(<[u8]>::split_first) else { return Ok((None, 0)) };
+        let found = self
+            .db
+            .rocksdb()
+            .get_pinned_cf(family, area.key(key))
+            .map_err(StateError::database("reading a row"))?;
+        let Some((&Area::VALUE, value)) = found.as_deref().and_then(<[u8]>::split_first) else {
+            return Ok((None, 0));
+        };
         match (self.decode)(key, value) {
             Ok(row) => Ok((Some(Arc::new(row)), value.len() * DECODED_FACTOR)),
             Err(detail) => {

@@ -85,11 +85,20 @@ impl Writer {
 
     /// The area that serves.
     pub(crate) fn serving_area(&self) -> Option<Area> {
-        self.meta.serving.map(|number| Area { keyspace: self.keyspace, number })
+        self.meta.serving.map(|number| Area {
+            keyspace: self.keyspace,
+            number,
+        })
     }
 
     fn staging_area(&self) -> Area {
-        self.serving_area().map_or(Area { keyspace: self.keyspace, number: 0 }, Area::other)
+        self.serving_area().map_or(
+            Area {
+                keyspace: self.keyspace,
+                number: 0,
+            },
+            Area::other,
+        )
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -110,16 +119,28 @@ impl Writer {
 
     /// Where reading goes on after a restart; a load starts again.
     pub(crate) fn positions(&self) -> BTreeMap<i32, i64> {
-        if self.load.is_some() { BTreeMap::new() } else { self.meta.positions.clone() }
+        if self.load.is_some() {
+            BTreeMap::new()
+        } else {
+            self.meta.positions.clone()
+        }
     }
 
     /// Where reading is.
     pub(crate) fn progress(&self) -> BTreeMap<i32, i64> {
-        if self.load.is_some() { self.load_positions.clone() } else { self.meta.positions.clone() }
+        if self.load.is_some() {
+            self.load_positions.clone()
+        } else {
+            self.meta.positions.clone()
+        }
     }
 
     pub(crate) fn waiting_partitions(&self) -> Vec<i32> {
-        self.deferred.iter().filter(|(_, records)| !records.is_empty()).map(|(&partition, _)| partition).collect()
+        self.deferred
+            .iter()
+            .filter(|(_, records)| !records.is_empty())
+            .map(|(&partition, _)| partition)
+            .collect()
     }
 
     pub(crate) fn changes_everything(&self) -> bool {
@@ -150,15 +171,23 @@ impl Writer {
     }
 
     /// Takes one record; rows are written with the next [`write`](Self::write) at the latest.
-    pub(crate) fn take(&mut self, db: &Database, spec: &GlobalSpec, record: &GlobalRecord<'_>) -> Result<(), StateError> {
+    pub(crate) fn take(
+        &mut self,
+        db: &Database,
+        spec: &GlobalSpec,
+        record: &GlobalRecord<'_>,
+    ) -> Result<(), StateError> {
         if self.waits(spec, record.partition) {
-            self.deferred.entry(record.partition).or_default().push_back(OwnedRecord {
-                offset: record.offset,
-                timestamp_ms: record.timestamp_ms,
-                key: record.key.map(<[u8]>::to_vec),
-                value: record.value.map(<[u8]>::to_vec),
-                marker_header: record.marker_header.map(<[u8]>::to_vec),
-            });
+            self.deferred
+                .entry(record.partition)
+                .or_default()
+                .push_back(OwnedRecord {
+                    offset: record.offset,
+                    timestamp_ms: record.timestamp_ms,
+                    key: record.key.map(<[u8]>::to_vec),
+                    value: record.value.map(<[u8]>::to_vec),
+                    marker_header: record.marker_header.map(<[u8]>::to_vec),
+                });
             return Ok(());
         }
         let already = self.progress().get(&record.partition).copied();
@@ -217,14 +246,21 @@ impl Writer {
     }
 
     fn moved_to(&mut self, record: &GlobalRecord<'_>) {
-        let positions = if self.load.is_some() { &mut self.load_positions } else { &mut self.meta.positions };
+        let positions = if self.load.is_some() {
+            &mut self.load_positions
+        } else {
+            &mut self.meta.positions
+        };
         positions.insert(record.partition, record.offset + 1);
         self.newest_record_ms = self.newest_record_ms.max(record.timestamp_ms);
     }
 
     fn reject(&mut self, spec: &GlobalSpec, record: &GlobalRecord<'_>, detail: &str) {
         let key = printable(record.key.unwrap_or_default());
-        let place = format!("{}-{}-{}, key {key}: {detail}", spec.topic, record.partition, record.offset);
+        let place = format!(
+            "{}-{}-{}, key {key}: {detail}",
+            spec.topic, record.partition, record.offset
+        );
         if self.rejected_rows == 0 {
             tracing::warn!(store = %spec.store, error = %place, "row change rejected, the old row stays, further ones are counted");
         }
@@ -232,12 +268,20 @@ impl Writer {
         self.last_rejection = Some(place);
     }
 
-    fn take_row(&mut self, db: &Database, spec: &GlobalSpec, key: &[u8], value: Option<&[u8]>) -> Result<(), StateError> {
+    fn take_row(
+        &mut self,
+        db: &Database,
+        spec: &GlobalSpec,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StateError> {
         let staging = self.staging_area();
         if let Some(load) = &mut self.load {
             return load.push(db, staging, key, value);
         }
-        let Some(serving) = self.serving_area() else { return Ok(()) };
+        let Some(serving) = self.serving_area() else {
+            return Ok(());
+        };
         let staged = spec.gate.compares_versions() && self.meta.has_markers;
         let area = if staged { staging } else { serving };
         let before = match self.pending.get(key) {
@@ -248,7 +292,11 @@ impl Writer {
             Presence::Nothing if staged => serving.presence(db, key)?,
             before => before,
         };
-        let now = if value.is_some() { Presence::Value } else { Presence::Tombstone };
+        let now = if value.is_some() {
+            Presence::Value
+        } else {
+            Presence::Tombstone
+        };
         let gained = i64::from(now == Presence::Value) - i64::from(before == Presence::Value);
         let family = db.family(Family::Global)?;
         match value {
@@ -277,9 +325,20 @@ impl Writer {
     ) -> Result<(), StateError> {
         // A newer marker replaces one whose version was never completed (compaction removes old markers).
         self.meta.at_marker.insert(partition, marker);
-        let newest = self.meta.at_marker.values().map(|marker| marker.version).max().unwrap_or(marker.version);
-        let behind: Vec<i32> =
-            self.meta.at_marker.iter().filter(|(_, at)| at.version < newest).map(|(&partition, _)| partition).collect();
+        let newest = self
+            .meta
+            .at_marker
+            .values()
+            .map(|marker| marker.version)
+            .max()
+            .unwrap_or(marker.version);
+        let behind: Vec<i32> = self
+            .meta
+            .at_marker
+            .iter()
+            .filter(|(_, at)| at.version < newest)
+            .map(|(&partition, _)| partition)
+            .collect();
         for partition in &behind {
             self.meta.at_marker.remove(partition);
         }
@@ -313,7 +372,10 @@ impl Writer {
         let rows = self.meta.candidate_rows();
         match spec.gate.verdict(Some(self.meta.rows), rows) {
             Ok(()) => {
-                self.meta.promoting = Some(Promotion { version: Some(version), rows });
+                self.meta.promoting = Some(Promotion {
+                    version: Some(version),
+                    rows,
+                });
                 self.write(db)?;
                 self.promote(db)
             }
@@ -359,7 +421,9 @@ impl Writer {
 
     /// Moves staged rows into the serving area, in batches; a restart carries on where it was interrupted.
     fn promote(&mut self, db: &Database) -> Result<(), StateError> {
-        let (Some(serving), Some(promotion)) = (self.serving_area(), self.meta.promoting) else { return Ok(()) };
+        let (Some(serving), Some(promotion)) = (self.serving_area(), self.meta.promoting) else {
+            return Ok(());
+        };
         let staging = self.staging_area();
         let family = db.family(Family::Global)?;
         loop {
@@ -409,7 +473,9 @@ impl Writer {
         let partitions: Vec<i32> = self.deferred.keys().copied().collect();
         for partition in partitions {
             while !self.waits(spec, partition) {
-                let Some(record) = self.deferred.get_mut(&partition).and_then(VecDeque::pop_front) else { break };
+                let Some(record) = self.deferred.get_mut(&partition).and_then(VecDeque::pop_front) else {
+                    break;
+                };
                 self.take(
                     db,
                     spec,

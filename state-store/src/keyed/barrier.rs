@@ -39,7 +39,12 @@ impl Changes {
     /// The position record of this barrier, which belongs in the same transaction as the records. It is authoritative: a
     /// restore takes the input up from there.
     pub fn position_record(&self, input_offset: i64, stream_time_ms: i64) -> ChangeRecord {
-        PositionRecord { sequence: self.sequence, input_offset, stream_time_ms }.to_record()
+        PositionRecord {
+            sequence: self.sequence,
+            input_offset,
+            stream_time_ms,
+        }
+        .to_record()
     }
 }
 
@@ -59,7 +64,13 @@ impl<V: StateValue> KeyedPartition<V> {
             ChangelogKey::Entry(&slot.key).encode_into(&mut arena);
             let middle = arena.len();
             if let Some(value) = &slot.value {
-                StateRecord::encode_header(EntryVersion { sequence, touched_ms: slot.touched_ms }, &mut arena);
+                StateRecord::encode_header(
+                    EntryVersion {
+                        sequence,
+                        touched_ms: slot.touched_ms,
+                    },
+                    &mut arena,
+                );
                 value.encode(&mut arena);
             }
             spans.push((start, middle, slot.value.is_some().then_some(arena.len())));
@@ -74,7 +85,12 @@ impl<V: StateValue> KeyedPartition<V> {
             })
             .collect();
         records.extend(self.superseded.drain().map(|(key, value)| ChangeRecord { key, value }));
-        Changes { records, slots, sequence, incarnation: self.incarnation }
+        Changes {
+            records,
+            slots,
+            sequence,
+            incarnation: self.incarnation,
+        }
     }
 
     /// The transaction with these changes has committed: writes data, expiry index and position in one batch.
@@ -83,7 +99,10 @@ impl<V: StateValue> KeyedPartition<V> {
     /// which the partition is to be closed and opened again (the changelog has what the local copy lacks).
     pub fn committed(&mut self, changes: Changes, position: &Position) -> Result<(), StateError> {
         if changes.incarnation != self.incarnation || changes.sequence <= self.meta.sequence {
-            return Err(StateError::StaleChanges { keyspace: self.spec.to_string(), sequence: changes.sequence });
+            return Err(StateError::StaleChanges {
+                keyspace: self.spec.to_string(),
+                sequence: changes.sequence,
+            });
         }
         let mut batch = WriteBatch::default();
         let mut rows = self.meta.rows;
@@ -93,7 +112,10 @@ impl<V: StateValue> KeyedPartition<V> {
                 Some(Stored::Unknown) | None => self.stored_row(&record.key)?,
                 Some(stored) => stored,
             };
-            let version = EntryVersion { sequence: changes.sequence, touched_ms };
+            let version = EntryVersion {
+                sequence: changes.sequence,
+                touched_ms,
+            };
             let now_stored = self.write_entry(&mut batch, record, version, stored)?;
             rows = (rows + u64::from(matches!(now_stored, Stored::Row(..))))
                 .saturating_sub(u64::from(matches!(stored, Stored::Row(..))));
@@ -163,7 +185,10 @@ impl<V: StateValue> KeyedPartition<V> {
             }
             return Ok(Stored::Absent);
         };
-        let expires_ms = self.spec.ttl.map_or(NOT_INDEXED, |ttl| ttl.expires_at(version.touched_ms));
+        let expires_ms = self
+            .spec
+            .ttl
+            .map_or(NOT_INDEXED, |ttl| ttl.expires_at(version.touched_ms));
         let new_indexed_ms = indexed_ms.min(expires_ms);
         if new_indexed_ms != indexed_ms {
             if indexed_ms != NOT_INDEXED {
@@ -181,7 +206,11 @@ impl<V: StateValue> KeyedPartition<V> {
     }
 
     /// A record that is not an entry into a batch: superseded versions are rows, the others are side records.
-    pub(super) fn write_side_record(&mut self, batch: &mut WriteBatch, record: &ChangeRecord) -> Result<(), StateError> {
+    pub(super) fn write_side_record(
+        &mut self,
+        batch: &mut WriteBatch,
+        record: &ChangeRecord,
+    ) -> Result<(), StateError> {
         let key = ChangelogKey::decode(&record.key).map_err(|detail| self.unreadable(&record.key, detail))?;
         match key {
             ChangelogKey::Superseded(version, _) => {

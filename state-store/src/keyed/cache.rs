@@ -111,7 +111,10 @@ impl<V: StateValue> Cache<V> {
     pub(crate) fn find(&mut self, key: &[u8]) -> Option<SlotId> {
         let hash = self.hasher.hash_one(key);
         let slots = &mut self.slots;
-        let id = *self.table.find(hash, |&id| matches!(slots.get(id as usize), Some(Some(slot)) if *slot.key == *key))?;
+        let id = *self.table.find(
+            hash,
+            |&id| matches!(slots.get(id as usize), Some(Some(slot)) if *slot.key == *key),
+        )?;
         if let Some(Some(slot)) = slots.get_mut(id as usize) {
             slot.referenced = true;
         }
@@ -147,12 +150,16 @@ impl<V: StateValue> Cache<V> {
             }
         };
         let slots = &self.slots;
-        self.table.insert_unique(hash, id, |&id| slots.get(id as usize).and_then(Option::as_ref).map_or(0, |s| s.hash));
+        self.table.insert_unique(hash, id, |&id| {
+            slots.get(id as usize).and_then(Option::as_ref).map_or(0, |s| s.hash)
+        });
         id
     }
 
     pub(crate) fn mark_dirty(&mut self, id: SlotId) {
-        let Some(Some(slot)) = self.slots.get_mut(id as usize) else { return };
+        let Some(Some(slot)) = self.slots.get_mut(id as usize) else {
+            return;
+        };
         if !slot.dirty {
             if slot.in_flight == 0 {
                 self.held_bytes += slot.bytes;
@@ -166,7 +173,9 @@ impl<V: StateValue> Cache<V> {
     pub(crate) fn take_dirty(&mut self, sequence: u64) -> Vec<SlotId> {
         let taken = std::mem::take(&mut self.dirty);
         for &id in &taken {
-            let Some(Some(slot)) = self.slots.get_mut(id as usize) else { continue };
+            let Some(Some(slot)) = self.slots.get_mut(id as usize) else {
+                continue;
+            };
             slot.dirty = false;
             slot.in_flight = sequence;
             let bytes = measured(slot);
@@ -179,7 +188,9 @@ impl<V: StateValue> Cache<V> {
 
     /// A barrier with this slot has committed.
     pub(crate) fn landed(&mut self, id: SlotId, sequence: u64) {
-        let Some(Some(slot)) = self.slots.get_mut(id as usize) else { return };
+        let Some(Some(slot)) = self.slots.get_mut(id as usize) else {
+            return;
+        };
         if slot.in_flight == sequence {
             slot.in_flight = 0;
             if !slot.dirty {
@@ -207,8 +218,14 @@ impl<V: StateValue> Cache<V> {
         let mut passes = self.slots.len() * 2;
         while self.bytes > limit && passes > 0 {
             passes -= 1;
-            self.hand = if self.hand + 1 >= self.slots.len() { 0 } else { self.hand + 1 };
-            let Some(place) = self.slots.get_mut(self.hand) else { return };
+            self.hand = if self.hand + 1 >= self.slots.len() {
+                0
+            } else {
+                self.hand + 1
+            };
+            let Some(place) = self.slots.get_mut(self.hand) else {
+                return;
+            };
             let Some(slot) = place else { continue };
             if !slot.is_clean() {
                 continue;

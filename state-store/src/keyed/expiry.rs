@@ -46,7 +46,9 @@ impl<V: StateValue> KeyedPartition<V> {
 
     /// One pass over the index; true if an entry moved to a place that is due too.
     fn due_once(&mut self, stream_time_ms: i64, limit: usize) -> Result<(Vec<ExpiredEntry>, bool), StateError> {
-        let Some(ttl) = self.spec.ttl else { return Ok((Vec::new(), false)) };
+        let Some(ttl) = self.spec.ttl else {
+            return Ok((Vec::new(), false));
+        };
         let prefix = self.keyspace.prefix();
         let (data, expiry) = (self.db.family(Family::Data)?, self.db.family(Family::Expiry)?);
         let (mut due, mut moved_due) = (Vec::new(), false);
@@ -54,14 +56,24 @@ impl<V: StateValue> KeyedPartition<V> {
         let mut scratch = Vec::new();
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.keyspace.end());
-        for item in self.db.rocksdb().iterator_cf_opt(expiry, options, IteratorMode::From(&prefix, Direction::Forward)) {
+        for item in self
+            .db
+            .rocksdb()
+            .iterator_cf_opt(expiry, options, IteratorMode::From(&prefix, Direction::Forward))
+        {
             let (found_key, _) = item.map_err(StateError::database("reading the expiry index"))?;
-            let Some((indexed_ms, changelog_key)) = found_key.get(4..).and_then(split_index_key) else { continue };
+            let Some((indexed_ms, changelog_key)) = found_key.get(4..).and_then(split_index_key) else {
+                continue;
+            };
             if indexed_ms > stream_time_ms || due.len() >= limit {
                 break;
             }
             self.keyspace.key_into(changelog_key, &mut scratch);
-            let bytes = self.db.rocksdb().get_pinned_cf(data, &scratch).map_err(StateError::database("reading a row"))?;
+            let bytes = self
+                .db
+                .rocksdb()
+                .get_pinned_cf(data, &scratch)
+                .map_err(StateError::database("reading a row"))?;
             let row = bytes
                 .as_deref()
                 .map(Row::decode)
@@ -116,9 +128,10 @@ impl<V: StateValue> KeyedPartition<V> {
     /// entry that has been written or touched since is another version, and stays.
     pub fn remove_version(&mut self, key: &[u8], version: EntryVersion) -> Result<(), StateError> {
         let id = self.slot(key)?;
-        let unchanged = self.cache.get(id).is_some_and(
-            |slot| slot.is_clean() && matches!(slot.stored, Stored::Row(stored, _) if stored == version),
-        );
+        let unchanged = self
+            .cache
+            .get(id)
+            .is_some_and(|slot| slot.is_clean() && matches!(slot.stored, Stored::Row(stored, _) if stored == version));
         if unchanged {
             self.remove(key);
             return Ok(());
@@ -133,13 +146,17 @@ impl<V: StateValue> KeyedPartition<V> {
 
     /// A committed version of a key, expired or not, if it is still stored: the archive reads it again after a restart.
     pub fn version(&mut self, key: &[u8], version: EntryVersion) -> Result<Option<ExpiredEntry>, StateError> {
-        for (changelog_key, superseded) in
-            [(ChangelogKey::Entry(key), false), (ChangelogKey::Superseded(version, key), true)]
-        {
+        for (changelog_key, superseded) in [
+            (ChangelogKey::Entry(key), false),
+            (ChangelogKey::Superseded(version, key), true),
+        ] {
             self.local_key(&changelog_key);
             let data = self.db.family(Family::Data)?;
-            let found =
-                self.db.rocksdb().get_pinned_cf(data, &self.key).map_err(StateError::database("reading a row"))?;
+            let found = self
+                .db
+                .rocksdb()
+                .get_pinned_cf(data, &self.key)
+                .map_err(StateError::database("reading a row"))?;
             let Some(bytes) = found else { continue };
             let row = Row::decode(&bytes).map_err(|detail| self.unreadable(key, detail))?;
             if row.record.version == version {
@@ -168,11 +185,18 @@ impl<V: StateValue> KeyedPartition<V> {
         options.set_iterate_upper_bound(self.keyspace.end());
         let start = self.keyspace.prefix();
         let (mut row_bytes, mut scratch) = (Vec::new(), Vec::new());
-        for item in self.db.rocksdb().iterator_cf_opt(data, options, IteratorMode::From(&start, Direction::Forward)) {
+        for item in self
+            .db
+            .rocksdb()
+            .iterator_cf_opt(data, options, IteratorMode::From(&start, Direction::Forward))
+        {
             let (key, value) = item.map_err(StateError::database("rebuilding the expiry index"))?;
             let changelog_key = key.get(4..).unwrap_or_default();
             let row = Row::decode(&value).map_err(|detail| self.unreadable(changelog_key, detail))?;
-            let indexed_ms = self.spec.ttl.map_or(NOT_INDEXED, |ttl| ttl.expires_at(row.record.version.touched_ms));
+            let indexed_ms = self
+                .spec
+                .ttl
+                .map_or(NOT_INDEXED, |ttl| ttl.expires_at(row.record.version.touched_ms));
             Row::encode_into(indexed_ms, value.get(8..).unwrap_or_default(), &mut row_bytes);
             batch.put_cf(data, &key, &row_bytes);
             if indexed_ms != NOT_INDEXED {

@@ -45,7 +45,10 @@ impl Meta {
         bytes
             .map(|bytes| Meta::decode(&bytes))
             .transpose()
-            .map_err(|detail| StateError::Format { place: format!("the position of keyspace {}", keyspace.0), detail })
+            .map_err(|detail| StateError::Format {
+                place: format!("the position of keyspace {}", keyspace.0),
+                detail,
+            })
     }
 
     pub(crate) fn put(&self, db: &Database, keyspace: Keyspace, batch: &mut WriteBatch) -> Result<(), StateError> {
@@ -56,9 +59,16 @@ impl Meta {
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT, u8::from(self.position.is_some())];
         out.extend_from_slice(&self.sequence.to_be_bytes());
-        let position =
-            self.position.unwrap_or(Position { input_offset: 0, stream_time_ms: 0, changelog_offset: self.changelog_offset });
-        for number in [position.input_offset, position.stream_time_ms, position.changelog_offset] {
+        let position = self.position.unwrap_or(Position {
+            input_offset: 0,
+            stream_time_ms: 0,
+            changelog_offset: self.changelog_offset,
+        });
+        for number in [
+            position.input_offset,
+            position.stream_time_ms,
+            position.changelog_offset,
+        ] {
             out.extend_from_slice(&number.to_be_bytes());
         }
         out.extend_from_slice(&self.rows.to_be_bytes());
@@ -72,8 +82,11 @@ impl Meta {
         let (flags, rest) = rest.split_first().ok_or("no flags")?;
         let mut fields = Fields(rest);
         let sequence = fields.u64()?;
-        let position =
-            Position { input_offset: fields.i64()?, stream_time_ms: fields.i64()?, changelog_offset: fields.i64()? };
+        let position = Position {
+            input_offset: fields.i64()?,
+            stream_time_ms: fields.i64()?,
+            changelog_offset: fields.i64()?,
+        };
         Ok(Meta {
             position: (flags & 1 == 1).then_some(position),
             changelog_offset: position.changelog_offset,

@@ -21,7 +21,6 @@ mod reader;
 mod restore;
 mod row;
 
-
 pub use barrier::Changes;
 pub use expiry::ExpiredEntry;
 pub use meta::Position;
@@ -71,7 +70,11 @@ pub struct KeyedSpec {
 
 impl std::fmt::Display for KeyedSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "store {} of connector {}, partition {}", self.store, self.connector, self.partition)
+        write!(
+            f,
+            "store {} of connector {}, partition {}",
+            self.store, self.connector, self.partition
+        )
     }
 }
 
@@ -97,7 +100,10 @@ pub struct KeyedPartition<V: StateValue> {
 
 impl<V: StateValue> std::fmt::Debug for KeyedPartition<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyedPartition").field("spec", &self.spec).field("meta", &self.meta).finish_non_exhaustive()
+        f.debug_struct("KeyedPartition")
+            .field("spec", &self.spec)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,12 +116,17 @@ impl<V: StateValue> KeyedPartition<V> {
         if let Some(ttl) = spec.ttl
             && ttl.after_ms < 1
         {
-            return Err(StateError::Setting { store: spec.store, detail: "ttl.after must be at least 1 ms".into() });
+            return Err(StateError::Setting {
+                store: spec.store,
+                detail: "ttl.after must be at least 1 ms".into(),
+            });
         }
         let keyspace = Keyspace::named(db, &spec.connector, &spec.store, spec.partition)?;
         let meta = Meta::read(db, keyspace)?.unwrap_or_default();
         if !db.claim(keyspace.0) {
-            return Err(StateError::AlreadyOpen { keyspace: spec.to_string() });
+            return Err(StateError::AlreadyOpen {
+                keyspace: spec.to_string(),
+            });
         }
         db.count_partition(true);
         let mut partition = KeyedPartition {
@@ -150,7 +161,13 @@ impl<V: StateValue> KeyedPartition<V> {
         if !self.is_live(id, now_ms) {
             return Ok(None);
         }
-        if matches!(self.spec.ttl, Some(Ttl { since: Since::Access, .. })) {
+        if matches!(
+            self.spec.ttl,
+            Some(Ttl {
+                since: Since::Access,
+                ..
+            })
+        ) {
             self.touch(id, now_ms);
         }
         Ok(self.cache.get(id).and_then(|slot| slot.value.as_ref()))
@@ -172,7 +189,11 @@ impl<V: StateValue> KeyedPartition<V> {
         self.cache.mark_dirty(id);
         let slot = self.cache.get_mut(id).ok_or_else(|| lost_slot(&self.spec))?;
         slot.touched_ms = if live { slot.touched_ms.max(now_ms) } else { now_ms };
-        if live { Ok(slot.value.get_or_insert_with(init)) } else { Ok(slot.value.insert(init())) }
+        if live {
+            Ok(slot.value.get_or_insert_with(init))
+        } else {
+            Ok(slot.value.insert(init()))
+        }
     }
 
     /// Removes a key, whether it is there or not. An expired entry that waits for the archive is removed with it.
@@ -222,7 +243,9 @@ impl<V: StateValue> KeyedPartition<V> {
 
     /// Where restoring from the changelog goes on: the next offset that the local copy lacks; 0 for an empty copy.
     pub fn changelog_offset(&self) -> i64 {
-        self.meta.position.map_or(self.meta.changelog_offset, |position| position.changelog_offset)
+        self.meta
+            .position
+            .map_or(self.meta.changelog_offset, |position| position.changelog_offset)
     }
 
     /// Wall clock of the last write to the local copy, in milliseconds since 1970; 0: never written. A copy older than the
@@ -293,11 +316,17 @@ impl<V: StateValue> KeyedPartition<V> {
             .rocksdb()
             .get_pinned_cf(self.db.family(Family::Data)?, &self.key)
             .map_err(StateError::database("reading an entry"))?;
-        let Some(bytes) = found else { return Ok(Slot::new(None, 0, Stored::Absent)) };
+        let Some(bytes) = found else {
+            return Ok(Slot::new(None, 0, Stored::Absent));
+        };
         let row = Row::decode(&bytes).map_err(|detail| self.unreadable(key, detail))?;
         let value = V::decode(row.record.payload).map_err(|detail| self.unreadable(key, detail))?;
         let version = row.record.version;
-        Ok(Slot::new(Some(value), version.touched_ms, Stored::Row(version, row.indexed_ms)))
+        Ok(Slot::new(
+            Some(value),
+            version.touched_ms,
+            Stored::Row(version, row.indexed_ms),
+        ))
     }
 
     /// Puts the local key of a changelog key into `self.key`.
@@ -317,7 +346,10 @@ impl<V: StateValue> KeyedPartition<V> {
             Stored::Row(version, _) => version.sequence,
             Stored::Unknown | Stored::Absent => self.barriers + 1,
         };
-        let version = EntryVersion { sequence, touched_ms: slot.touched_ms };
+        let version = EntryVersion {
+            sequence,
+            touched_ms: slot.touched_ms,
+        };
         let mut encoded = Vec::new();
         StateRecord::encode_header(version, &mut encoded);
         value.encode(&mut encoded);
@@ -326,7 +358,10 @@ impl<V: StateValue> KeyedPartition<V> {
     }
 
     fn unreadable(&self, key: &[u8], detail: String) -> StateError {
-        StateError::Format { place: format!("{}, key {}", self.spec, printable(key)), detail }
+        StateError::Format {
+            place: format!("{}, key {}", self.spec, printable(key)),
+            detail,
+        }
     }
 }
 
@@ -338,11 +373,18 @@ impl<V: StateValue> Drop for KeyedPartition<V> {
 }
 
 fn lost_slot(spec: &KeyedSpec) -> StateError {
-    StateError::Format { place: spec.to_string(), detail: "a cache slot is gone while it is in use".into() }
+    StateError::Format {
+        place: spec.to_string(),
+        detail: "a cache slot is gone while it is in use".into(),
+    }
 }
 
 /// A key for people: its first 64 bytes, escaped.
 pub(crate) fn printable(key: &[u8]) -> String {
     let shown = key.get(..64).unwrap_or(key).escape_ascii();
-    if key.len() > 64 { format!("{shown}... ({} bytes)", key.len()) } else { shown.to_string() }
+    if key.len() > 64 {
+        format!("{shown}... ({} bytes)", key.len())
+    } else {
+        shown.to_string()
+    }
 }

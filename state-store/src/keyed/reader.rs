@@ -34,7 +34,12 @@ pub struct KeyedReader {
 
 impl KeyedReader {
     pub(super) fn new(db: &Database, keyspace: Keyspace, spec: &KeyedSpec) -> KeyedReader {
-        KeyedReader { db: db.clone(), keyspace, ttl: spec.ttl, name: spec.to_string() }
+        KeyedReader {
+            db: db.clone(),
+            keyspace,
+            ttl: spec.ttl,
+            name: spec.to_string(),
+        }
     }
 
     /// A reader of a partition that this worker has a copy of, as owner or standby.
@@ -63,19 +68,27 @@ impl KeyedReader {
             .get_pinned_cf(self.db.family(Family::Data)?, &local)
             .map_err(StateError::database("reading an entry"))?;
         let now_ms = self.stream_time_ms()?;
-        found.map(|bytes| self.entry(key, &bytes)).transpose().map(|entry| entry.filter(|entry| self.is_live(entry, now_ms)))
+        found
+            .map(|bytes| self.entry(key, &bytes))
+            .transpose()
+            .map(|entry| entry.filter(|entry| self.is_live(entry, now_ms)))
     }
 
     /// Up to `limit` live entries whose keys start with `prefix`, in key order.
     pub fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<CommittedEntry>, StateError> {
         let now_ms = self.stream_time_ms()?;
         let mut start = Vec::new();
-        self.keyspace.key_into(&ChangelogKey::Entry(prefix).encode(), &mut start);
+        self.keyspace
+            .key_into(&ChangelogKey::Entry(prefix).encode(), &mut start);
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.keyspace.end());
         let mut entries = Vec::new();
         let family = self.db.family(Family::Data)?;
-        for item in self.db.rocksdb().iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward)) {
+        for item in self
+            .db
+            .rocksdb()
+            .iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward))
+        {
             if entries.len() >= limit {
                 break;
             }
@@ -96,12 +109,16 @@ impl KeyedReader {
     }
 
     fn is_live(&self, entry: &CommittedEntry, now_ms: i64) -> bool {
-        !self.ttl.is_some_and(|ttl| ttl.is_expired(entry.version.touched_ms, now_ms))
+        !self
+            .ttl
+            .is_some_and(|ttl| ttl.is_expired(entry.version.touched_ms, now_ms))
     }
 
     fn entry(&self, key: &[u8], row: &[u8]) -> Result<CommittedEntry, StateError> {
-        let row = Row::decode(row)
-            .map_err(|detail| StateError::Format { place: format!("{}, key {}", self.name, printable(key)), detail })?;
+        let row = Row::decode(row).map_err(|detail| StateError::Format {
+            place: format!("{}, key {}", self.name, printable(key)),
+            detail,
+        })?;
         Ok(CommittedEntry {
             key: Bytes::copy_from_slice(key),
             version: row.record.version,
@@ -118,9 +135,14 @@ pub(crate) fn side_records(db: &Database, keyspace: Keyspace, start: &[u8]) -> R
     options.set_iterate_upper_bound(keyspace.end());
     let mut records = Vec::new();
     let family = db.family(Family::Archive)?;
-    for item in db.rocksdb().iterator_cf_opt(family, options, IteratorMode::From(&from, Direction::Forward)) {
+    for item in db
+        .rocksdb()
+        .iterator_cf_opt(family, options, IteratorMode::From(&from, Direction::Forward))
+    {
         let (key, value) = item.map_err(StateError::database("reading side records"))?;
-        let Some(rest) = key.strip_prefix(from.as_slice()) else { break };
+        let Some(rest) = key.strip_prefix(from.as_slice()) else {
+            break;
+        };
         records.push((Bytes::copy_from_slice(rest), Bytes::copy_from_slice(&value)));
     }
     Ok(records)

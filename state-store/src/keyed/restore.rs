@@ -45,7 +45,9 @@ pub fn plan_restore(
     wall_ms: i64,
     delete_retention_ms: i64,
 ) -> RestorePlan {
-    let Some(offset) = copy_offset else { return RestorePlan::From(topic_start) };
+    let Some(offset) = copy_offset else {
+        return RestorePlan::From(topic_start);
+    };
     if offset > topic_end {
         RestorePlan::Rebuild(RebuildReason::BeyondTopicEnd)
     } else if offset < topic_start {
@@ -89,11 +91,15 @@ impl<V: StateValue> KeyedPartition<V> {
                 let record = StateRecord::decode(value).map_err(unreadable)?;
                 self.restoring.bytes += key.len() + value.len() + 64;
                 self.meta.sequence = self.meta.sequence.max(record.version.sequence);
-                self.restoring.records.insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+                self.restoring
+                    .records
+                    .insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
             }
             (_, value) => {
                 self.restoring.bytes += key.len() + value.map_or(0, <[u8]>::len) + 64;
-                self.restoring.records.insert(Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
+                self.restoring
+                    .records
+                    .insert(Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
             }
         }
         self.restoring.next_offset = Some(changelog_offset + 1);
@@ -106,7 +112,12 @@ impl<V: StateValue> KeyedPartition<V> {
     /// Ends a restore that has read up to `changelog_end` (the changelog's end offset, which may lie behind the last record
     /// because of transaction markers). Returns where the input goes on; none: the changelog has no position.
     pub fn finish_restore(&mut self, changelog_end: i64) -> Result<Option<Position>, StateError> {
-        let next = self.restoring.next_offset.unwrap_or(0).max(changelog_end).max(self.changelog_offset());
+        let next = self
+            .restoring
+            .next_offset
+            .unwrap_or(0)
+            .max(changelog_end)
+            .max(self.changelog_offset());
         self.restoring.next_offset = Some(next);
         self.write_restored()?;
         Ok(self.meta.position)
@@ -135,7 +146,10 @@ impl<V: StateValue> KeyedPartition<V> {
                 None => Ok(Stored::Absent),
                 Some(bytes) => Row::decode(&bytes)
                     .map(|row| Stored::Row(row.record.version, row.indexed_ms))
-                    .map_err(|detail| StateError::Format { place: self.spec.to_string(), detail }),
+                    .map_err(|detail| StateError::Format {
+                        place: self.spec.to_string(),
+                        detail,
+                    }),
             })
             .collect::<Result<_, StateError>>()?;
         let mut batch = WriteBatch::default();
@@ -150,7 +164,10 @@ impl<V: StateValue> KeyedPartition<V> {
                 self.write_side_record(&mut batch, &record)?;
                 continue;
             }
-            let version = version.unwrap_or(EntryVersion { sequence: 0, touched_ms: 0 });
+            let version = version.unwrap_or(EntryVersion {
+                sequence: 0,
+                touched_ms: 0,
+            });
             let now_stored = self.write_entry(&mut batch, &record, version, stored)?;
             rows = (rows + u64::from(matches!(now_stored, Stored::Row(..))))
                 .saturating_sub(u64::from(matches!(stored, Stored::Row(..))));
@@ -162,7 +179,10 @@ impl<V: StateValue> KeyedPartition<V> {
                 stream_time_ms: read.stream_time_ms,
                 changelog_offset,
             }),
-            (None, Some(known)) => Some(Position { changelog_offset, ..known }),
+            (None, Some(known)) => Some(Position {
+                changelog_offset,
+                ..known
+            }),
             (None, None) => None,
         };
         let sequence = self.meta.sequence.max(buffer.position.map_or(0, |read| read.sequence));
@@ -188,12 +208,18 @@ impl<V: StateValue> KeyedPartition<V> {
         for family in [Family::Data, Family::Expiry, Family::Archive] {
             batch.delete_range_cf(self.db.family(family)?, start, end);
         }
-        self.meta = Meta { ttl_ms: self.meta.ttl_ms, ..Meta::default() };
+        self.meta = Meta {
+            ttl_ms: self.meta.ttl_ms,
+            ..Meta::default()
+        };
         self.restoring = Buffer::default();
         self.meta.put(&self.db, self.keyspace, &mut batch)?;
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.rocksdb().write_opt(batch, &options).map_err(StateError::database("clearing a store"))?;
+        self.db
+            .rocksdb()
+            .write_opt(batch, &options)
+            .map_err(StateError::database("clearing a store"))?;
         self.forget_uncommitted();
         Ok(())
     }

@@ -19,7 +19,10 @@ pub(crate) struct Row<'a> {
 impl<'a> Row<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Row<'a>, String> {
         let (indexed, value) = bytes.split_first_chunk::<8>().ok_or("the row is too short")?;
-        Ok(Row { indexed_ms: from_ordered_bytes(*indexed), record: StateRecord::decode(value)? })
+        Ok(Row {
+            indexed_ms: from_ordered_bytes(*indexed),
+            record: StateRecord::decode(value)?,
+        })
     }
 
     /// The row for a changelog value.

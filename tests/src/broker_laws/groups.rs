@@ -162,34 +162,75 @@ pub async fn members_of_any_protocol_type_share_work(bootstrap: &str) -> Result<
     let group = unique("connect");
     let mut first = Member::new(bootstrap, &group, "connect").await?;
     let answer = first.join_once(30_000).await?;
-    ensure!(answer.error_code == MEMBER_ID_REQUIRED, "the first join: {}", answer.error_code);
+    ensure!(
+        answer.error_code == MEMBER_ID_REQUIRED,
+        "the first join: {}",
+        answer.error_code
+    );
     ensure!(!answer.member_id.is_empty(), "no member id");
     let joined = first.join().await?;
-    ensure!(joined.leader == joined.member_id && joined.members.len() == 1, "leads alone");
-    ensure!(joined.protocol_name.as_ref().is_some_and(|name| name.as_str() == "sessioned"), "protocol");
+    ensure!(
+        joined.leader == joined.member_id && joined.members.len() == 1,
+        "leads alone"
+    );
+    ensure!(
+        joined
+            .protocol_name
+            .as_ref()
+            .is_some_and(|name| name.as_str() == "sessioned"),
+        "protocol"
+    );
     let alone = first.sync(&[(&first.id, "all")]).await?;
-    ensure!(alone.error_code == 0 && alone.assignment.as_ref() == b"all", "alone: {alone:?}");
+    ensure!(
+        alone.error_code == 0 && alone.assignment.as_ref() == b"all",
+        "alone: {alone:?}"
+    );
     ensure!(first.heartbeat().await? == 0, "a heartbeat is refused");
 
     let mut second = Member::new(bootstrap, &group, "connect").await?;
     let (again, joined) = tokio::join!(first.rejoin(), second.join());
     let (again, joined) = (again?, joined?);
-    ensure!(again.generation_id == joined.generation_id && again.generation_id > 1, "generations");
-    ensure!(again.leader == joined.leader && again.leader.as_str() == first.id, "the leader stays");
-    let told: BTreeSet<String> = again.members.iter().map(|member| member.member_id.to_string()).collect();
+    ensure!(
+        again.generation_id == joined.generation_id && again.generation_id > 1,
+        "generations"
+    );
+    ensure!(
+        again.leader == joined.leader && again.leader.as_str() == first.id,
+        "the leader stays"
+    );
+    let told: BTreeSet<String> = again
+        .members
+        .iter()
+        .map(|member| member.member_id.to_string())
+        .collect();
     let members = BTreeSet::from([first.id.clone(), second.id.clone()]);
-    ensure!(told == members && joined.members.is_empty(), "the leader is told {told:?}");
-    let metadata = again.members.iter().all(|member| member.metadata.as_ref() == first.metadata.as_bytes());
+    ensure!(
+        told == members && joined.members.is_empty(),
+        "the leader is told {told:?}"
+    );
+    let metadata = again
+        .members
+        .iter()
+        .all(|member| member.metadata.as_ref() == first.metadata.as_bytes());
     ensure!(metadata, "metadata of members");
     let assignments = [(first.id.as_str(), "one"), (second.id.as_str(), "two")];
     let (one, two) = tokio::join!(first.sync(&assignments), second.sync(&[]));
     let (one, two) = (one?.assignment, two?.assignment);
-    ensure!(one.as_ref() == b"one" && two.as_ref() == b"two", "assignments: {one:?} {two:?}");
+    ensure!(
+        one.as_ref() == b"one" && two.as_ref() == b"two",
+        "assignments: {one:?} {two:?}"
+    );
 
     ensure!(first.leave().await? == 0, "leaving is refused");
     let joined = second.rejoin().await?;
-    ensure!(joined.leader.as_str() == second.id && joined.members.len() == 1, "leads alone");
-    ensure!(second.sync(&[(&second.id, "all")]).await?.assignment.as_ref() == b"all", "takes over");
+    ensure!(
+        joined.leader.as_str() == second.id && joined.members.len() == 1,
+        "leads alone"
+    );
+    ensure!(
+        second.sync(&[(&second.id, "all")]).await?.assignment.as_ref() == b"all",
+        "takes over"
+    );
     ensure!(second.leave().await? == 0, "leaving is refused");
     Ok(())
 }
@@ -207,9 +248,15 @@ pub async fn a_silent_member_is_expired(bootstrap: &str) -> Result<()> {
     let mut other = Member::new(bootstrap, &group, "connect").await?;
     // The silent member never joins again: the other's join ends when it has expired.
     let joined = other.join().await?;
-    ensure!(joined.members.len() == 1 && joined.leader.as_str() == other.id, "still there: {joined:?}");
+    ensure!(
+        joined.members.len() == 1 && joined.leader.as_str() == other.id,
+        "still there: {joined:?}"
+    );
     ensure!(silent.heartbeat().await? == UNKNOWN_MEMBER_ID, "still a member");
-    ensure!(silent.join_once(6_000).await?.error_code == UNKNOWN_MEMBER_ID, "joins with an old id");
+    ensure!(
+        silent.join_once(6_000).await?.error_code == UNKNOWN_MEMBER_ID,
+        "joins with an old id"
+    );
     Ok(())
 }
 
@@ -236,13 +283,22 @@ pub async fn strangers_are_refused(bootstrap: &str) -> Result<()> {
     ensure!(code == INVALID_SESSION_TIMEOUT, "a short session: {code}");
     stranger.id = "nobody".to_owned();
     stranger.generation = member.generation;
-    ensure!(stranger.join_once(30_000).await?.error_code == UNKNOWN_MEMBER_ID, "join of nobody");
+    ensure!(
+        stranger.join_once(30_000).await?.error_code == UNKNOWN_MEMBER_ID,
+        "join of nobody"
+    );
     ensure!(stranger.heartbeat().await? == UNKNOWN_MEMBER_ID, "heartbeat of nobody");
-    ensure!(stranger.sync(&[]).await?.error_code == UNKNOWN_MEMBER_ID, "sync of nobody");
+    ensure!(
+        stranger.sync(&[]).await?.error_code == UNKNOWN_MEMBER_ID,
+        "sync of nobody"
+    );
     ensure!(stranger.leave().await? == UNKNOWN_MEMBER_ID, "leaving of nobody");
     member.generation -= 1;
     ensure!(member.heartbeat().await? == ILLEGAL_GENERATION, "an old generation");
-    ensure!(member.sync(&[]).await?.error_code == ILLEGAL_GENERATION, "sync of an old generation");
+    ensure!(
+        member.sync(&[]).await?.error_code == ILLEGAL_GENERATION,
+        "sync of an old generation"
+    );
     Ok(())
 }
 
@@ -257,10 +313,18 @@ pub async fn the_leader_is_told_again_when_it_rejoins(bootstrap: &str) -> Result
     leader.sync(&[(&leader.id, "first")]).await?;
     let first = leader.generation;
     let joined = leader.join().await?;
-    ensure!(joined.generation_id == first + 1, "generation {} after {first}", joined.generation_id);
+    ensure!(
+        joined.generation_id == first + 1,
+        "generation {} after {first}",
+        joined.generation_id
+    );
     ensure!(joined.members.len() == 1, "the leader is not told its members");
     let synced = leader.sync(&[(&leader.id, "second")]).await?;
-    ensure!(synced.assignment.as_ref() == b"second", "assignment {:?}", synced.assignment);
+    ensure!(
+        synced.assignment.as_ref() == b"second",
+        "assignment {:?}",
+        synced.assignment
+    );
     Ok(())
 }
 
@@ -303,7 +367,10 @@ pub async fn consumers_divide_partitions(bootstrap: &str) -> Result<()> {
         let (second, second_owned) = subscribe()?;
         let start = Instant::now();
         while count(&first_owned) != 2 || count(&second_owned) != 2 {
-            ensure!(start.elapsed() < PATIENCE, "not divided: {first_owned:?} {second_owned:?}");
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "not divided: {first_owned:?} {second_owned:?}"
+            );
             first.fetch(1, Duration::from_millis(20))?;
             second.fetch(1, Duration::from_millis(20))?;
         }

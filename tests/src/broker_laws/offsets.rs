@@ -23,13 +23,23 @@ pub async fn commits_are_read_back(bootstrap: &str) -> Result<()> {
     let wire = Wire::to_coordinator(bootstrap, &group, 0).await?;
     wire.create_topic(&topic, 1, &[]).await?;
     let none = wire.committed(&group, &topic, false).await?;
-    ensure!(none.committed_offset == -1 && none.error_code == 0, "of nothing: {none:?}");
+    ensure!(
+        none.committed_offset == -1 && none.error_code == 0,
+        "of nothing: {none:?}"
+    );
     for offset in [1, 7, 3] {
         let code = wire.commit(&group, ("", -1), &topic, offset, "a note").await?;
         ensure!(code == 0, "{offset} is refused: {code}");
         let found = wire.committed(&group, &topic, true).await?;
-        ensure!(found.committed_offset == offset, "{} for {offset}", found.committed_offset);
-        ensure!(found.metadata.as_ref().is_some_and(|note| note.as_str() == "a note"), "the note is lost");
+        ensure!(
+            found.committed_offset == offset,
+            "{} for {offset}",
+            found.committed_offset
+        );
+        ensure!(
+            found.metadata.as_ref().is_some_and(|note| note.as_str() == "a note"),
+            "the note is lost"
+        );
     }
     let code = wire.commit(&group, ("", -1), "no-such-topic-of-ours", 1, "").await?;
     ensure!(code == 3, "an unknown topic: {code}");
@@ -48,7 +58,10 @@ pub async fn commits_from_outside_need_an_empty_group(bootstrap: &str) -> Result
     let (group, topic) = (unique("outside"), unique("outside"));
     let wire = Wire::to_coordinator(bootstrap, &group, 0).await?;
     wire.create_topic(&topic, 1, &[]).await?;
-    ensure!(wire.commit(&group, ("", -1), &topic, 1, "").await? == 0, "an empty group");
+    ensure!(
+        wire.commit(&group, ("", -1), &topic, 1, "").await? == 0,
+        "an empty group"
+    );
     let mut member = Member::new(bootstrap, &group, "connect").await?;
     member.join().await?;
     ensure!(member.sync(&[]).await?.error_code == 0, "sync refused");
@@ -64,7 +77,10 @@ pub async fn commits_from_outside_need_an_empty_group(bootstrap: &str) -> Result
     }
     ensure!(member.leave().await? == 0, "leaving is refused");
     ensure!(wire.commit(&group, ("", -1), &topic, 4, "").await? == 0, "empty again");
-    ensure!(wire.committed(&group, &topic, false).await?.committed_offset == 4, "the last commit");
+    ensure!(
+        wire.committed(&group, &topic, false).await?.committed_offset == 4,
+        "the last commit"
+    );
     Ok(())
 }
 
@@ -95,35 +111,72 @@ pub async fn offsets_and_groups_are_deleted(bootstrap: &str) -> Result<()> {
     let (group, topic) = (unique("deletion"), unique("deletion"));
     let wire = Wire::to_coordinator(bootstrap, &group, 0).await?;
     wire.create_topic(&topic, 1, &[]).await?;
-    ensure!(delete_group(&wire, &group).await? == GROUP_ID_NOT_FOUND, "a group that never was");
-    ensure!(wire.commit(&group, ("", -1), &topic, 1, "").await? == 0, "commit refused");
+    ensure!(
+        delete_group(&wire, &group).await? == GROUP_ID_NOT_FOUND,
+        "a group that never was"
+    );
+    ensure!(
+        wire.commit(&group, ("", -1), &topic, 1, "").await? == 0,
+        "commit refused"
+    );
     let mut member = Member::new(bootstrap, &group, "connect").await?;
     member.join().await?;
     ensure!(member.sync(&[]).await?.error_code == 0, "sync refused");
     let described = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(&group))]);
     let answer = wire.call(&described, 4).await?;
     let description = answer.groups.first().context("no description")?;
-    ensure!(description.group_state.as_str() == "Stable", "state {:?}", description.group_state);
-    ensure!(description.protocol_type.as_str() == "connect", "type {:?}", description.protocol_type);
+    ensure!(
+        description.group_state.as_str() == "Stable",
+        "state {:?}",
+        description.group_state
+    );
+    ensure!(
+        description.protocol_type.as_str() == "connect",
+        "type {:?}",
+        description.protocol_type
+    );
     ensure!(description.members.len() == 1, "members {:?}", description.members);
 
-    ensure!(delete_group(&wire, &group).await? == NON_EMPTY_GROUP, "a group with a member");
+    ensure!(
+        delete_group(&wire, &group).await? == NON_EMPTY_GROUP,
+        "a group with a member"
+    );
     let (code, _) = delete_offset(&wire, &group, &topic).await?;
     ensure!(code == NON_EMPTY_GROUP, "offsets of a group with a member: {code}");
     ensure!(member.leave().await? == 0, "leaving is refused");
     let answer = wire.call(&described, 4).await?;
     let description = answer.groups.first().context("no description")?;
-    ensure!(description.group_state.as_str() == "Empty", "state {:?}", description.group_state);
+    ensure!(
+        description.group_state.as_str() == "Empty",
+        "state {:?}",
+        description.group_state
+    );
 
     let deleted = delete_offset(&wire, &group, &topic).await?;
     ensure!(deleted == (0, Some(0)), "deletion of an offset: {deleted:?}");
-    ensure!(wire.committed(&group, &topic, false).await?.committed_offset == -1, "still there");
-    ensure!(wire.commit(&group, ("", -1), &topic, 5, "").await? == 0, "commit refused");
+    ensure!(
+        wire.committed(&group, &topic, false).await?.committed_offset == -1,
+        "still there"
+    );
+    ensure!(
+        wire.commit(&group, ("", -1), &topic, 5, "").await? == 0,
+        "commit refused"
+    );
     ensure!(delete_group(&wire, &group).await? == 0, "deletion refused");
-    ensure!(wire.committed(&group, &topic, false).await?.committed_offset == -1, "still there");
-    ensure!(delete_group(&wire, &group).await? == GROUP_ID_NOT_FOUND, "deleted twice");
+    ensure!(
+        wire.committed(&group, &topic, false).await?.committed_offset == -1,
+        "still there"
+    );
+    ensure!(
+        delete_group(&wire, &group).await? == GROUP_ID_NOT_FOUND,
+        "deleted twice"
+    );
     let answer = wire.call(&described, 4).await?;
     let description = answer.groups.first().context("no description")?;
-    ensure!(description.group_state.as_str() == "Dead", "state {:?}", description.group_state);
+    ensure!(
+        description.group_state.as_str() == "Dead",
+        "state {:?}",
+        description.group_state
+    );
     Ok(())
 }

@@ -33,7 +33,11 @@ pub fn consume(bootstrap: &str, topic: &str, count: usize, isolation: &str) -> R
     let mut messages = Vec::new();
     let start = Instant::now();
     while messages.len() < count {
-        ensure!(start.elapsed() < PATIENCE, "{} of {count} messages came", messages.len());
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "{} of {count} messages came",
+            messages.len()
+        );
         let fetched = consumer.fetch(count, Duration::from_millis(200))?;
         messages.extend(fetched.messages);
     }
@@ -70,9 +74,18 @@ pub async fn order_headers_timestamps_and_nulls_are_kept(bootstrap: &str) -> Res
         for (message, index) in messages.iter().zip(0_i64..) {
             let text = index.to_string();
             ensure!(message.offset() == index, "offset {} at {index}", message.offset());
-            ensure!(message.key() == (index % 3 != 0).then_some(text.as_bytes()), "key at {index}");
-            ensure!(message.value() == (index % 5 != 0).then_some(text.as_bytes()), "value at {index}");
-            ensure!(message.timestamp_ms() == Some(1_700_000_000_000 - index), "timestamp at {index}");
+            ensure!(
+                message.key() == (index % 3 != 0).then_some(text.as_bytes()),
+                "key at {index}"
+            );
+            ensure!(
+                message.value() == (index % 5 != 0).then_some(text.as_bytes()),
+                "value at {index}"
+            );
+            ensure!(
+                message.timestamp_ms() == Some(1_700_000_000_000 - index),
+                "timestamp at {index}"
+            );
             let found: Vec<Header<'_>> = message.headers().collect();
             let sent: &[Header<'_>] = if index % 2 == 0 { &headers } else { &[] };
             ensure!(found == sent, "headers at {index}: {found:?}");
@@ -90,12 +103,30 @@ pub async fn batches_stay_the_bytes_that_were_sent(bootstrap: &str) -> Result<()
     let wire = Wire::connect(bootstrap).await?;
     wire.create_topic(&topic, 1, &[]).await?;
     let mut offset = 0;
-    for compression in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+    for compression in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
         let sent = ProducerState::NONE.batch_with(-1, &[(Some("k"), Some("v")), (None, None)], compression)?;
         let answer = wire.produce(&topic, 0, &sent, None).await?;
-        ensure!(answer.error_code == 0, "{compression:?} is refused: {}", answer.error_code);
-        ensure!(answer.base_offset == offset, "{compression:?} at {}", answer.base_offset);
-        let found = wire.fetch(&topic, 0, offset, 0, 1000).await?.records.unwrap_or_default();
+        ensure!(
+            answer.error_code == 0,
+            "{compression:?} is refused: {}",
+            answer.error_code
+        );
+        ensure!(
+            answer.base_offset == offset,
+            "{compression:?} at {}",
+            answer.base_offset
+        );
+        let found = wire
+            .fetch(&topic, 0, offset, 0, 1000)
+            .await?
+            .records
+            .unwrap_or_default();
         ensure!(found.get(16..) == sent.get(16..), "{compression:?} was changed");
         offset += 2;
     }
@@ -111,7 +142,10 @@ pub async fn a_long_poll_ends_with_the_first_record(bootstrap: &str) -> Result<(
     let (reader, writer) = (Wire::connect(bootstrap).await?, Wire::connect(bootstrap).await?);
     writer.create_topic(&topic, 1, &[]).await?;
     let empty = reader.fetch(&topic, 0, 0, 0, 50).await?;
-    ensure!(empty.error_code == 0 && empty.records.unwrap_or_default().is_empty(), "records of nothing");
+    ensure!(
+        empty.error_code == 0 && empty.records.unwrap_or_default().is_empty(),
+        "records of nothing"
+    );
     let batch = ProducerState::NONE.batch(-1, &[(None, Some("now"))])?;
     let start = Instant::now();
     let produce = async {
@@ -121,8 +155,14 @@ pub async fn a_long_poll_ends_with_the_first_record(bootstrap: &str) -> Result<(
     };
     let (fetched, produced) = tokio::join!(reader.fetch(&topic, 0, 0, 0, 60_000), produce);
     ensure!(produced?.error_code == 0, "the record is refused");
-    ensure!(!fetched?.records.unwrap_or_default().is_empty(), "woken without a record");
-    ensure!(start.elapsed() < Duration::from_secs(50), "the record was there before the wait ended");
+    ensure!(
+        !fetched?.records.unwrap_or_default().is_empty(),
+        "woken without a record"
+    );
+    ensure!(
+        start.elapsed() < Duration::from_secs(50),
+        "the record was there before the wait ended"
+    );
     Ok(())
 }
 
@@ -149,7 +189,10 @@ pub async fn damaged_and_oversized_batches_are_refused(bootstrap: &str) -> Resul
     let answer = wire.fetch(&topic, 0, 5, 0, 10_000).await?;
     ensure!(answer.error_code == 1, "offset out of range: {}", answer.error_code);
     let answer = wire.produce(&topic, 0, &batch, None).await?;
-    ensure!(answer.error_code == 0 && answer.base_offset == 0, "what was refused took an offset");
+    ensure!(
+        answer.error_code == 0 && answer.base_offset == 0,
+        "what was refused took an offset"
+    );
     Ok(())
 }
 
@@ -186,11 +229,17 @@ pub async fn deleted_records_are_gone(bootstrap: &str) -> Result<()> {
     let batch = ProducerState::NONE.batch(-1, &records)?;
     ensure!(wire.produce(&topic, 0, &batch, None).await?.error_code == 0, "refused");
     let admin = Admin::new(&ClientConfig::new(bootstrap))?;
-    admin.delete_records(&[(TopicPartition::new(topic.as_str(), 0), 2)]).await?;
+    admin
+        .delete_records(&[(TopicPartition::new(topic.as_str(), 0), 2)])
+        .await?;
     let first = wire.list_offset(&topic, 0, -2, 0).await?.offset;
     ensure!(first == 2, "the log begins at {first}");
     let answer = wire.fetch(&topic, 0, 0, 0, 100).await?;
-    ensure!(answer.error_code == 1, "deleted records are read: {}", answer.error_code);
+    ensure!(
+        answer.error_code == 1,
+        "deleted records are read: {}",
+        answer.error_code
+    );
     let (wire, topic) = (&wire, &topic);
     eventually("the record that is left", || async move {
         let answer = wire.fetch(topic, 0, 2, 0, 100).await?;
@@ -206,11 +255,16 @@ pub async fn deleted_records_are_gone(bootstrap: &str) -> Result<()> {
 pub async fn log_append_time_is_the_brokers(bootstrap: &str) -> Result<()> {
     let topic = unique("append-time");
     let wire = Wire::connect(bootstrap).await?;
-    wire.create_topic(&topic, 1, &[("message.timestamp.type", "LogAppendTime")]).await?;
+    wire.create_topic(&topic, 1, &[("message.timestamp.type", "LogAppendTime")])
+        .await?;
     let batch = ProducerState::NONE.batch(-1, &[(None, Some("a"))])?;
     let answer = wire.produce(&topic, 0, &batch, None).await?;
     ensure!(answer.error_code == 0, "refused: {}", answer.error_code);
-    ensure!(answer.log_append_time_ms > 1_700_000_000_000, "no time: {}", answer.log_append_time_ms);
+    ensure!(
+        answer.log_append_time_ms > 1_700_000_000_000,
+        "no time: {}",
+        answer.log_append_time_ms
+    );
     let messages = tokio::task::block_in_place(|| consume(bootstrap, &topic, 1, "read_committed"))?;
     let found = messages.first().and_then(Message::timestamp_ms);
     ensure!(found == Some(answer.log_append_time_ms), "timestamp {found:?}");
@@ -224,7 +278,12 @@ pub async fn log_append_time_is_the_brokers(bootstrap: &str) -> Result<()> {
 pub fn values(records: Option<bytes::Bytes>) -> Result<Vec<String>> {
     let mut buffer = records.unwrap_or_default();
     let sets = RecordBatchDecoder::decode_all(&mut buffer)?;
-    let records = sets.into_iter().flat_map(|set| set.records).filter(|record| !record.control);
+    let records = sets
+        .into_iter()
+        .flat_map(|set| set.records)
+        .filter(|record| !record.control);
     let value = |value: bytes::Bytes| String::from_utf8_lossy(&value).into_owned();
-    Ok(records.map(|record| record.value.map(value).unwrap_or_default()).collect())
+    Ok(records
+        .map(|record| record.value.map(value).unwrap_or_default())
+        .collect())
 }

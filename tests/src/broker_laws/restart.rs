@@ -36,21 +36,39 @@ async fn everything_survives(broker: &mut impl BrokerUnderTest, crash: bool) -> 
     ensure!(wire.produce(&topic, 0, &plain, None).await?.error_code == 0, "refused");
     let producer = wire.initialise(Some(&id), TIMEOUT_MS).await?;
     for (sequence, value, commit) in [(0, "committed", true), (1, "aborted", false)] {
-        ensure!(wire.add_partition(&id, producer, &topic, 0).await? == 0, "partition refused");
+        ensure!(
+            wire.add_partition(&id, producer, &topic, 0).await? == 0,
+            "partition refused"
+        );
         let batch = producer.batch(sequence, &[(None, Some(value))])?;
-        ensure!(wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0, "refused");
+        ensure!(
+            wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0,
+            "refused"
+        );
         ensure!(wire.end(&id, producer, commit).await? == 0, "end refused");
     }
-    ensure!(wire.commit(&group, ("", -1), &topic, 3, "note").await? == 0, "commit refused");
+    ensure!(
+        wire.commit(&group, ("", -1), &topic, 3, "note").await? == 0,
+        "commit refused"
+    );
     let cluster = Admin::new(&ClientConfig::new(&bootstrap))?.cluster_id().await?;
 
     broker.restart(crash).await?;
     let wire = Wire::to_coordinator(&bootstrap, &id, 1).await?;
     let admin = Admin::new(&ClientConfig::new(&bootstrap))?;
     ensure!(admin.cluster_id().await? == cluster, "another cluster");
-    ensure!(admin.topic(&topic).await?.is_some_and(|topic| topic.partitions.len() == 2), "partitions");
+    ensure!(
+        admin
+            .topic(&topic)
+            .await?
+            .is_some_and(|topic| topic.partitions.len() == 2),
+        "partitions"
+    );
     let config = admin.describe_topic_config(&topic).await?;
-    ensure!(config.get("retention.ms").is_some_and(|value| value == "1234567"), "settings");
+    ensure!(
+        config.get("retention.ms").is_some_and(|value| value == "1234567"),
+        "settings"
+    );
     let (wire, topic) = (&wire, &topic);
     let found = eventually("all records", || async move {
         let found = wire.fetch(topic, 0, 0, 1, 1000).await?;
@@ -58,7 +76,10 @@ async fn everything_survives(broker: &mut impl BrokerUnderTest, crash: bool) -> 
     })
     .await?;
     let aborted = found.aborted_transactions.clone().unwrap_or_default();
-    ensure!(aborted.iter().any(|aborted| aborted.first_offset == 3), "aborted: {aborted:?}");
+    ensure!(
+        aborted.iter().any(|aborted| aborted.first_offset == 3),
+        "aborted: {aborted:?}"
+    );
     let found = values(found.records)?;
     ensure!(found == ["plain", "committed", "aborted"], "records: {found:?}");
     let coordinator = Wire::to_coordinator(&bootstrap, &group, 0).await?;
@@ -66,15 +87,27 @@ async fn everything_survives(broker: &mut impl BrokerUnderTest, crash: bool) -> 
     ensure!(offset.committed_offset == 3, "offset {}", offset.committed_offset);
 
     let again = wire.produce(topic, 0, &plain, None).await?;
-    ensure!((again.error_code, again.base_offset) == (0, 0), "a duplicate: {again:?}");
+    ensure!(
+        (again.error_code, again.base_offset) == (0, 0),
+        "a duplicate: {again:?}"
+    );
     let next = idempotent.batch(1, &[(None, Some("next"))])?;
-    ensure!(wire.produce(topic, 0, &next, None).await?.base_offset == 5, "the next record");
+    ensure!(
+        wire.produce(topic, 0, &next, None).await?.base_offset == 5,
+        "the next record"
+    );
     let gap = idempotent.batch(9, &[(None, Some("gap"))])?;
     ensure!(wire.produce(topic, 0, &gap, None).await?.error_code == 45, "a gap");
     let newer = wire.initialise(Some(&id), TIMEOUT_MS).await?;
-    ensure!(newer.id == producer.id && newer.epoch > producer.epoch, "{newer:?} after {producer:?}");
+    ensure!(
+        newer.id == producer.id && newer.epoch > producer.epoch,
+        "{newer:?} after {producer:?}"
+    );
     let other = wire.initialise(None, TIMEOUT_MS).await?;
-    ensure!(other.id != idempotent.id && other.id != producer.id, "a producer id is given twice");
+    ensure!(
+        other.id != idempotent.id && other.id != producer.id,
+        "a producer id is given twice"
+    );
     Ok(())
 }
 
@@ -90,10 +123,19 @@ pub async fn an_open_transaction_survives_a_crash(broker: &mut impl BrokerUnderT
     let wire = Wire::to_coordinator(&bootstrap, &id, 1).await?;
     wire.create_topic(&topic, 1, &[]).await?;
     let producer = wire.initialise(Some(&id), TIMEOUT_MS).await?;
-    ensure!(wire.add_partition(&id, producer, &topic, 0).await? == 0, "partition refused");
+    ensure!(
+        wire.add_partition(&id, producer, &topic, 0).await? == 0,
+        "partition refused"
+    );
     let batch = producer.batch(0, &[(None, Some("open"))])?;
-    ensure!(wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0, "refused");
-    ensure!(wire.add_offset(&id, producer, &group, &topic, 42).await? == 0, "offset refused");
+    ensure!(
+        wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0,
+        "refused"
+    );
+    ensure!(
+        wire.add_offset(&id, producer, &group, &topic, 42).await? == 0,
+        "offset refused"
+    );
 
     broker.restart(true).await?;
     let wire = Wire::to_coordinator(&bootstrap, &id, 1).await?;

@@ -27,12 +27,20 @@ pub async fn topics_are_created_once(bootstrap: &str) -> Result<()> {
         (NewTopic::new("no spaces", 1, 1), ErrorCode::InvalidTopic),
         (NewTopic::new(&name, 0, 1), ErrorCode::InvalidPartitions),
         (NewTopic::new(&name, 1, 3), ErrorCode::InvalidReplicationFactor),
-        (NewTopic::new(&name, 1, 1).with("no.such.setting", "1"), ErrorCode::InvalidConfig),
-        (NewTopic::new(&name, 1, 1).with("retention.ms", "soon"), ErrorCode::InvalidConfig),
+        (
+            NewTopic::new(&name, 1, 1).with("no.such.setting", "1"),
+            ErrorCode::InvalidConfig,
+        ),
+        (
+            NewTopic::new(&name, 1, 1).with("retention.ms", "soon"),
+            ErrorCode::InvalidConfig,
+        ),
     ];
     for (topic, code) in refused {
         // librdkafka refuses some of these itself, with a code of its own.
-        let Ok(found) = create(&admin, topic.clone()).await else { continue };
+        let Ok(found) = create(&admin, topic.clone()).await else {
+            continue;
+        };
         ensure!(found == Some(code), "{topic:?}: {found:?}, not {code:?}");
     }
     ensure!(create(&admin, NewTopic::new(&name, 3, 1)).await?.is_none(), "refused");
@@ -41,7 +49,10 @@ pub async fn topics_are_created_once(bootstrap: &str) -> Result<()> {
     let (admin, name) = (&admin, &name);
     let topic = eventually("the topic", || async move { Ok(admin.topic(name).await?) }).await?;
     ensure!(topic.partitions.len() == 3, "{} partitions", topic.partitions.len());
-    ensure!(topic.partitions.iter().all(|partition| partition.replicas.len() == 1), "replicas");
+    ensure!(
+        topic.partitions.iter().all(|partition| partition.replicas.len() == 1),
+        "replicas"
+    );
     Ok(())
 }
 
@@ -57,7 +68,9 @@ pub async fn topics_are_configured(bootstrap: &str) -> Result<()> {
         let (admin, name) = (&admin, &name);
         eventually("settings", || async move {
             let found = admin.describe_topic_config(name).await?;
-            let same = pairs.iter().all(|(key, value)| found.get(*key).is_some_and(|found| found == value));
+            let same = pairs
+                .iter()
+                .all(|(key, value)| found.get(*key).is_some_and(|found| found == value));
             Ok(same.then_some(()))
         })
         .await
@@ -96,7 +109,10 @@ pub async fn partitions_are_added_and_topics_deleted(bootstrap: &str) -> Result<
     ensure!(wire.produce(&name, 0, &batch, None).await?.error_code == 0, "refused");
     admin.create_partitions(&name, 3).await?;
     let code = admin.create_partitions(&name, 2).await.err().map(|error| error.code);
-    ensure!(code == Some(ErrorCode::InvalidPartitions), "partitions taken away: {code:?}");
+    ensure!(
+        code == Some(ErrorCode::InvalidPartitions),
+        "partitions taken away: {code:?}"
+    );
     {
         let (admin, name) = (&admin, &name);
         eventually("three partitions", || async move {
@@ -110,7 +126,10 @@ pub async fn partitions_are_added_and_topics_deleted(bootstrap: &str) -> Result<
     admin.delete_topics(std::slice::from_ref(&name)).await?;
     {
         let (admin, name) = (&admin, &name);
-        eventually("the end of the topic", || async move { Ok(admin.topic(name).await?.is_none().then_some(())) }).await?;
+        eventually("the end of the topic", || async move {
+            Ok(admin.topic(name).await?.is_none().then_some(()))
+        })
+        .await?;
     }
     wire.create_topic(&name, 1, &[]).await?;
     let end = wire.list_offset(&name, 0, -1, 0).await?.offset;
@@ -138,12 +157,18 @@ pub async fn compaction_keeps_the_last_of_a_key(bootstrap: &str) -> Result<()> {
     let code = wire.produce(&topic, 0, &without_key, None).await?.error_code;
     ensure!(code == 87, "a record without a key: {code}");
     let batches: [&[(Option<&str>, Option<&str>)]; 3] = [
-        &[(Some("a"), Some("1")), (Some("b"), Some("1")), (Some("gone"), Some("1"))],
+        &[
+            (Some("a"), Some("1")),
+            (Some("b"), Some("1")),
+            (Some("gone"), Some("1")),
+        ],
         &[(Some("a"), Some("2")), (Some("gone"), None), (Some("c"), Some("1"))],
         &[(Some("b"), Some("2"))],
     ];
     for records in batches {
-        let answer = wire.produce(&topic, 0, &ProducerState::NONE.batch(-1, records)?, None).await?;
+        let answer = wire
+            .produce(&topic, 0, &ProducerState::NONE.batch(-1, records)?, None)
+            .await?;
         ensure!(answer.error_code == 0, "refused: {}", answer.error_code);
     }
     let expected = [("a", 3), ("c", 5), ("b", 6)].map(|(key, offset)| (key.to_owned(), offset));

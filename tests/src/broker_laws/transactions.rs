@@ -35,9 +35,15 @@ pub async fn a_duplicate_batch_is_answered_with_its_offset(bootstrap: &str) -> R
     let producer = wire.initialise(None, TIMEOUT_MS).await?;
     let records = [(None, Some("a")), (None, Some("b"))];
     for (sequence, offset) in [(0, 0), (2, 2), (4, 4), (2, 2), (0, 0), (6, 6)] {
-        let answer = wire.produce(&topic, 0, &producer.batch(sequence, &records)?, None).await?;
+        let answer = wire
+            .produce(&topic, 0, &producer.batch(sequence, &records)?, None)
+            .await?;
         ensure!(answer.error_code == 0, "sequence {sequence}: {}", answer.error_code);
-        ensure!(answer.base_offset == offset, "sequence {sequence} at {}", answer.base_offset);
+        ensure!(
+            answer.base_offset == offset,
+            "sequence {sequence} at {}",
+            answer.base_offset
+        );
     }
     let end = wire.list_offset(&topic, 0, -1, READ_UNCOMMITTED).await?.offset;
     ensure!(end == 8, "the log ends at {end}");
@@ -52,7 +58,10 @@ pub async fn a_gap_in_the_sequence_is_refused(bootstrap: &str) -> Result<()> {
     let wire = Wire::connect(bootstrap).await?;
     let topic = topic(&wire, "gap").await?;
     let producer = wire.initialise(None, TIMEOUT_MS).await?;
-    let newer = ProducerState { epoch: producer.epoch + 1, ..producer };
+    let newer = ProducerState {
+        epoch: producer.epoch + 1,
+        ..producer
+    };
     let expected = [
         (producer, 0, 0),
         (producer, 2, OUT_OF_ORDER_SEQUENCE_NUMBER),
@@ -64,7 +73,11 @@ pub async fn a_gap_in_the_sequence_is_refused(bootstrap: &str) -> Result<()> {
     for (producer, sequence, code) in expected {
         let batch = producer.batch(sequence, &[(None, Some("a"))])?;
         let found = wire.produce(&topic, 0, &batch, None).await?.error_code;
-        ensure!(found == code, "epoch {} sequence {sequence}: {found}, not {code}", producer.epoch);
+        ensure!(
+            found == code,
+            "epoch {} sequence {sequence}: {found}, not {code}",
+            producer.epoch
+        );
     }
     Ok(())
 }
@@ -80,16 +93,26 @@ pub async fn open_transactions_hold_back_readers(bootstrap: &str) -> Result<()> 
     let before = ProducerState::NONE.batch(-1, &[(None, Some("before"))])?;
     ensure!(wire.produce(&topic, 0, &before, None).await?.error_code == 0, "refused");
     let producer = wire.initialise(Some(&id), TIMEOUT_MS).await?;
-    ensure!(wire.add_partition(&id, producer, &topic, 0).await? == 0, "partition refused");
+    ensure!(
+        wire.add_partition(&id, producer, &topic, 0).await? == 0,
+        "partition refused"
+    );
     let inside = producer.batch(0, &[(None, Some("inside"))])?;
-    ensure!(wire.produce(&topic, 0, &inside, Some(&id)).await?.error_code == 0, "refused");
+    ensure!(
+        wire.produce(&topic, 0, &inside, Some(&id)).await?.error_code == 0,
+        "refused"
+    );
     ensure!(wire.produce(&topic, 0, &before, None).await?.error_code == 0, "refused");
 
     let stable = wire.list_offset(&topic, 0, -1, READ_COMMITTED).await?.offset;
     let end = wire.list_offset(&topic, 0, -1, READ_UNCOMMITTED).await?.offset;
     ensure!((stable, end) == (1, 3), "ends: {stable}, {end}");
     let answer = wire.fetch(&topic, 0, 0, READ_COMMITTED, 100).await?;
-    ensure!(answer.last_stable_offset == 1, "stable up to {}", answer.last_stable_offset);
+    ensure!(
+        answer.last_stable_offset == 1,
+        "stable up to {}",
+        answer.last_stable_offset
+    );
     let found = values(answer.records)?;
     ensure!(found == ["before"], "read_committed: {found:?}");
     let found = values(wire.fetch(&topic, 0, 0, READ_UNCOMMITTED, 100).await?.records)?;
@@ -141,7 +164,11 @@ pub async fn aborted_records_are_invisible(bootstrap: &str) -> Result<()> {
         let expected = (0..10).filter(|round| round % 3 != 0);
         let expected = expected.flat_map(|round| (0..20).map(move |index| format!("{round}-{index}")));
         for (message, expected) in seen.iter().zip(expected) {
-            ensure!(message.value() == Some(expected.as_bytes()), "{:?}, not {expected}", message.value());
+            ensure!(
+                message.value() == Some(expected.as_bytes()),
+                "{:?}, not {expected}",
+                message.value()
+            );
         }
         ensure!(seen.len() == 120, "{} records", seen.len());
         let all = consume(bootstrap, &topic, 200, "read_uncommitted")?;
@@ -165,9 +192,17 @@ pub async fn offsets_of_a_transaction_count_when_it_commits(bootstrap: &str) -> 
         let code = wire.add_offset(&id, producer, &group, &topic, offset).await?;
         ensure!(code == 0, "offset {offset} is refused: {code}");
         let open = wire.committed(&group, &topic, false).await?;
-        ensure!(open.committed_offset == before, "counts before the end: {}", open.committed_offset);
+        ensure!(
+            open.committed_offset == before,
+            "counts before the end: {}",
+            open.committed_offset
+        );
         let open = wire.committed(&group, &topic, true).await?;
-        ensure!(open.error_code == UNSTABLE_OFFSET_COMMIT, "is stable: {}", open.error_code);
+        ensure!(
+            open.error_code == UNSTABLE_OFFSET_COMMIT,
+            "is stable: {}",
+            open.error_code
+        );
         ensure!(wire.end(&id, producer, commit).await? == 0, "end refused");
         let (wire, group, topic) = (&wire, &group, &topic);
         let found = eventually("the end of the transaction", || async move {
@@ -180,7 +215,9 @@ pub async fn offsets_of_a_transaction_count_when_it_commits(bootstrap: &str) -> 
     // The same with a member of the group, through the client.
     tokio::task::block_in_place(|| {
         let mut config = ClientConfig::new(bootstrap);
-        config.set("group.id", &group).set("transactional.id", &unique("offsets-client"));
+        config
+            .set("group.id", &group)
+            .set("transactional.id", &unique("offsets-client"));
         let consumer = Consumer::new(&config)?;
         let partition = TopicPartition::new(topic.as_str(), 0);
         consumer.assign(&[(partition.clone(), StartOffset::Beginning)])?;
@@ -207,11 +244,17 @@ pub async fn a_new_producer_fences_the_old_one(bootstrap: &str) -> Result<()> {
     let old = wire.initialise(Some(&id), TIMEOUT_MS).await?;
     ensure!(wire.add_partition(&id, old, &topic, 0).await? == 0, "partition refused");
     let batch = old.batch(0, &[(None, Some("zombie"))])?;
-    ensure!(wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0, "refused");
+    ensure!(
+        wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0,
+        "refused"
+    );
 
     let new = wire.initialise(Some(&id), TIMEOUT_MS).await?;
     ensure!(new.id == old.id && new.epoch > old.epoch, "{new:?} after {old:?}");
-    let code = wire.produce(&topic, 0, &old.batch(1, &[(None, Some("zombie"))])?, Some(&id)).await?.error_code;
+    let code = wire
+        .produce(&topic, 0, &old.batch(1, &[(None, Some("zombie"))])?, Some(&id))
+        .await?
+        .error_code;
     ensure!(code == INVALID_PRODUCER_EPOCH, "the old producer writes: {code}");
     let code = wire.add_partition(&id, old, &topic, 0).await?;
     ensure!(code == PRODUCER_FENCED, "the old producer adds a partition: {code}");
@@ -220,7 +263,10 @@ pub async fn a_new_producer_fences_the_old_one(bootstrap: &str) -> Result<()> {
 
     ensure!(wire.add_partition(&id, new, &topic, 0).await? == 0, "partition refused");
     let batch = new.batch(0, &[(None, Some("alive"))])?;
-    ensure!(wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0, "refused");
+    ensure!(
+        wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0,
+        "refused"
+    );
     ensure!(wire.end(&id, new, true).await? == 0, "commit refused");
     let seen = tokio::task::block_in_place(|| consume(bootstrap, &topic, 1, "read_committed"))?;
     let value = seen.first().and_then(|message| message.value());
@@ -255,7 +301,10 @@ pub async fn ending_twice_is_the_same_as_once(bootstrap: &str) -> Result<()> {
     let topic = topic(&wire, "twice").await?;
     let producer = wire.initialise(Some(&id), TIMEOUT_MS).await?;
     for commit in [true, false] {
-        ensure!(wire.add_partition(&id, producer, &topic, 0).await? == 0, "partition refused");
+        ensure!(
+            wire.add_partition(&id, producer, &topic, 0).await? == 0,
+            "partition refused"
+        );
         for (end, code) in [(commit, 0), (commit, 0), (!commit, INVALID_TXN_STATE)] {
             let found = wire.end(&id, producer, end).await?;
             ensure!(found == code, "after {commit}: {end} is answered {found}");
@@ -273,9 +322,15 @@ pub async fn a_transaction_that_takes_too_long_is_aborted(bootstrap: &str) -> Re
     let wire = Wire::to_coordinator(bootstrap, &id, 1).await?;
     let topic = topic(&wire, "late").await?;
     let producer = wire.initialise(Some(&id), 500).await?;
-    ensure!(wire.add_partition(&id, producer, &topic, 0).await? == 0, "partition refused");
+    ensure!(
+        wire.add_partition(&id, producer, &topic, 0).await? == 0,
+        "partition refused"
+    );
     let batch = producer.batch(0, &[(None, Some("late"))])?;
-    ensure!(wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0, "refused");
+    ensure!(
+        wire.produce(&topic, 0, &batch, Some(&id)).await?.error_code == 0,
+        "refused"
+    );
     let (wire, topic) = (&wire, &topic);
     eventually("the broker to abort", || async move {
         let stable = wire.list_offset(topic, 0, -1, READ_COMMITTED).await?.offset;

@@ -99,7 +99,10 @@ impl ProducerState {
         });
         let records: Vec<Record> = records.collect();
         let mut batch = BytesMut::new();
-        let options = RecordEncodeOptions { version: 2, compression };
+        let options = RecordEncodeOptions {
+            version: 2,
+            compression,
+        };
         RecordBatchEncoder::encode(&mut batch, &records, &options)?;
         Ok(batch.freeze())
     }
@@ -126,7 +129,9 @@ impl Wire {
     /// When it does not come.
     pub async fn to_coordinator(bootstrap: &str, key: &str, key_type: i8) -> Result<Self> {
         let wire = Self::connect(bootstrap).await?;
-        let request = FindCoordinatorRequest::default().with_key(text(key)).with_key_type(key_type);
+        let request = FindCoordinatorRequest::default()
+            .with_key(text(key))
+            .with_key_type(key_type);
         let (wire_ref, request) = (&wire, &request);
         eventually("a coordinator", || async move {
             let found = wire_ref.call(request, 3).await?;
@@ -150,14 +155,18 @@ impl Wire {
     /// When it is refused.
     pub async fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
         let configs = config.iter().map(|(name, value)| {
-            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+            CreatableTopicConfig::default()
+                .with_name(text(name))
+                .with_value(Some(text(value)))
         });
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
             .with_num_partitions(partitions)
             .with_replication_factor(1)
             .with_configs(configs.collect());
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(30_000);
         let created = self.call(&request, 5).await?;
         let result = created.topics.first().context("no result of a creation")?;
         ensure!(result.error_code == 0, "topic {name} is refused: {}", result.error_code);
@@ -182,8 +191,12 @@ impl Wire {
         batch: &Bytes,
         transactional_id: Option<&str>,
     ) -> Result<PartitionProduceResponse> {
-        let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.clone()));
-        let data = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
+        let data = PartitionProduceData::default()
+            .with_index(partition)
+            .with_records(Some(batch.clone()));
+        let data = TopicProduceData::default()
+            .with_name(topic_name(topic))
+            .with_partition_data(vec![data]);
         let request = ProduceRequest::default()
             .with_acks(-1)
             .with_timeout_ms(30_000)
@@ -192,7 +205,11 @@ impl Wire {
         let request = &request;
         eventually("a leader that takes a batch", || async move {
             let answer = self.call(request, 9).await?;
-            let partition = answer.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
+            let partition = answer
+                .responses
+                .into_iter()
+                .flat_map(|topic| topic.partition_responses)
+                .next();
             let partition = partition.context("no partition in the answer")?;
             Ok((!NO_LEADER_YET.contains(&partition.error_code)).then_some(partition))
         })
@@ -215,7 +232,9 @@ impl Wire {
             .with_partition(partition)
             .with_fetch_offset(offset)
             .with_partition_max_bytes(1 << 20);
-        let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
+        let topic = FetchTopic::default()
+            .with_topic(topic_name(topic))
+            .with_partitions(vec![partition]);
         let request = FetchRequest::default()
             .with_max_wait_ms(max_wait_ms)
             .with_min_bytes(1)
@@ -243,7 +262,9 @@ impl Wire {
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
             .with_timestamp(timestamp);
-        let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+        let topic = ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![partition]);
         let request = ListOffsetsRequest::default()
             .with_replica_id((-1).into())
             .with_isolation_level(isolation)
