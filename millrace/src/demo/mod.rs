@@ -178,8 +178,9 @@ async fn configure(operator: &Operator, arguments: &DemoArguments, data: &Path) 
 async fn wait_for_catalog(operator: &Operator) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        let store = operator.get("/inference/stores/products").await?;
-        if store.get("ready").and_then(serde_json::Value::as_bool) == Some(true) {
+        let store = operator.get("/inference/stores/products/status").await?;
+        let ready = store.get("ready").and_then(serde_json::Value::as_bool) == Some(true);
+        if ready && store.get("version").is_some_and(serde_json::Value::is_u64) {
             return Ok(());
         }
         if Instant::now() > deadline {
