@@ -97,7 +97,7 @@ pub struct Herder {
     running: RunningTasks,
     counters: Arc<StartCounters>,
     generation: i32,
-    stop: oneshot::Sender<oneshot::Sender<()>>,
+    stop: parking_lot::Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>,
 }
 
 impl Herder {
@@ -175,7 +175,7 @@ impl Herder {
             running,
             counters,
             generation,
-            stop,
+            stop: parking_lot::Mutex::new(Some(stop)),
         })
     }
 
@@ -220,9 +220,10 @@ impl Herder {
     }
 
     /// Stops connectors and tasks, each within its time, writes the last statuses and closes the internal topics.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
-        if self.stop.send(done).is_ok() {
+        let Some(stop) = self.stop.lock().take() else { return };
+        if stop.send(done).is_ok() {
             // an error means that the loop has ended already
             let _ = stopped.await;
         }

@@ -86,11 +86,11 @@ pub async fn run(arguments: DemoArguments, loggers: Loggers) -> Result<bool> {
         .await?
         .finish()
         .await?;
-    let url = format!("http://{}", worker.id());
-    println!("broker  {}   (for demos and tests, one node)", broker.bootstrap());
+    let (url, bootstrap) = (format!("http://{}", worker.id()), broker.bootstrap());
+    println!("broker  {bootstrap}   (for demos and tests, one node)");
     println!("worker  {url}");
     let outcome = tokio::select! {
-        outcome = replay(&arguments, &data, &purchases, &broker.bootstrap(), &url, service) => outcome,
+        outcome = replay(&arguments, &data, &purchases, &bootstrap, &url, service) => outcome,
         interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| true).context("waiting for Ctrl-C"),
     };
     worker.stop().await;
