@@ -56,7 +56,8 @@ impl Worker {
     ) -> Result<StartingWorker, WorkerError> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "Kafka Connect starting");
         let environment: Vec<(String, String)> = std::env::vars().collect();
-        let providers = ConfigProviders::configure(properties, environment.into_iter()).map_err(WorkerError::Providers)?;
+        let providers =
+            ConfigProviders::configure(properties, environment.into_iter()).map_err(WorkerError::Providers)?;
         let resolved = providers.resolve(properties).map_err(WorkerError::Providers)?;
         let extensions: Vec<ConfigDef> = plugins
             .extensions

@@ -3,7 +3,12 @@
 //! Keyed: reads and updates of cached keys, a barrier with its commit, per operation. Global: a first copy of a topic of
 //! 200-byte rows in rows per second on one core, reads of hot rows and first reads.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::cast_precision_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss
+)]
 
 use std::time::Instant;
 
@@ -37,16 +42,29 @@ impl StateValue for Aggregate {
 }
 
 fn main() {
-    let directory = std::env::args().nth(1).map_or_else(std::env::temp_dir, Into::into).join("millrace-throughput");
+    let directory = std::env::args()
+        .nth(1)
+        .map_or_else(std::env::temp_dir, Into::into)
+        .join("millrace-throughput");
     if directory.exists() {
         std::fs::remove_dir_all(&directory).unwrap();
     }
     let before = resident_kib();
     let started = Instant::now();
     let db = Database::open(&directory, MemoryBudget::default()).unwrap();
-    println!("open: {:.1} ms, {} KiB resident", started.elapsed().as_secs_f64() * 1e3, resident_kib() - before);
+    println!(
+        "open: {:.1} ms, {} KiB resident",
+        started.elapsed().as_secs_f64() * 1e3,
+        resident_kib() - before
+    );
     keyed(&db, None);
-    keyed(&db, Some(Ttl { after_ms: 86_400_000, since: Since::Write }));
+    keyed(
+        &db,
+        Some(Ttl {
+            after_ms: 86_400_000,
+            since: Since::Write,
+        }),
+    );
     global(&db);
     drop(db);
     std::fs::remove_dir_all(&directory).unwrap();
@@ -56,9 +74,17 @@ fn keyed(db: &Database, ttl: Option<Ttl>) {
     const KEYS: usize = 100_000;
     const EVENTS_PER_BARRIER: usize = 10_000;
     let store = if ttl.is_some() { "with-ttl" } else { "without-ttl" };
-    let spec = KeyedSpec { connector: "bench".into(), store: store.into(), partition: 0, ttl, archive: false };
+    let spec = KeyedSpec {
+        connector: "bench".into(),
+        store: store.into(),
+        partition: 0,
+        ttl,
+        archive: false,
+    };
     let mut partition: KeyedPartition<Aggregate> = KeyedPartition::open(db, spec).unwrap();
-    let keys: Vec<Vec<u8>> = (0..KEYS).map(|number| format!("household-{number:08}").into_bytes()).collect();
+    let keys: Vec<Vec<u8>> = (0..KEYS)
+        .map(|number| format!("household-{number:08}").into_bytes())
+        .collect();
     // A stride that visits keys out of order, as events do.
     let order = |event: usize| keys.get(event * 7_919 % KEYS).unwrap();
     let mut offset = 0;
@@ -68,12 +94,18 @@ fn keyed(db: &Database, ttl: Option<Ttl>) {
         let encoded = started.elapsed();
         let count = changes.records.len();
         offset += 1;
-        let position = Position { input_offset: offset, stream_time_ms: time, changelog_offset: offset };
+        let position = Position {
+            input_offset: offset,
+            stream_time_ms: time,
+            changelog_offset: offset,
+        };
         partition.committed(changes, &position).unwrap();
         (count, encoded, started.elapsed() - encoded)
     };
     for event in 0..KEYS {
-        partition.get_or_insert_with(order(event), 0, Aggregate::default).unwrap();
+        partition
+            .get_or_insert_with(order(event), 0, Aggregate::default)
+            .unwrap();
     }
     barrier(&mut partition, 0);
 
@@ -89,7 +121,9 @@ fn keyed(db: &Database, ttl: Option<Ttl>) {
     for round in 0..50 {
         let started = Instant::now();
         for _ in 0..EVENTS_PER_BARRIER {
-            let value = partition.get_or_insert_with(order(event), round, Aggregate::default).unwrap();
+            let value = partition
+                .get_or_insert_with(order(event), round, Aggregate::default)
+                .unwrap();
             if let Some(number) = value.0.first_mut() {
                 *number += 1.0;
             }
@@ -113,13 +147,21 @@ fn keyed(db: &Database, ttl: Option<Ttl>) {
 fn global(db: &Database) {
     const ROWS: usize = 1_000_000;
     const BATCH: usize = 8_192;
-    let spec = GlobalSpec { store: "products".into(), topic: "catalog.products".into(), gate: Gate::default() };
+    let spec = GlobalSpec {
+        store: "products".into(),
+        topic: "catalog.products".into(),
+        gate: Gate::default(),
+    };
     let store = GlobalStore::open(db, spec, |_, value| Ok(value.len())).unwrap();
     // Values that compress about as JSON rows do; the topic hands keys out in no order.
     let key = |number: usize| format!("product-{:08}", number * 7_919 % ROWS).into_bytes();
     let value = |number: usize| {
-        format!(r#"{{"product_id":{number},"brand":"Private","product_type":"type {}","text":"{}"}}"#, number % 97, "x".repeat(120))
-            .into_bytes()
+        format!(
+            r#"{{"product_id":{number},"brand":"Private","product_type":"type {}","text":"{}"}}"#,
+            number % 97,
+            "x".repeat(120)
+        )
+        .into_bytes()
     };
     let rows: Vec<(Vec<u8>, Vec<u8>)> = (0..ROWS).map(|number| (key(number), value(number))).collect();
     let started = Instant::now();
@@ -162,8 +204,13 @@ fn global(db: &Database) {
     }
     println!("global: hot read {:.0} ns ({bytes} bytes)", per(started, 1_000_000));
     let started = Instant::now();
-    let missing = (0..1_000_000).filter(|number| store.get(&(number % 1_000u32).to_be_bytes()).is_none()).count();
-    println!("global: read of a missing key {:.0} ns ({missing} missing)", per(started, 1_000_000));
+    let missing = (0..1_000_000)
+        .filter(|number| store.get(&(number % 1_000u32).to_be_bytes()).is_none())
+        .count();
+    println!(
+        "global: read of a missing key {:.0} ns ({missing} missing)",
+        per(started, 1_000_000)
+    );
 }
 
 /// Resident memory of this process.

@@ -484,8 +484,8 @@ async fn members_share_partitions(strategy: &str) -> Vec<String> {
     );
     drop(first);
     assert_eq!(owned(&first_member), 0, "dropping revokes");
-    let events = first_member.events.lock().unwrap().clone();
-    events
+
+    first_member.events.lock().unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,14 +53,22 @@ impl Client {
             if condition(&body) {
                 return body;
             }
-            assert!(Instant::now() < give_up, "GET {path} never became what it should: {body}");
+            assert!(
+                Instant::now() < give_up,
+                "GET {path} never became what it should: {body}"
+            );
             tokio::task::yield_now().await;
         }
     }
 
     async fn until_states(&self, connector: &str, state: &str, tasks: &[&str]) -> Value {
         self.until(&format!("/connectors/{connector}/status"), |body| {
-            let found: Vec<&str> = body["tasks"].as_array().into_iter().flatten().filter_map(|task| task["state"].as_str()).collect();
+            let found: Vec<&str> = body["tasks"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|task| task["state"].as_str())
+                .collect();
             body["connector"]["state"] == state && found == tasks
         })
         .await
@@ -72,8 +80,14 @@ fn properties(broker: &KafkaBroker, group: &str) -> ConfigMap {
     [
         ("bootstrap.servers", broker.bootstrap()),
         ("group.id", group.to_owned()),
-        ("key.converter", "org.apache.kafka.connect.storage.StringConverter".to_owned()),
-        ("value.converter", "org.apache.kafka.connect.storage.StringConverter".to_owned()),
+        (
+            "key.converter",
+            "org.apache.kafka.connect.storage.StringConverter".to_owned(),
+        ),
+        (
+            "value.converter",
+            "org.apache.kafka.connect.storage.StringConverter".to_owned(),
+        ),
         ("config.storage.topic", storage("configs")),
         ("offset.storage.topic", storage("offsets")),
         ("status.storage.topic", storage("status")),
@@ -85,7 +99,10 @@ fn properties(broker: &KafkaBroker, group: &str) -> ConfigMap {
         ("offset.flush.interval.ms", "200".to_owned()),
         ("listeners", "http://127.0.0.1:0".to_owned()),
         ("config.providers", "file".to_owned()),
-        ("config.providers.file.class", "org.apache.kafka.common.config.provider.FileConfigProvider".to_owned()),
+        (
+            "config.providers.file.class",
+            "org.apache.kafka.common.config.provider.FileConfigProvider".to_owned(),
+        ),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), Some(value)))
@@ -95,8 +112,13 @@ fn properties(broker: &KafkaBroker, group: &str) -> ConfigMap {
 async fn worker(broker: &KafkaBroker, group: &str) -> (Worker, Client) {
     let mut plugins = Plugins::builtin();
     plugins.connectors.extend(connectors::plugins());
-    let starting = Worker::start(&properties(broker, group), Arc::new(plugins), Loggers::detached()).await.unwrap();
-    let client = Client { http: reqwest::Client::new(), url: format!("http://{}", starting.id()) };
+    let starting = Worker::start(&properties(broker, group), Arc::new(plugins), Loggers::detached())
+        .await
+        .unwrap();
+    let client = Client {
+        http: reqwest::Client::new(),
+        url: format!("http://{}", starting.id()),
+    };
     let (status, health) = client.send("GET", "/health", None).await;
     assert_eq!((status, health["status"].as_str()), (503, Some("starting")));
     assert_eq!(client.send("GET", "/connectors", None).await.0, 404);
@@ -125,7 +147,12 @@ async fn records(broker: &KafkaBroker, topic: &str) -> Vec<(String, Option<Value
         .await
         .unwrap()
         .into_iter()
-        .map(|record| (text(&record.key.unwrap()), record.value.map(|value| serde_json::from_slice(&value).unwrap())))
+        .map(|record| {
+            (
+                text(&record.key.unwrap()),
+                record.value.map(|value| serde_json::from_slice(&value).unwrap()),
+            )
+        })
         .filter(|(key, _)| key != "session-key")
         .collect()
 }
@@ -144,23 +171,51 @@ async fn a_connector_from_its_creation_to_its_end() {
     });
 
     assert_eq!(client.get("/connectors/").await, json!([]));
-    let (status, created) = client.send("POST", "/connectors", Some(json!({"name": "src", "config": config}))).await;
-    assert_eq!((status, &created["config"], &created["type"]), (201, &config, &json!("source")), "{created}");
-    let (status, refused) = client.send("POST", "/connectors", Some(json!({"name": "src", "config": config}))).await;
-    assert_eq!((status, refused), (409, json!({"error_code": 409, "message": "Connector src already exists"})));
+    let (status, created) = client
+        .send("POST", "/connectors", Some(json!({"name": "src", "config": config})))
+        .await;
+    assert_eq!(
+        (status, &created["config"], &created["type"]),
+        (201, &config, &json!("source")),
+        "{created}"
+    );
+    let (status, refused) = client
+        .send("POST", "/connectors", Some(json!({"name": "src", "config": config})))
+        .await;
+    assert_eq!(
+        (status, refused),
+        (
+            409,
+            json!({"error_code": 409, "message": "Connector src already exists"})
+        )
+    );
 
     let running = client.until_states("src", "RUNNING", &["RUNNING"]).await;
-    assert_eq!((&running["name"], &running["type"], &running["tasks"][0]["id"]), (&json!("src"), &json!("source"), &json!(0)));
+    assert_eq!(
+        (&running["name"], &running["type"], &running["tasks"][0]["id"]),
+        (&json!("src"), &json!("source"), &json!(0))
+    );
     let task_config = json!({
         "file": reference, "topic": "life-lines", "connector.class": "FileStreamSource", "name": "src",
         "task.class": "org.apache.kafka.connect.file.FileStreamSourceTask",
     });
     let tasks = client.get("/connectors/src/tasks").await;
-    assert_eq!(tasks, json!([{"id": {"connector": "src", "task": 0}, "config": task_config}]));
+    assert_eq!(
+        tasks,
+        json!([{"id": {"connector": "src", "task": 0}, "config": task_config}])
+    );
     assert_eq!(client.get("/connectors/src/config").await, config);
-    let offsets = client.until("/connectors/src/offsets", |body| body["offsets"][0]["offset"]["position"] == 8).await;
+    let offsets = client
+        .until("/connectors/src/offsets", |body| {
+            body["offsets"][0]["offset"]["position"] == 8
+        })
+        .await;
     assert_eq!(offsets["offsets"][0]["partition"]["filename"], input.to_str().unwrap());
-    let topics = client.until("/connectors/src/topics", |body| body["src"]["topics"] == json!(["life-lines"])).await;
+    let topics = client
+        .until("/connectors/src/topics", |body| {
+            body["src"]["topics"] == json!(["life-lines"])
+        })
+        .await;
     assert_eq!(topics, json!({"src": {"topics": ["life-lines"]}}));
 
     assert_eq!(client.send("PUT", "/connectors/src/pause", None).await.0, 202);
@@ -168,16 +223,29 @@ async fn a_connector_from_its_creation_to_its_end() {
     assert_eq!(client.send("PUT", "/connectors/src/resume", None).await.0, 202);
     client.until_states("src", "RUNNING", &["RUNNING"]).await;
     assert_eq!(client.send("POST", "/connectors/src/restart", None).await.0, 204);
-    assert_eq!(client.send("POST", "/connectors/src/tasks/0/restart", None).await.0, 204);
+    assert_eq!(
+        client.send("POST", "/connectors/src/tasks/0/restart", None).await.0,
+        204
+    );
     let (status, unknown) = client.send("POST", "/connectors/src/tasks/7/restart", None).await;
-    assert_eq!((status, unknown["message"].as_str()), (404, Some("Unknown task: src-7")));
-    let (status, restarting) = client.send("POST", "/connectors/src/restart?includeTasks=true", None).await;
+    assert_eq!(
+        (status, unknown["message"].as_str()),
+        (404, Some("Unknown task: src-7"))
+    );
+    let (status, restarting) = client
+        .send("POST", "/connectors/src/restart?includeTasks=true", None)
+        .await;
     assert_eq!((status, &restarting["connector"]["state"]), (202, &json!("RESTARTING")));
     client.until_states("src", "RUNNING", &["RUNNING"]).await;
 
     let (status, refused) = client.send("DELETE", "/connectors/src/offsets", None).await;
     assert_eq!(status, 400);
-    assert!(refused["message"].as_str().unwrap().starts_with("Connectors must be in the STOPPED state"));
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Connectors must be in the STOPPED state")
+    );
     assert_eq!(client.send("PUT", "/connectors/src/stop", None).await.0, 204);
     client.until_states("src", "STOPPED", &[]).await;
     let (status, reset) = client.send("DELETE", "/connectors/src/offsets", None).await;
@@ -186,8 +254,15 @@ async fn a_connector_from_its_creation_to_its_end() {
 
     assert_eq!(client.send("DELETE", "/connectors/src", None).await.0, 204);
     assert_eq!(client.get("/connectors").await, json!([]));
-    assert_eq!(client.send("GET", "/connectors/src", None).await.1["message"], "Connector src not found");
-    client.until("/connectors/src/status", |body| body["message"] == "No status found for connector src").await;
+    assert_eq!(
+        client.send("GET", "/connectors/src", None).await.1["message"],
+        "Connector src not found"
+    );
+    client
+        .until("/connectors/src/status", |body| {
+            body["message"] == "No status found for connector src"
+        })
+        .await;
     worker.stop().await;
 
     // the records that a Java worker writes for the same requests
@@ -200,7 +275,10 @@ async fn a_connector_from_its_creation_to_its_end() {
         (key("commit-src"), Some(json!({"tasks": 1}))),
         (key("target-state-src"), target("PAUSED", "PAUSED")),
         (key("target-state-src"), target("STARTED", "STARTED")),
-        (key("restart-connector-src"), Some(json!({"include-tasks": true, "only-failed": false}))),
+        (
+            key("restart-connector-src"),
+            Some(json!({"include-tasks": true, "only-failed": false})),
+        ),
         (key("commit-src"), Some(json!({"tasks": 0}))),
         (key("target-state-src"), target("PAUSED", "STOPPED")),
         (key("connector-src"), None),
@@ -217,13 +295,19 @@ async fn a_worker_that_comes_back_keeps_everything() {
     std::fs::write(&input, "one\n").unwrap();
     let (first, client) = worker(broker, "back").await;
     for name in ["running", "paused"] {
-        let (status, created) = client.send("POST", "/connectors", Some(source(name, &input, "back-lines"))).await;
+        let (status, created) = client
+            .send("POST", "/connectors", Some(source(name, &input, "back-lines")))
+            .await;
         assert_eq!(status, 201, "{created}");
         client.until_states(name, "RUNNING", &["RUNNING"]).await;
     }
     assert_eq!(client.send("PUT", "/connectors/paused/pause", None).await.0, 202);
     client.until_states("paused", "PAUSED", &["PAUSED"]).await;
-    client.until("/connectors/running/offsets", |body| body["offsets"][0]["offset"]["position"] == 4).await;
+    client
+        .until("/connectors/running/offsets", |body| {
+            body["offsets"][0]["offset"]["position"] == 4
+        })
+        .await;
     let before = client.get("/connectors?expand=info").await;
     first.stop().await;
 
@@ -231,10 +315,20 @@ async fn a_worker_that_comes_back_keeps_everything() {
     assert_eq!(client.get("/connectors?expand=info").await, before);
     client.until_states("running", "RUNNING", &["RUNNING"]).await;
     client.until_states("paused", "PAUSED", &["PAUSED"]).await;
-    assert_eq!(client.get("/connectors/running/offsets").await["offsets"][0]["offset"]["position"], 4);
+    assert_eq!(
+        client.get("/connectors/running/offsets").await["offsets"][0]["offset"]["position"],
+        4
+    );
     second.stop().await;
-    let commits = records(broker, "back-configs").await.into_iter().filter(|(key, _)| key.starts_with("commit-"));
-    assert_eq!(commits.count(), 2, "a restart publishes no task set that is in force already");
+    let commits = records(broker, "back-configs")
+        .await
+        .into_iter()
+        .filter(|(key, _)| key.starts_with("commit-"));
+    assert_eq!(
+        commits.count(),
+        2,
+        "a restart publishes no task set that is in force already"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,14 +338,24 @@ async fn wrong_requests_are_refused_by_name() {
     let message = |body: &Value| body["message"].as_str().unwrap_or_default().to_owned();
     let sink = |further: Value| {
         let mut config = json!({"connector.class": "FileStreamSink", "file": "/dev/null"});
-        config.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(further.as_object().unwrap().clone());
         json!({"name": "a/b", "config": config})
     };
-    let (status, body) = client.send("POST", "/connectors", Some(sink(json!({"tasks.max": "x"})))).await;
+    let (status, body) = client
+        .send("POST", "/connectors", Some(sink(json!({"tasks.max": "x"}))))
+        .await;
     assert_eq!(status, 400);
-    assert!(message(&body).contains("Invalid value x for configuration tasks.max: Not a number of type INT"), "{body}");
+    assert!(
+        message(&body).contains("Invalid value x for configuration tasks.max: Not a number of type INT"),
+        "{body}"
+    );
     assert!(message(&body).contains("Must configure one of topics or topics.regex"));
-    let (status, body) = client.send("POST", "/connectors", Some(json!({"name": "x", "confg": {}}))).await;
+    let (status, body) = client
+        .send("POST", "/connectors", Some(json!({"name": "x", "confg": {}})))
+        .await;
     assert_eq!(status, 500);
     assert!(message(&body).contains("Unrecognized field \"confg\""));
     let (status, body) = client.send("PUT", "/connectors/x/config", Some(json!([1]))).await;
@@ -263,15 +367,21 @@ async fn wrong_requests_are_refused_by_name() {
     assert_eq!(client.send("GET", "/nothing", None).await.0, 404);
 
     // a name with a slash can be addressed
-    let (status, body) = client.send("POST", "/connectors", Some(sink(json!({"topics": "wrong-t"})))).await;
+    let (status, body) = client
+        .send("POST", "/connectors", Some(sink(json!({"topics": "wrong-t"}))))
+        .await;
     assert_eq!(status, 201, "{body}");
     assert_eq!(client.get("/connectors/a%2Fb").await["name"], "a/b");
-    let (status, body) = client.send("PATCH", "/connectors/a%2Fb/config", Some(json!({"name": "other"}))).await;
+    let (status, body) = client
+        .send("PATCH", "/connectors/a%2Fb/config", Some(json!({"name": "other"})))
+        .await;
     assert_eq!(status, 400, "{body}");
     assert_eq!(client.send("DELETE", "/connectors/a%2Fb", None).await.0, 204);
 
     let body = json!({"connector.class": "FileStreamSink", "name": "v", "topics": "t", "file": "/dev/null"});
-    let (status, validated) = client.send("PUT", "/connector-plugins/FileStreamSink/config/validate", Some(body)).await;
+    let (status, validated) = client
+        .send("PUT", "/connector-plugins/FileStreamSink/config/validate", Some(body))
+        .await;
     assert_eq!((status, &validated["error_count"]), (200, &json!(0)), "{validated}");
     worker.stop().await;
 }

@@ -170,8 +170,8 @@ proptest! {
                 continue;
             }
             let since = usize::try_from(connector.incarnation).unwrap();
-            let commits = records[since..].iter().filter(|record| matches!(record, ConfigRecord::Commit(n, _) if n == name));
-            match commits.last() {
+            let mut commits = records[since..].iter().filter(|record| matches!(record, ConfigRecord::Commit(n, _) if n == name));
+            match commits.next_back() {
                 Some(ConfigRecord::Commit(_, tasks)) => prop_assert_eq!(connector.tasks.len(), *tasks),
                 _ => prop_assert!(connector.tasks.is_empty() && connector.applied.is_none()),
             }

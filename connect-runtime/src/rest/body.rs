@@ -44,7 +44,7 @@ fn object(raw: &RawValue, java_type: &str) -> Result<Members, Answer> {
 
 /// A map of options.
 pub(super) fn config_map(bytes: &[u8]) -> Result<ConfigMap, Answer> {
-    read_config(&*parse(bytes)?)
+    read_config(&parse(bytes)?)
 }
 
 fn read_config(raw: &RawValue) -> Result<ConfigMap, Answer> {
@@ -82,7 +82,7 @@ pub(super) fn create_connector(bytes: &[u8]) -> Result<CreateConnector, Answer> 
         config: None,
         initial_state: None,
     };
-    for (member, raw) in object(&*parse(bytes)?, CLASS)? {
+    for (member, raw) in object(&parse(bytes)?, CLASS)? {
         match member.as_str() {
             "name" => request.name = read_text(&raw)?,
             "config" if token(&raw).1 == "VALUE_NULL" => {}
@@ -126,7 +126,7 @@ pub(super) fn offsets(bytes: &[u8]) -> Result<Vec<(SourceMap, Option<SourceMap>)
         )
     };
     let mut entries: Vec<Box<RawValue>> = Vec::new();
-    for (member, raw) in object(&*parse(bytes)?, CLASS)? {
+    for (member, raw) in object(&parse(bytes)?, CLASS)? {
         match member.as_str() {
             "offsets" if token(&raw).1 == "VALUE_NULL" => {}
             "offsets" => {

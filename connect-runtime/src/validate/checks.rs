@@ -246,10 +246,10 @@ pub(super) fn nulls(config: &ConfigMap, known: impl Fn(&str) -> bool) -> Values 
 pub(super) fn overrides(subject: &Subject<'_>) -> Values {
     let mut values = Values::new();
     for kind in ClientKind::ALL {
-        let concerned = match (kind, subject.plugin.kind()) {
-            (ClientKind::Consumer, ConnectorKind::Source) => false,
-            _ => true,
-        };
+        let concerned = !matches!(
+            (kind, subject.plugin.kind()),
+            (ClientKind::Consumer, ConnectorKind::Source)
+        );
         let prefix = kind.override_prefix();
         for (option, value) in with_prefix(subject.config, prefix) {
             let mut outcome = ConfigValue::new(format!("{prefix}{option}"), value.clone());

@@ -45,7 +45,10 @@ const SINK: &str = "org.apache.kafka.connect.file.FileStreamSinkConnector";
 const SOURCE: &str = "org.apache.kafka.connect.file.FileStreamSourceConnector";
 
 fn map(pairs: &[(&str, &str)]) -> ConfigMap {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned()))).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+        .collect()
 }
 
 fn validator(further: &[(&str, &str)]) -> Validator {
@@ -62,8 +65,14 @@ fn validator(further: &[(&str, &str)]) -> Validator {
     ]);
     properties.extend(map(further));
     let mut plugins = Plugins::builtin();
-    plugins.connectors.push(Arc::new(Plugin { class: SINK, kind: ConnectorKind::Sink }));
-    plugins.connectors.push(Arc::new(Plugin { class: SOURCE, kind: ConnectorKind::Source }));
+    plugins.connectors.push(Arc::new(Plugin {
+        class: SINK,
+        kind: ConnectorKind::Sink,
+    }));
+    plugins.connectors.push(Arc::new(Plugin {
+        class: SOURCE,
+        kind: ConnectorKind::Source,
+    }));
     let environment = [("FILE".to_owned(), "secret".to_owned())];
     Validator {
         plugins: Arc::new(plugins),
@@ -95,7 +104,8 @@ async fn errors_are_those_of_java() {
             .collect();
         // checks that upstream makes elsewhere, or not at all: exactly one of topics and topics.regex; known predicates
         let elsewhere = |message: &String| {
-            !message.contains("topics.regex are mutually") && !message.contains("Must configure one of")
+            !message.contains("topics.regex are mutually")
+                && !message.contains("Must configure one of")
                 && !message.contains("it is not one of predicates")
         };
         let mut found: Vec<(String, Vec<String>)> = errors(&validator.validate(&config).await.unwrap())
@@ -142,22 +152,46 @@ fn sink(further: &[(&str, &str)]) -> ConfigMap {
 async fn checks_across_options_name_the_option() {
     let validator = validator(&[("connector.client.config.override.policy", "Principal")]);
     let cases: [(ConfigMap, &str, &str); 7] = [
-        (sink(&[("topics", "")]), "topics", "Must configure one of topics or topics.regex"),
-        (sink(&[("topics.regex", "t.*")]), "topics.regex", "topics and topics.regex are mutually exclusive"),
-        (sink(&[("errors.deadletterqueue.topic.name", "t")]), "topics", "The DLQ topic 't' may not be included"),
-        (sink(&[("consumer.override.group.id", "workers")]), "consumer.override.group.id", "conflicts with Connect worker group"),
+        (
+            sink(&[("topics", "")]),
+            "topics",
+            "Must configure one of topics or topics.regex",
+        ),
+        (
+            sink(&[("topics.regex", "t.*")]),
+            "topics.regex",
+            "topics and topics.regex are mutually exclusive",
+        ),
+        (
+            sink(&[("errors.deadletterqueue.topic.name", "t")]),
+            "topics",
+            "The DLQ topic 't' may not be included",
+        ),
+        (
+            sink(&[("consumer.override.group.id", "workers")]),
+            "consumer.override.group.id",
+            "conflicts with Connect worker group",
+        ),
         (
             sink(&[("producer.override.acks", "1")]),
             "producer.override.acks",
             "The 'Principal' policy does not allow 'acks' to be overridden in the connector configuration.",
         ),
         (
-            sink(&[("transforms", "a"), ("transforms.a.type", "Filter"), ("transforms.a.predicate", "p")]),
+            sink(&[
+                ("transforms", "a"),
+                ("transforms.a.type", "Filter"),
+                ("transforms.a.predicate", "p"),
+            ]),
             "transforms.a.predicate",
             "it is not one of predicates",
         ),
         (
-            map(&[("name", "c"), ("connector.class", SOURCE), ("exactly.once.support", "required")]),
+            map(&[
+                ("name", "c"),
+                ("connector.class", SOURCE),
+                ("exactly.once.support", "required"),
+            ]),
             "exactly.once.support",
             "This worker does not have exactly-once source support enabled.",
         ),
@@ -165,14 +199,23 @@ async fn checks_across_options_name_the_option() {
     for (config, option, text) in cases {
         let validation = validator.validate(&config).await.unwrap();
         let found = errors(&validation);
-        let named = found.iter().find(|(name, _)| name == option).map(|(_, messages)| messages.join("\n"));
-        assert!(named.is_some_and(|messages| messages.contains(text)), "{option}: {found:?}");
+        let named = found
+            .iter()
+            .find(|(name, _)| name == option)
+            .map(|(_, messages)| messages.join("\n"));
+        assert!(
+            named.is_some_and(|messages| messages.contains(text)),
+            "{option}: {found:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_a_config_provider_gave_is_not_shown() {
-    let validation = validator(&[]).validate(&sink(&[("file", "${env:FILE}")])).await.unwrap();
+    let validation = validator(&[])
+        .validate(&sink(&[("file", "${env:FILE}")]))
+        .await
+        .unwrap();
     let answer = validation.to_json().to_string();
     assert!(!answer.contains("secret"), "{answer}");
     assert!(answer.contains("${env:FILE}"));
@@ -184,7 +227,11 @@ async fn a_panic_of_the_connectors_own_check_is_an_error() {
     let validation = validator(&[]).validate(&sink(&[("file", "boom")])).await.unwrap();
     assert_eq!(errors(&validation)[0].0, "connector.class");
     let refusal = validation.into_result().unwrap_err();
-    assert!(refusal.message().starts_with("Connector configuration is invalid and contains the following 1 error(s):\n"));
+    assert!(
+        refusal
+            .message()
+            .starts_with("Connector configuration is invalid and contains the following 1 error(s):\n")
+    );
 }
 
 #[tokio::test]
@@ -192,7 +239,12 @@ async fn both_spellings_of_the_order_are_sent() {
     let validation = validator(&[]).validate(&sink(&[])).await.unwrap();
     assert_eq!(validation.error_count(), 0, "{:?}", errors(&validation));
     let answer = validation.to_json();
-    let entry = answer["configs"].as_array().unwrap().iter().find(|entry| entry["value"]["name"] == "tasks.max").unwrap();
+    let entry = answer["configs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["value"]["name"] == "tasks.max")
+        .unwrap();
     assert_eq!(entry["definition"]["order"], 4);
     assert_eq!(entry["definition"]["order_in_group"], 4);
     assert_eq!(entry["definition"]["default_value"], "1");
@@ -204,5 +256,9 @@ async fn an_unknown_class_is_refused_in_words_that_clients_look_for() {
     let config = map(&[("name", "c"), ("connector.class", "Nope")]);
     let refusal = validator(&[]).validate(&config).await.unwrap_err();
     assert_eq!(refusal.status(), 400);
-    assert!(refusal.message().starts_with("Failed to find any class that implements Connector and which name matches Nope"));
+    assert!(
+        refusal
+            .message()
+            .starts_with("Failed to find any class that implements Connector and which name matches Nope")
+    );
 }

@@ -19,9 +19,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::member::{
-    JoinAnswer, JoinRefused, JoinRequest, Member, SyncAnswer, SyncRequest, Synced,
-};
+use super::member::{JoinAnswer, JoinRefused, JoinRequest, Member, SyncAnswer, SyncRequest, Synced};
 use super::offsets::GroupOffsets;
 
 /// Where a group is.

@@ -441,7 +441,7 @@ mod tests {
             served[usize::from(grant.flow == fb)] += 1;
             drr.charge(grant.flow, QUANTUM_US, true);
         }
-        assert!((served[0] as i32 - served[1] as i32).abs() <= 2, "{served:?}");
+        assert!(i32::abs(served[0] - served[1]) <= 2, "{served:?}");
     }
 
     #[test]

@@ -165,38 +165,35 @@ impl Open {
                 if verdict == Verdict::Wait {
                     partition.divert(&subscriber.model, Reason::OverRate);
                 }
-                match &subscriber.window {
-                    Some(window) => {
-                        let mut key = Vec::new();
-                        for part in &window.by {
-                            plan.evaluator.scalar(*part).write_plain(&mut key);
-                            key.push(0);
-                        }
-                        let mut row = Vec::new();
-                        for slots in &subscriber.slots {
-                            plan.evaluator.write_row(slots, &mut row);
-                        }
-                        let mut output_key = Vec::new();
-                        let has_key = subscriber.write_key(&plan.evaluator, record.key, &mut output_key);
-                        let entry = WindowEntry {
-                            row,
-                            output_key: has_key.then_some(output_key),
-                            topic: source.topic,
-                            offset: record.offset,
-                            event_time_ms,
-                        };
-                        let windows = partition.windows_of(&subscriber.model.identity, window, &self.topics);
-                        if windows.observe(&key, entry, stream_ms) == Observed::Late {
-                            subscriber.runtime.late.fetch_add(1, Ordering::Relaxed);
-                            self.metrics
-                                .shed(&subscriber.model.document.tenant, ShedReason::Late, 1);
-                            continue;
-                        }
-                        if !window.updates {
-                            continue;
-                        }
+                if let Some(window) = &subscriber.window {
+                    let mut key = Vec::new();
+                    for part in &window.by {
+                        plan.evaluator.scalar(*part).write_plain(&mut key);
+                        key.push(0);
                     }
-                    None => {}
+                    let mut row = Vec::new();
+                    for slots in &subscriber.slots {
+                        plan.evaluator.write_row(slots, &mut row);
+                    }
+                    let mut output_key = Vec::new();
+                    let has_key = subscriber.write_key(&plan.evaluator, record.key, &mut output_key);
+                    let entry = WindowEntry {
+                        row,
+                        output_key: has_key.then_some(output_key),
+                        topic: source.topic,
+                        offset: record.offset,
+                        event_time_ms,
+                    };
+                    let windows = partition.windows_of(&subscriber.model.identity, window, &self.topics);
+                    if windows.observe(&key, entry, stream_ms) == Observed::Late {
+                        subscriber.runtime.late.fetch_add(1, Ordering::Relaxed);
+                        self.metrics
+                            .shed(&subscriber.model.document.tenant, ShedReason::Late, 1);
+                        continue;
+                    }
+                    if !window.updates {
+                        continue;
+                    }
                 }
                 let block = row_block(&mut self.models, partition, &subscriber.model, subscriber.index);
                 let Some(block) = block else { continue };

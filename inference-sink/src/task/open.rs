@@ -36,6 +36,7 @@ fn kafka(what: &str) -> impl Fn(KafkaError) -> ConnectError + '_ {
 }
 
 impl Open {
+    #[allow(clippy::same_name_method, clippy::self_named_constructors)] // `PartitionedSinkTask::open` is what it does
     pub(super) fn open(
         started: Arc<Started>,
         metrics: Arc<Metrics>,

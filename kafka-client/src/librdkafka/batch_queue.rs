@@ -84,10 +84,7 @@ impl BatchQueue {
         // ours.
         let count = unsafe {
             let count = sys::rd_kafka_consume_batch_queue(self.as_ptr(), timeout_ms, pointers.0.as_mut_ptr(), max);
-            usize::try_from(count).map(|count| {
-                pointers.0.set_len(count.min(max));
-                count
-            })
+            usize::try_from(count).inspect(|count| pointers.0.set_len((*count).min(max)))
         };
         let result = count.map_err(|_| KafkaError::new(ErrorCode::Fail, "fetch a batch"));
         for raw in pointers.0.drain(..) {

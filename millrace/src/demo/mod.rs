@@ -8,6 +8,8 @@
 //!       +-- accounting: reads the output topics as a subscriber would -> summary, exit code
 //! ```
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program for a terminal: it talks there
+
 mod accounting;
 mod auc;
 mod offline;

@@ -199,7 +199,7 @@ mod tests {
         ) {
             let entries: Vec<ExpiredEntry> =
                 rows.into_iter().enumerate().map(|(number, (key, payload))| entry(key, number as u64 + 1, payload)).collect();
-            let say = |payload: &[u8]| (payload.len() % 2 == 0).then(|| format!("{payload:?}"));
+            let say = |payload: &[u8]| payload.len().is_multiple_of(2).then(|| format!("{payload:?}"));
             let object = encode(&entries, say).unwrap();
             let mut turned = entries.clone();
             turned.reverse();

@@ -227,7 +227,7 @@ pub async fn offsets_of_a_transaction_count_when_it_commits(bootstrap: &str) -> 
         let metadata = consumer.group_metadata()?;
         producer.send_offsets_to_transaction(&[(partition.clone(), 11)], &metadata, PATIENCE)?;
         producer.commit_transaction(PATIENCE)?;
-        let found = consumer.committed(&[partition.clone()], PATIENCE)?;
+        let found = consumer.committed(std::slice::from_ref(&partition), PATIENCE)?;
         ensure!(found == [(partition, Some(11))], "through the client: {found:?}");
         Ok(())
     })
