@@ -125,7 +125,7 @@ impl Validator {
                         codes.join(", ")
                     ))
                 }
-                ParsedValue::Null => invalid("Value must not be null".to_owned()),
+                // a missing value is the business of the required check
                 _ => Ok(()),
             },
             Validator::AnyNonDuplicateValues {

@@ -125,7 +125,10 @@ mod tests {
             let seconds = (events * gap_us) as f64 / 1e6;
             let allowed = per_second * share * seconds + (burst * share).max(1.0);
             prop_assert!(f64::from(passed) <= allowed + 2.0, "{passed} of {allowed}");
-            prop_assert!(f64::from(passed) + 2.0 >= (per_second * share * seconds).min(events as f64) * 0.95, "{passed} of {allowed}");
+// an event passes at the first arrival after its place has come free, which is up to one gap later
+            let gap = gap_us as f64 / 1e6;
+            let reachable = (seconds / (1.0 / (per_second * share) + gap)).min(events as f64);
+            prop_assert!(f64::from(passed) + 2.0 >= reachable * 0.95, "{passed} of {reachable}");
         }
 
         #[test]
