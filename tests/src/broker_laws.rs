@@ -66,7 +66,6 @@ pub fn unique(prefix: &str) -> String {
 macro_rules! broker_laws {
     (shared: $shared:path, own: $own:path) => {
         $crate::broker_laws!(@shared $shared;
-            records::order_headers_timestamps_and_nulls_are_kept,
             records::batches_stay_the_bytes_that_were_sent,
             records::a_long_poll_ends_with_the_first_record,
             records::damaged_and_oversized_batches_are_refused,
@@ -93,11 +92,8 @@ macro_rules! broker_laws {
             topics::topics_are_created_once,
             topics::topics_are_configured,
             topics::partitions_are_added_and_topics_deleted,
-            topics::compaction_keeps_the_last_of_a_key,
         );
         $crate::broker_laws!(@own $own;
-            restart::everything_survives_a_restart,
-            restart::everything_survives_a_crash,
             restart::an_open_transaction_survives_a_crash,
         );
     };
