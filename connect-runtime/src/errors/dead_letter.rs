@@ -62,6 +62,15 @@ pub(crate) struct DeadLetters {
     counters: Arc<Counters>,
 }
 
+/// The record that fails a task is the last one it sends: it must be out before the producer goes.
+impl Drop for DeadLetters {
+    fn drop(&mut self) {
+        if let Err(error) = self.producer.flush(SEND_TIMEOUT) {
+            tracing::warn!(topic = %self.topic, error = %error, "dead letters are not all written");
+        }
+    }
+}
+
 impl DeadLetters {
     /// A writer to `topic`, which is created with one partition where it is missing.
     pub(crate) async fn start(
