@@ -4,7 +4,7 @@
 #   install-packages.sh build test    and what the tests need
 set -euo pipefail
 
-declare -A reason
+declare -A reason=()
 need() { # need PACKAGE WHY TEST...: PACKAGE is missing if TEST fails
   local package=$1 why=$2
   shift 2
