@@ -7,6 +7,7 @@
 //!                  |  RebalanceListener, commits, seeks; Waker ends a fetch
 //!   records ==> Producer --send(token)--> Deliveries::delivered(token, partition, offset)
 //!                  |  transactions; QueueFull is back-pressure
+//!   an interval ==> RecordWriter ........... many records at once, in one transaction or without; our own encoder
 //!   questions ==> Admin (async) ............ topics, configurations, offsets, groups, fencing
 //!   topic as a log ==> TopicLog (async) .... internal topics and the registry: read all, then tail
 //!   group protocol ==> RawConnection ....... kafka-protocol requests over TCP
@@ -31,10 +32,12 @@ mod admin;
 mod config;
 mod consumer;
 mod error;
+mod frame;
 mod librdkafka;
 mod partitioner;
 mod producer;
 mod raw;
+mod record_writer;
 mod topic_log;
 mod topic_partition;
 
@@ -46,5 +49,6 @@ pub use librdkafka::{ConsumerGroupMetadata, Headers, Message, TimestampType};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
 pub use raw::RawConnection;
+pub use record_writer::{Place, RecordWriter, WriteError, Written};
 pub use topic_log::{LogClients, LogRecord, TopicLog};
 pub use topic_partition::{IsolationLevel, StartOffset, TopicPartition};

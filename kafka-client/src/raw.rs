@@ -1,26 +1,22 @@
 //! Raw requests over one TCP connection, for what librdkafka does not speak (the group protocol of Connect).
 //!
 //! ```text
-//!  call(request, version) -> length | header (key, version, correlation id, client id) | body -> broker
-//!                         <- length | correlation id                                   | body <-
+//!  call(request, version) -> frame -> broker
+//!                         <- frame <-
 //! ```
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange};
+use bytes::Bytes;
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
-use crate::librdkafka::code_of;
-
-/// A response larger than this is not read (`socket.request.max.bytes` of brokers).
-const MAX_RESPONSE_BYTES: usize = 104_857_600;
+use crate::frame::{self, ApiVersions, transport};
 
 /// How long connecting may take: Java's `socket.connection.setup.timeout.ms`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,8 +27,7 @@ pub struct RawConnection {
     exchange: Mutex<Exchange>,
     address: String,
     client_id: StrBytes,
-    /// What the broker speaks: lowest and highest version by API key.
-    versions: HashMap<i16, (i16, i16)>,
+    versions: ApiVersions,
 }
 
 struct Exchange {
@@ -82,37 +77,24 @@ impl RawConnection {
             }),
             address: address.to_owned(),
             client_id: StrBytes::from_string(client_id.to_owned()),
-            versions: HashMap::new(),
+            versions: ApiVersions::default(),
         };
         connection.versions = connection.api_versions().await?;
         Ok(connection)
     }
 
-    async fn api_versions(&self) -> Result<HashMap<i16, (i16, i16)>, KafkaError> {
-        let request = ApiVersionsRequest::default()
-            .with_client_software_name(StrBytes::from_static_str("millrace"))
-            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let mut response: ApiVersionsResponse = self.call(&request, 3).await?;
+    async fn api_versions(&self) -> Result<ApiVersions, KafkaError> {
+        let mut response: ApiVersionsResponse =
+            self.call(&ApiVersions::request(), ApiVersions::REQUEST_VERSION).await?;
         if response.error_code == ErrorCode::UnsupportedVersion as i16 {
             response = self.call(&ApiVersionsRequest::default(), 0).await?;
         }
-        if response.error_code != 0 {
-            let code = code_of(i32::from(response.error_code));
-            return Err(KafkaError::new(
-                code,
-                format!("negotiate versions with {}", self.address),
-            ));
-        }
-        Ok(response
-            .api_keys
-            .iter()
-            .map(|api| (api.api_key, (api.min_version, api.max_version)))
-            .collect())
+        ApiVersions::read(&response, &self.address)
     }
 
     /// Lowest and highest version of a request that the broker speaks; `None` where it does not know it.
     pub fn broker_versions<R: Request>(&self) -> Option<(i16, i16)> {
-        self.versions.get(&R::KEY).copied()
+        self.versions.range::<R>()
     }
 
     /// The highest version of a request that both sides speak, `at_most` where the caller needs an older layout.
@@ -120,15 +102,7 @@ impl RawConnection {
     /// # Errors
     /// `UnsupportedVersion`, naming the request.
     pub fn version<R: Request>(&self, at_most: i16) -> Result<i16, KafkaError> {
-        let VersionRange { min, max } = R::VERSIONS;
-        self.broker_versions::<R>()
-            .map(|(low, high)| (low.max(min), high.min(max).min(at_most)))
-            .filter(|(low, high)| low <= high)
-            .map(|(_, high)| high)
-            .ok_or_else(|| {
-                let doing = format!("{} at {}", request_name::<R>(), self.address);
-                KafkaError::new(ErrorCode::UnsupportedVersion, doing)
-            })
+        self.versions.version::<R>(at_most, &self.address)
     }
 
     /// Sends a request and waits for its response. The response's own error codes are the caller's to read.
@@ -143,65 +117,22 @@ impl RawConnection {
         if exchange.broken {
             let doing = format!(
                 "{} at {}: a call before was given up",
-                request_name::<R>(),
+                frame::name::<R>(),
                 self.address
             );
             return Err(KafkaError::new(ErrorCode::BrokerTransportFailure, doing));
         }
         let correlation_id = exchange.next_correlation_id;
         exchange.next_correlation_id = correlation_id.wrapping_add(1);
-        let frame = self.frame(request, version, correlation_id)?;
+        let request = frame::encode(request, version, correlation_id, &self.client_id)?;
         exchange.broken = true;
         let response = exchange
-            .round_trip(&frame)
+            .round_trip(&request)
             .await
             .map_err(|error| transport(&self.address, &error))?;
         exchange.broken = false;
         drop(exchange);
-
-        let bad = |reason: String| {
-            let doing = format!("read response of {} version {version}: {reason}", request_name::<R>());
-            KafkaError::new(ErrorCode::BadMessage, doing)
-        };
-        let mut response = response;
-        // ApiVersions answers in version 0 when it does not know the version asked (KIP-511).
-        let version = if R::KEY == ApiVersionsRequest::KEY && unsupported_version(&response) {
-            0
-        } else {
-            version
-        };
-        let header = ResponseHeader::decode(&mut response, R::Response::header_version(version))
-            .map_err(|error| bad(error.to_string()))?;
-        if header.correlation_id != correlation_id {
-            return Err(bad(format!(
-                "it answers request {}, not {correlation_id}",
-                header.correlation_id
-            )));
-        }
-        R::Response::decode(&mut response, version).map_err(|error| bad(error.to_string()))
-    }
-
-    fn frame<R: Request>(&self, request: &R, version: i16, correlation_id: i32) -> Result<BytesMut, KafkaError> {
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(correlation_id)
-            .with_client_id(Some(self.client_id.clone()));
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        header
-            .encode(&mut frame, R::header_version(version))
-            .and_then(|()| request.encode(&mut frame, version))
-            .map_err(|error| {
-                let doing = format!("write {} version {version}: {error}", request_name::<R>());
-                KafkaError::new(ErrorCode::BadMessage, doing)
-            })?;
-        let length = i32::try_from(frame.len() - 4)
-            .map_err(|_| KafkaError::new(ErrorCode::MessageSizeTooLarge, request_name::<R>()))?;
-        if let Some(place) = frame.get_mut(..4) {
-            place.copy_from_slice(&length.to_be_bytes());
-        }
-        Ok(frame)
+        frame::decode::<R>(response, version, correlation_id)
     }
 
     /// `host:port`, as connected to.
@@ -213,30 +144,9 @@ impl RawConnection {
 impl Exchange {
     async fn round_trip(&mut self, frame: &[u8]) -> std::io::Result<Bytes> {
         self.stream.write_all(frame).await?;
-        let length = self.stream.read_i32().await?;
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|length| *length <= MAX_RESPONSE_BYTES)
-            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "not a Kafka response"))?;
+        let length = frame::response_length(self.stream.read_i32().await?)?;
         let mut response = vec![0; length];
         self.stream.read_exact(&mut response).await?;
         Ok(response.into())
     }
-}
-
-/// A response to ApiVersions whose error says that it is written in version 0: correlation id, then the code.
-fn unsupported_version(response: &Bytes) -> bool {
-    let mut rest = response.clone();
-    rest.remaining() >= 6 && {
-        rest.advance(4);
-        rest.get_i16() == ErrorCode::UnsupportedVersion as i16
-    }
-}
-
-fn request_name<R>() -> &'static str {
-    std::any::type_name::<R>().rsplit("::").next().unwrap_or_default()
-}
-
-fn transport(address: &str, error: &std::io::Error) -> KafkaError {
-    KafkaError::new(ErrorCode::BrokerTransportFailure, format!("{address}: {error}"))
 }

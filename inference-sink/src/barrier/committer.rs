@@ -5,8 +5,7 @@ use crate::metrics::Metrics;
 use connect_api::error::ConnectError;
 use connect_api::partitioned::PartitionedTaskContext;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use kafka_client::{Deliveries, ErrorCode, KafkaError, Producer, ProducerRecord};
-use parking_lot::Mutex;
+use kafka_client::{ErrorCode, KafkaError, Place, ProducerRecord, RecordWriter, WriteError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -14,7 +13,6 @@ use std::time::{Duration, Instant};
 
 const INIT_TIMEOUT: Duration = Duration::from_secs(60);
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The committer of one task.
 pub struct Committer {
@@ -23,41 +21,8 @@ pub struct Committer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Offsets by token, and what failed first.
-#[derive(Default)]
-struct Reports(Mutex<(Vec<i64>, Option<(u64, KafkaError)>)>);
-
-impl Reports {
-    fn reset(&self, tokens: usize) {
-        *self.0.lock() = (vec![-1; tokens + 1], None);
-    }
-
-    fn take(&self) -> (Vec<i64>, Option<(u64, KafkaError)>) {
-        std::mem::take(&mut *self.0.lock())
-    }
-}
-
-impl Deliveries for Reports {
-    fn delivered(&self, token: u64, result: Result<(i32, i64), KafkaError>) {
-        let mut reports = self.0.lock();
-        match result {
-            Ok((_, offset)) => {
-                let known = usize::try_from(token).ok().and_then(|token| reports.0.get_mut(token));
-                if let Some(known) = known {
-                    *known = (*known).max(offset);
-                }
-            }
-            Err(error) => {
-                if reports.1.is_none() {
-                    reports.1 = Some((token, error));
-                }
-            }
-        }
-    }
-}
-
 impl Committer {
-    /// Starts the producer, which fences whoever has the same transactional id, and its thread.
+    /// Starts the writer, which fences whoever has the same transactional id, and its thread.
     pub fn start(
         context: &PartitionedTaskContext,
         transactional_id: &str,
@@ -65,15 +30,8 @@ impl Committer {
     ) -> Result<Committer, ConnectError> {
         let failed =
             |error: KafkaError| ConnectError::retriable(format!("transactional producer {transactional_id}: {error}"));
-        let mut config = crate::service::client_config(&context.clients.producer)?;
-        config
-            .set("transactional.id", transactional_id)
-            .set("enable.idempotence", "true")
-            .set("acks", "all");
-        config.unset("max.in.flight.requests.per.connection").unset("retries");
-        let reports = Arc::new(Reports::default());
-        let producer = Producer::new(&config, reports.clone()).map_err(failed)?;
-        producer.init_transactions(INIT_TIMEOUT).map_err(failed)?;
+        let config = crate::service::client_config(&context.clients.producer)?;
+        let mut writer = RecordWriter::transactional(&config, transactional_id, INIT_TIMEOUT).map_err(failed)?;
         let (commits, received) = bounded::<Commit>(1);
         let (answer, answers) = bounded::<Answer>(1);
         let wake = context.wake.clone();
@@ -81,7 +39,7 @@ impl Committer {
             .name(format!("commit {}-{}", context.connector, context.task))
             .spawn(move || {
                 for commit in received {
-                    let result = run(&producer, &reports, &commit, &metrics);
+                    let result = run(&mut writer, &commit, &metrics);
                     drop(commit);
                     if answer.send(result).is_err() {
                         return;
@@ -124,44 +82,34 @@ impl Drop for Committer {
     }
 }
 
-fn run(producer: &Producer, reports: &Reports, commit: &Commit, metrics: &Metrics) -> Answer {
+fn run(writer: &mut RecordWriter, commit: &Commit, metrics: &Metrics) -> Answer {
     let started = Instant::now();
-    let result = write(producer, reports, commit);
-    if result.is_err()
-        && let Err(error) = producer.abort_transaction(COMMIT_TIMEOUT)
-    {
-        tracing::warn!(error = %error, "transaction could not be aborted");
-    }
+    let result = write(writer, commit).or_else(|failure| Err(abort(writer, failure)));
     let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
     metrics.stages.commit_ns.fetch_add(nanos, Ordering::Relaxed);
     metrics.commits.fetch_add(1, Ordering::Relaxed);
     result
 }
 
-/// Tokens: groups, then log entries, then one per batch of outputs, then shed events; from 1.
-fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
-    let plain = |error: KafkaError| CommitFailure { error, tenant: None };
-    if let Some(outbox) = &commit.flush
-        && let Some(sender) = outbox.sender()
-    {
-        let failures = sender.flush(COMMIT_TIMEOUT).map_err(plain)?;
-        if let Some(failure) = failures.into_iter().next() {
-            let error = KafkaError::new(
-                ErrorCode::Fail,
-                format!("outputs of tenant {}: {}", failure.tenant, failure.error),
-            );
-            return Err(CommitFailure {
-                error,
-                tenant: Some(failure.tenant),
-            });
+/// Aborts; what the failure is if somebody else has taken over.
+fn abort(writer: &mut RecordWriter, failure: CommitFailure) -> CommitFailure {
+    match writer.abort(COMMIT_TIMEOUT) {
+        Ok(()) => failure,
+        Err(error) if error.is_fenced() => CommitFailure { error, tenant: None },
+        Err(error) => {
+            tracing::warn!(error = %error, "transaction could not be aborted");
+            failure
         }
     }
-    let (groups, log) = (commit.groups.len(), commit.log.len());
-    reports.reset(groups + log);
-    producer.begin_transaction().map_err(plain)?;
-    for (index, group) in commit.groups.iter().enumerate() {
-        let last = group.records.len().saturating_sub(1);
-        for (number, record) in group.records.iter().enumerate() {
+}
+
+fn write(writer: &mut RecordWriter, commit: &Commit) -> Answer {
+    flush_outputs(commit)?;
+    let failed = |error: WriteError| failure(commit, error);
+    let mut ends: Vec<Option<Place>> = Vec::with_capacity(commit.groups.len());
+    for group in &commit.groups {
+        let mut last = None;
+        for record in &group.records {
             let record = ProducerRecord {
                 topic: &group.topic,
                 partition: Some(group.partition),
@@ -170,13 +118,13 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
                 timestamp_ms: None,
                 headers: &[],
             };
-            // Only the last offset of a partition matters, and its records are in order.
-            let token = if number == last { index as u64 + 1 } else { 0 };
-            producer.send_waiting(&record, token, SEND_TIMEOUT).map_err(plain)?;
+            last = Some(writer.append(&record).map_err(failed)?);
         }
+        ends.push(last);
     }
     let log_topic = commit.log_topic.as_deref().unwrap_or_default();
-    for (index, entry) in commit.log.iter().enumerate() {
+    let mut log = Vec::with_capacity(commit.log.len());
+    for entry in &commit.log {
         let record = ProducerRecord {
             topic: log_topic,
             partition: Some(entry.partition),
@@ -185,19 +133,12 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
             timestamp_ms: None,
             headers: &[],
         };
-        producer
-            .send_waiting(&record, (groups + index) as u64 + 1, SEND_TIMEOUT)
-            .map_err(plain)?;
+        log.push(writer.append(&record).map_err(failed)?);
     }
-    let own = (groups + log) as u64 + 1;
-    for (index, outputs) in commit.outputs.iter().enumerate() {
-        let tenant = || Some(Arc::from(outputs.model.document.tenant.as_str()));
+    for outputs in &commit.outputs {
         outputs
-            .try_for_each(|record| producer.send_waiting(record, own + index as u64, SEND_TIMEOUT))
-            .map_err(|error| CommitFailure {
-                tenant: is_own_fault(&error).then(tenant).flatten(),
-                error,
-            })?;
+            .try_for_each(|record| writer.append(record).map(drop))
+            .map_err(failed)?;
     }
     for event in &commit.shed {
         let (key, value, source) = event.parts();
@@ -210,23 +151,48 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
             timestamp_ms: None,
             headers: &headers,
         };
-        producer.send_waiting(&record, 0, SEND_TIMEOUT).map_err(plain)?;
+        writer.append(&record).map_err(failed)?;
     }
-    let committed = producer.commit_transaction(COMMIT_TIMEOUT);
-    let (offsets, failed) = reports.take();
-    if let Err(error) = committed {
-        let (token, error) = failed.unwrap_or((0, error));
-        let outputs = usize::try_from(token.saturating_sub(own)).ok().filter(|_| token >= own);
-        let batch = outputs.and_then(|index| commit.outputs.get(index));
-        let tenant = batch
-            .filter(|_| is_own_fault(&error))
-            .map(|batch| Arc::from(batch.model.document.tenant.as_str()));
-        return Err(CommitFailure { error, tenant });
-    }
+    let written = writer.commit(COMMIT_TIMEOUT).map_err(failed)?;
     Ok(Committed {
-        ends: offsets.iter().skip(1).take(groups).map(|offset| offset + 1).collect(),
-        log_offsets: offsets.iter().skip(1 + groups).take(log).copied().collect(),
+        ends: ends
+            .into_iter()
+            .map(|last| last.map_or(-1, |last| written.offset(last)) + 1)
+            .collect(),
+        log_offsets: log.into_iter().map(|place| written.offset(place)).collect(),
     })
+}
+
+/// Predictions that were sent at once are acknowledged before the positions behind them are committed.
+fn flush_outputs(commit: &Commit) -> Result<(), CommitFailure> {
+    let Some(sender) = commit.flush.as_ref().and_then(|outbox| outbox.sender()) else {
+        return Ok(());
+    };
+    let failures = sender
+        .flush(COMMIT_TIMEOUT)
+        .map_err(|error| CommitFailure { error, tenant: None })?;
+    match failures.into_iter().next() {
+        None => Ok(()),
+        Some(failure) => Err(CommitFailure {
+            error: KafkaError::new(
+                ErrorCode::Fail,
+                format!("outputs of tenant {}: {}", failure.tenant, failure.error),
+            ),
+            tenant: Some(failure.tenant),
+        }),
+    }
+}
+
+/// Whose failure it is: that of the tenant whose own topic is at fault, or everybody's.
+fn failure(commit: &Commit, WriteError { error, topic }: WriteError) -> CommitFailure {
+    let own = topic.filter(|_| is_own_fault(&error)).and_then(|topic| {
+        let mut models = commit.outputs.iter().map(|outputs| &outputs.model);
+        models.find(|model| *model.output_topic == *topic)
+    });
+    CommitFailure {
+        tenant: own.map(|model| Arc::from(model.document.tenant.as_str())),
+        error,
+    }
 }
 
 /// Errors of a tenant's own topic, which no other tenant should pay for.

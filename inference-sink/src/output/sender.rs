@@ -1,15 +1,19 @@
-//! Sends outputs at once (`processing.guarantee=at_least_once`): one idempotent producer and one thread per task, so that
-//! a full buffer or a slow broker stops neither the executors nor the task.
+//! Sends outputs at once (`processing.guarantee=at_least_once`): one idempotent writer and one thread per task, so that a
+//! slow broker stops neither the executors nor the task. What is handed over while a write is under way goes with the next.
 
 use super::EncodedOutputs;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use kafka_client::{ClientConfig, Deliveries, KafkaError, Producer};
-use parking_lot::Mutex;
+use kafka_client::{ClientConfig, KafkaError, RecordWriter, WriteError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// The time that a write has, and the first look for a broker.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that go into one write.
+const WRITE_BYTES: usize = 8 << 20;
 
 /// Why a tenant's outputs could not be sent.
 #[derive(Clone, Debug)]
@@ -22,66 +26,34 @@ pub struct OutputFailure {
 
 enum Command {
     Outputs(EncodedOutputs),
-    Flush(Duration, Sender<Result<(), KafkaError>>),
+    Flush(Sender<Result<Vec<OutputFailure>, KafkaError>>),
 }
 
 /// The sender of one task.
 pub struct OutputSender {
     commands: Option<Sender<Command>>,
-    failures: Arc<Failures>,
     waiting_bytes: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Failures by token; a token stands for a tenant.
-#[derive(Default)]
-struct Failures {
-    tokens: Mutex<Vec<Arc<str>>>,
-    failed: Mutex<BTreeMap<Arc<str>, String>>,
-}
-
-impl Failures {
-    /// Token 0 is nobody's, so tenants count from 1.
-    fn token(&self, tenant: &str) -> u64 {
-        let mut tokens = self.tokens.lock();
-        let index = match tokens.iter().position(|known| &**known == tenant) {
-            Some(index) => index,
-            None => {
-                tokens.push(tenant.into());
-                tokens.len() - 1
-            }
-        };
-        index as u64 + 1
-    }
-}
-
-impl Deliveries for Failures {
-    fn delivered(&self, token: u64, result: Result<(i32, i64), KafkaError>) {
-        if let Err(error) = result {
-            let index = usize::try_from(token).ok().and_then(|token| token.checked_sub(1));
-            let tenant = index.and_then(|index| self.tokens.lock().get(index).cloned());
-            if let Some(tenant) = tenant {
-                self.failed.lock().insert(tenant, error.to_string());
-            }
-        }
-    }
-}
-
 impl OutputSender {
-    /// Starts the producer and its thread.
+    /// Starts the writer and its thread.
     pub fn start(config: &ClientConfig, task: &str) -> Result<OutputSender, KafkaError> {
-        let failures = Arc::new(Failures::default());
-        let producer = Producer::new(config, failures.clone())?;
+        let writer = RecordWriter::idempotent(config, WRITE_TIMEOUT)?;
         let (commands, received) = unbounded();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let (thread_failures, thread_bytes) = (failures.clone(), waiting_bytes.clone());
+        let sending = Sending {
+            writer,
+            waiting_bytes: waiting_bytes.clone(),
+            failed: BTreeMap::new(),
+            lost: None,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("outputs {task}"))
-            .spawn(move || send_all(&producer, &received, &thread_failures, &thread_bytes))
+            .spawn(move || sending.run(&received))
             .map_err(|error| KafkaError::new(kafka_client::ErrorCode::Fail, format!("start a thread: {error}")))?;
         Ok(OutputSender {
             commands: Some(commands),
-            failures,
             waiting_bytes,
             thread: Some(thread),
         })
@@ -96,17 +68,20 @@ impl OutputSender {
         }
     }
 
-    /// Bytes that wait for the producer.
+    /// Bytes that wait to be written.
     pub fn waiting_bytes(&self) -> usize {
         self.waiting_bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything handed over is acknowledged or has failed. Returns the tenants that had failures since the
-    /// last call.
+    /// Waits until everything handed over is acknowledged or refused. Returns the tenants whose outputs were refused since
+    /// the last call.
+    ///
+    /// # Errors
+    /// Outputs handed over since the last call are lost for another reason than their topic: they must be made again.
     pub fn flush(&self, timeout: Duration) -> Result<Vec<OutputFailure>, KafkaError> {
         let (reply, answer) = bounded(1);
         if let Some(commands) = &self.commands {
-            let _ = commands.send(Command::Flush(timeout, reply));
+            let _ = commands.send(Command::Flush(reply));
         }
         let timed_out = || {
             KafkaError::new(
@@ -116,12 +91,7 @@ impl OutputSender {
         };
         answer
             .recv_timeout(timeout + Duration::from_secs(1))
-            .map_err(|_| timed_out())??;
-        let failed = std::mem::take(&mut *self.failures.failed.lock());
-        Ok(failed
-            .into_iter()
-            .map(|(tenant, error)| OutputFailure { tenant, error })
-            .collect())
+            .map_err(|_| timed_out())?
     }
 }
 
@@ -134,24 +104,79 @@ impl Drop for OutputSender {
     }
 }
 
-fn send_all(producer: &Producer, commands: &Receiver<Command>, failures: &Failures, waiting_bytes: &AtomicUsize) {
-    for command in commands {
-        match command {
-            Command::Outputs(outputs) => {
-                let tenant = outputs.model.document.tenant.as_str();
-                let token = failures.token(tenant);
-                let sent = outputs.try_for_each(|record| producer.send_waiting(record, token, Duration::from_secs(60)));
-                waiting_bytes.fetch_sub(outputs.bytes(), Ordering::Relaxed);
-                if let Err(error) = sent {
-                    failures.failed.lock().insert(tenant.into(), error.to_string());
+/// What the thread works with.
+struct Sending {
+    writer: RecordWriter,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// refused since the last flush, by tenant
+    failed: BTreeMap<Arc<str>, String>,
+    /// why others were lost since the last flush
+    lost: Option<KafkaError>,
+}
+
+impl Sending {
+    fn run(mut self, commands: &Receiver<Command>) {
+        while let Ok(first) = commands.recv() {
+            let mut outputs = Vec::new();
+            let (mut bytes, mut flushed) = (0, None);
+            let mut next = Some(first);
+            while let Some(command) = next.take() {
+                match command {
+                    Command::Outputs(more) => {
+                        bytes += more.bytes();
+                        outputs.push(more);
+                    }
+                    Command::Flush(reply) => flushed = Some(reply),
+                }
+                if bytes < WRITE_BYTES && flushed.is_none() {
+                    next = commands.try_recv().ok();
                 }
             }
-            Command::Flush(timeout, reply) => {
-                let _ = reply.send(producer.flush(timeout));
+            self.write(&outputs);
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if let Some(reply) = flushed {
+                // A flush that nobody waits for any more has timed out.
+                let _ = reply.send(self.answer());
             }
         }
     }
-    if let Err(error) = producer.flush(Duration::from_secs(5)) {
-        tracing::warn!(error = %error, "outputs were not acknowledged before the task closed; they are made again");
+
+    fn write(&mut self, outputs: &[EncodedOutputs]) {
+        for batch in outputs {
+            let appended = batch.try_for_each(|record| self.writer.append(record).map(drop));
+            if let Err(error) = appended {
+                self.refuse(outputs, error);
+            }
+        }
+        if outputs.is_empty() {
+            return;
+        }
+        match self.writer.write(WRITE_TIMEOUT) {
+            Ok(written) => written.refused.into_iter().for_each(|error| self.refuse(outputs, error)),
+            Err(error) => self.refuse(outputs, error),
+        }
+    }
+
+    /// A topic's failure is that of the tenant whose it is; any other is everybody's.
+    fn refuse(&mut self, outputs: &[EncodedOutputs], WriteError { error, topic }: WriteError) {
+        let model = topic.and_then(|topic| {
+            let mut models = outputs.iter().map(|outputs| &outputs.model);
+            models.find(|model| *model.output_topic == *topic)
+        });
+        match model {
+            Some(model) => drop(self.failed.insert(model.document.tenant.as_str().into(), error.to_string())),
+            None => self.lost = Some(error),
+        }
+    }
+
+    fn answer(&mut self) -> Result<Vec<OutputFailure>, KafkaError> {
+        let failed = std::mem::take(&mut self.failed);
+        if let Some(error) = self.lost.take() {
+            return Err(error);
+        }
+        let failures = failed.into_iter();
+        Ok(failures
+            .map(|(tenant, error)| OutputFailure { tenant, error })
+            .collect())
     }
 }

@@ -1,0 +1,177 @@
+//! Events at a steady rate, and how long each took to become predictions: from the moment it is sent to the moment a
+//! subscriber of the output topic has it.
+
+use crate::events::{PARTITIONS, Purchase, TOPIC};
+use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
+use kafka_client::{ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What has not come by then, after the last event, is missing.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at the clock of the sender.
+const TICK: Duration = Duration::from_micros(500);
+
+/// Reads output topics from their ends on, for as long as it lives.
+pub struct Subscriber {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+struct Shared {
+    started: Instant,
+    /// microseconds after `started` at which an event was sent, plus 1; 0 for none
+    sent: Vec<AtomicU64>,
+    /// microseconds from sending to reading, by event and topic, plus 1; 0 for none
+    took: Vec<Vec<AtomicU64>>,
+    stop: AtomicBool,
+}
+
+/// Latencies of one stretch of events in one topic, in microseconds.
+pub struct Latencies {
+    /// of those that came
+    pub micros: Histogram<u64>,
+    /// events without a prediction
+    pub missing: usize,
+}
+
+impl Latencies {
+    /// In milliseconds.
+    pub fn quantile_ms(&self, quantile: f64) -> f64 {
+        self.micros.value_at_quantile(quantile) as f64 / 1e3
+    }
+}
+
+impl Subscriber {
+    /// Subscribes to topics whose records have the event's number as their key; of `events` events at most.
+    pub fn start(bootstrap: &str, topics: &[String], events: usize) -> Result<Subscriber> {
+        let mut config = ClientConfig::new(bootstrap);
+        config.set("isolation.level", "read_committed").set("fetch.max.wait.ms", "100");
+        let consumer = Consumer::new(&config)?;
+        let zeros = || (0..events).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            sent: zeros(),
+            took: topics.iter().map(|_| zeros()).collect(),
+            stop: AtomicBool::new(false),
+        });
+        let assignment: Vec<_> = topics
+            .iter()
+            .flat_map(|topic| (0..PARTITIONS).map(|p| (TopicPartition::new(topic.clone(), p), StartOffset::Beginning)))
+            .collect();
+        consumer.assign(&assignment)?;
+        let (own, topics) = (shared.clone(), topics.to_vec());
+        let thread = std::thread::spawn(move || own.read(&consumer, &topics));
+        Ok(Subscriber { shared, thread: Some(thread) })
+    }
+
+    /// Sends events `numbers` at `rate` per second, and waits for their predictions in every topic.
+    pub fn run(
+        &self,
+        producer: &Producer,
+        purchases: &[Purchase],
+        numbers: std::ops::Range<usize>,
+        rate: f64,
+        expected_topics: &[usize],
+    ) -> Result<Vec<Latencies>> {
+        let started = Instant::now();
+        for (index, number) in numbers.clone().enumerate() {
+            let due = started + Duration::from_secs_f64(index as f64 / rate);
+            while Instant::now() < due {
+                std::thread::sleep(TICK.min(due.saturating_duration_since(Instant::now())));
+            }
+            let Some(purchase) = purchases.get(number % purchases.len()) else { continue };
+            let event = purchase.json(number, (number / purchases.len()) as i64);
+            if let Some(sent) = self.shared.sent.get(number) {
+                sent.store(self.shared.now_us(), Ordering::Release);
+            }
+            let record = ProducerRecord {
+                topic: TOPIC,
+                key: Some(purchase.key().as_bytes()),
+                value: Some(event.as_bytes()),
+                ..ProducerRecord::default()
+            };
+            producer.send_waiting(&record, 0, PATIENCE)?;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let missing = |topic: &usize| numbers.clone().any(|number| self.took(*topic, number).is_none());
+        while expected_topics.iter().any(missing) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        expected_topics.iter().map(|topic| self.latencies(*topic, numbers.clone())).collect()
+    }
+
+    fn took(&self, topic: usize, number: usize) -> Option<u64> {
+        match self.shared.took.get(topic)?.get(number)?.load(Ordering::Acquire) {
+            0 => None,
+            took => Some(took - 1),
+        }
+    }
+
+    fn latencies(&self, topic: usize, numbers: std::ops::Range<usize>) -> Result<Latencies> {
+        let mut latencies = Latencies { micros: Histogram::new(3)?, missing: 0 };
+        for number in numbers {
+            match self.took(topic, number) {
+                Some(took) => latencies.micros.record(took)?,
+                None => latencies.missing += 1,
+            }
+        }
+        Ok(latencies)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && let Ok(Err(error)) = thread.join()
+        {
+            eprintln!("the subscriber failed: {error:#}");
+        }
+    }
+}
+
+impl Shared {
+    fn now_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64 + 1
+    }
+
+    fn read(&self, consumer: &Consumer, topics: &[String]) -> Result<()> {
+        while !self.stop.load(Ordering::Acquire) {
+            let fetched = consumer.fetch(10_000, Duration::from_millis(100))?;
+            let now_us = self.now_us();
+            for message in &fetched.messages {
+                let number = message.key().and_then(|key| std::str::from_utf8(key).ok()?.parse::<f64>().ok());
+                let topic = topics.iter().position(|topic| *topic == message.topic());
+                let (Some(number), Some(topic)) = (number, topic) else { continue };
+                let number = number as usize;
+                let (Some(sent), Some(took)) =
+                    (self.sent.get(number), self.took.get(topic).and_then(|took| took.get(number)))
+                else {
+                    continue;
+                };
+                let sent = sent.load(Ordering::Acquire);
+                ensure!(sent > 0, "a prediction of event {number} came before the event");
+                took.store(now_us.saturating_sub(sent) + 1, Ordering::Release);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Failures show as missing predictions.
+struct Unheard;
+
+impl Deliveries for Unheard {
+    fn delivered(&self, _token: u64, _result: Result<(i32, i64), KafkaError>) {}
+}
+
+/// A producer that sends at once.
+pub fn producer(bootstrap: &str) -> Result<Producer> {
+    let mut config = ClientConfig::new(bootstrap);
+    config.set("linger.ms", "0");
+    Ok(Producer::new(&config, Arc::new(Unheard))?)
+}

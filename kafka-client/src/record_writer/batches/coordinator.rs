@@ -1,0 +1,211 @@
+//! What is asked of coordinators: producer ids and epochs, partitions of a transaction, its end.
+
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::{
+    AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, ProducerId, TopicName, TransactionalId,
+};
+use kafka_protocol::protocol::{Request, StrBytes};
+
+use super::cluster::RETRY_PAUSE;
+use super::BatchWriter;
+use crate::record_writer::WriteError;
+use crate::error::{ErrorCode, KafkaError};
+use crate::librdkafka::code_of;
+
+/// While the markers of the transaction before are being written the next one cannot start.
+const CONCURRENT_PAUSE: Duration = Duration::from_millis(1);
+
+/// Versions whose layout this file knows: the last ones before the epoch of each transaction differs (KIP-890).
+const INIT_PRODUCER_ID: i16 = 4;
+const ADD_PARTITIONS_TO_TXN: i16 = 3;
+const END_TXN: i16 = 4;
+
+impl BatchWriter {
+    /// Takes a producer id; in the name of a transactional id, with an epoch that fences older ones. A writer that has an
+    /// epoch takes the next one, unless another producer has fenced it (KIP-360).
+    pub(super) fn init_producer_id(&mut self, deadline: Instant) -> Result<(), KafkaError> {
+        let transactional = self.transactional_id.is_some();
+        let mut request = InitProducerIdRequest::default()
+            .with_transactional_id(self.transactional_id.as_deref().map(transactional_id))
+            .with_transaction_timeout_ms(i32::try_from(self.transaction_timeout.as_millis()).unwrap_or(i32::MAX))
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1);
+        if transactional && self.producer_id >= 0 {
+            request.producer_id = ProducerId(self.producer_id);
+            request.producer_epoch = self.producer_epoch;
+        }
+        let answer = self.ask(&request, INIT_PRODUCER_ID, deadline, "take a producer id", |answer| {
+            answer.error_code
+        })?;
+        self.producer_id = answer.producer_id.0;
+        self.producer_epoch = answer.producer_epoch;
+        self.must_reset = false;
+        for partition in &mut self.partitions {
+            partition.next_sequence = 0;
+        }
+        Ok(())
+    }
+
+    /// Adds the partitions that the write needs to the transaction.
+    pub(super) fn add_partitions(&mut self, deadline: Instant) -> Result<(), WriteError> {
+        let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
+        let new = self
+            .partitions
+            .iter()
+            .filter(|partition| !partition.ready.is_empty() && !partition.in_transaction);
+        for partition in new {
+            match topics.iter_mut().find(|topic| **topic.name == *partition.topic) {
+                Some(topic) => topic.partitions.push(partition.number),
+                None => topics.push(
+                    AddPartitionsToTxnTopic::default()
+                        .with_name(TopicName(StrBytes::from_string(partition.topic.to_string())))
+                        .with_partitions(vec![partition.number]),
+                ),
+            }
+        }
+        if topics.is_empty() {
+            return Ok(());
+        }
+        self.transaction_open = true;
+        let request = AddPartitionsToTxnRequest::default()
+            .with_v3_and_below_transactional_id(self.own_transactional_id())
+            .with_v3_and_below_producer_id(ProducerId(self.producer_id))
+            .with_v3_and_below_producer_epoch(self.producer_epoch)
+            .with_v3_and_below_topics(topics);
+        // One error stands for all: if a partition cannot be added, none is.
+        let worst = |answer: &kafka_protocol::messages::AddPartitionsToTxnResponse| {
+            let partitions = answer
+                .results_by_topic_v3_and_below
+                .iter()
+                .flat_map(|topic| topic.results_by_partition.iter().map(|one| one.partition_error_code));
+            partitions
+                .filter(|code| *code != 0)
+                .max_by_key(|code| *code != ErrorCode::OperationNotAttempted as i16)
+                .unwrap_or(0)
+        };
+        let doing = "add partitions to the transaction";
+        let answer = self.ask_unread(&request, ADD_PARTITIONS_TO_TXN, deadline, doing, worst)?;
+        for topic in &answer.results_by_topic_v3_and_below {
+            for result in &topic.results_by_partition {
+                let code = code_of(i32::from(result.partition_error_code));
+                if !matches!(code, ErrorCode::NoError | ErrorCode::OperationNotAttempted) {
+                    return Err(WriteError {
+                        error: super::rounds::in_transaction(KafkaError::new(
+                            code,
+                            format!("{doing}: {}-{}", topic.name.0, result.partition_index),
+                        )),
+                        topic: Some(topic.name.0.as_str().into()),
+                    });
+                }
+            }
+        }
+        for partition in &mut self.partitions {
+            partition.in_transaction |= !partition.ready.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Commits or aborts.
+    pub(super) fn end_transaction(&mut self, commit: bool, deadline: Instant) -> Result<(), KafkaError> {
+        let request = EndTxnRequest::default()
+            .with_transactional_id(self.own_transactional_id())
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.producer_epoch)
+            .with_committed(commit);
+        let doing = if commit { "commit" } else { "abort" };
+        self.ask(&request, END_TXN, deadline, doing, |answer| answer.error_code)
+            .map(drop)
+    }
+
+    fn own_transactional_id(&self) -> TransactionalId {
+        transactional_id(self.transactional_id.as_deref().unwrap_or_default())
+    }
+
+    /// Asks until the answer's code is none that may pass; then any other code is an error.
+    fn ask<R: Request>(
+        &mut self,
+        request: &R,
+        at_most: i16,
+        deadline: Instant,
+        doing: &str,
+        code: impl Fn(&R::Response) -> i16,
+    ) -> Result<R::Response, KafkaError> {
+        let answer = self.ask_unread(request, at_most, deadline, doing, &code)?;
+        match code_of(i32::from(code(&answer))) {
+            ErrorCode::NoError => Ok(answer),
+            code => Err(KafkaError::new(code, self.doing(doing))),
+        }
+    }
+
+    /// Asks until the answer's code is none that may pass.
+    fn ask_unread<R: Request>(
+        &mut self,
+        request: &R,
+        at_most: i16,
+        deadline: Instant,
+        doing: &str,
+        code: impl Fn(&R::Response) -> i16,
+    ) -> Result<R::Response, KafkaError> {
+        loop {
+            let answer = self
+                .coordinator()
+                .and_then(|broker| self.cluster.call(broker, request, at_most));
+            let error = match answer {
+                Ok(answer) => match code_of(i32::from(code(&answer))) {
+                    passing if may_pass(passing) => KafkaError::new(passing, self.doing(doing)),
+                    _ => return Ok(answer),
+                },
+                Err(error) if error.is_retriable() => error.while_doing(self.doing(doing)),
+                Err(error) => return Err(error.while_doing(self.doing(doing))),
+            };
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            if error.code == ErrorCode::ConcurrentTransactions {
+                std::thread::sleep(CONCURRENT_PAUSE);
+            } else {
+                self.coordinator = None;
+                std::thread::sleep(RETRY_PAUSE);
+            }
+        }
+    }
+
+    /// The coordinator of the transactional id; without one any broker, asked through the metadata of no topic.
+    fn coordinator(&mut self) -> Result<i32, KafkaError> {
+        if let Some(broker) = self.coordinator {
+            return Ok(broker);
+        }
+        let broker = match &self.transactional_id {
+            Some(id) => self.cluster.coordinator(id)?,
+            None => self.cluster.any_broker()?,
+        };
+        self.coordinator = Some(broker);
+        Ok(broker)
+    }
+
+    fn doing(&self, what: &str) -> String {
+        match &self.transactional_id {
+            Some(id) => format!("{what}, transactional.id {id}"),
+            None => what.to_owned(),
+        }
+    }
+}
+
+fn transactional_id(id: &str) -> TransactionalId {
+    TransactionalId(StrBytes::from_string(id.to_owned()))
+}
+
+/// Codes after which the same request may succeed, at the same coordinator or another.
+fn may_pass(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ConcurrentTransactions
+            | ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::NotCoordinator
+            | ErrorCode::RequestTimedOut
+            | ErrorCode::NotEnoughReplicas
+    )
+}

@@ -1,0 +1,347 @@
+//! The writer with an encoder and connections of its own: records go straight into record batches.
+//!
+//! ```text
+//!  append(record) -> encode: the open batch of its partition            Place: where its offset will be found
+//!  write / commit -> transaction: add partitions -> rounds: one batch of each partition, one request per leader
+//!                                     ^                       | leader moved, connection lost: cluster.refresh, again
+//!                                     '-----------------------'
+//!                 -> commit: EndTxn                                      Written: offsets by Place
+//!  abort          -> EndTxn, InitProducerId with the next epoch (KIP-360)
+//! ```
+//! Requests block the calling thread. A batch goes out once more only under the sequence number it had (KIP-98), so a retry
+//! never writes twice.
+
+mod cluster;
+mod connection;
+mod coordinator;
+mod encode;
+mod rounds;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Place, WriteError, Written};
+use crate::config::ClientConfig;
+use crate::error::{ErrorCode, KafkaError};
+use crate::partitioner::partition_for_key;
+use crate::producer::ProducerRecord;
+use cluster::Cluster;
+use encode::{Batch, Parts, Stamp, batch_bytes};
+
+/// `max.request.size` of Java's producer: what a batch may have in bytes.
+const MAX_BATCH_BYTES: u64 = 1_048_576;
+/// `transaction.timeout.ms` of Java's producer.
+const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
+
+/// The writer. One thread uses it; at most one transaction is open.
+pub(super) struct BatchWriter {
+    cluster: Cluster,
+    transactional_id: Option<String>,
+    transaction_timeout: Duration,
+    max_batch_bytes: usize,
+    producer_id: i64,
+    producer_epoch: i16,
+    coordinator: Option<i32>,
+    /// The coordinator may know partitions of the open transaction.
+    transaction_open: bool,
+    /// An outcome is not known: a new epoch must come before anything else is written.
+    must_reset: bool,
+    partitions: Vec<PartitionBatches>,
+    /// by topic: index in `partitions` by partition number
+    slots: HashMap<Arc<str>, Vec<Option<usize>>>,
+    /// Counts writes: records without key or partition go to one partition per write, in turn.
+    writes: usize,
+}
+
+/// What is to be written to one partition.
+struct PartitionBatches {
+    topic: Arc<str>,
+    number: i32,
+    open: Option<Batch>,
+    /// complete, in order; the first of them has its stamp once it has been sent
+    ready: std::collections::VecDeque<Pending>,
+    /// batches since the last write, the open one too
+    batches: u32,
+    /// base offsets of those that are written
+    bases: Vec<i64>,
+    next_sequence: i32,
+    in_transaction: bool,
+}
+
+enum Pending {
+    Unsent(Batch),
+    Stamped { bytes: bytes::Bytes, records: i32 },
+}
+
+impl BatchWriter {
+    /// Whether a configuration asks for nothing that only librdkafka's producer does: TLS, SASL, compression.
+    pub fn supports(config: &ClientConfig) -> bool {
+        let is = |name: &str, value: &str| {
+            config
+                .get(name)
+                .is_none_or(|found| found.trim().eq_ignore_ascii_case(value))
+        };
+        is("security.protocol", "PLAINTEXT") && is("compression.type", "none")
+    }
+
+    /// A writer; with an id it is transactional and fences every other that has the id.
+    pub fn new(config: &ClientConfig, id: Option<&str>, timeout: Duration) -> Result<BatchWriter, KafkaError> {
+        let max_batch_bytes = number_option(config, "max.request.size", MAX_BATCH_BYTES)?;
+        let mut writer = BatchWriter {
+            cluster: Cluster::new(config)?,
+            transactional_id: id.map(str::to_owned),
+            transaction_timeout: millis_option(config, "transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)?,
+            max_batch_bytes: usize::try_from(max_batch_bytes).unwrap_or(usize::MAX),
+            producer_id: -1,
+            producer_epoch: -1,
+            coordinator: None,
+            transaction_open: false,
+            must_reset: false,
+            partitions: Vec::new(),
+            slots: HashMap::new(),
+            writes: 0,
+        };
+        writer.init_producer_id(Instant::now() + timeout)?;
+        Ok(writer)
+    }
+
+    /// Encodes a record into the open batch of its partition. The first record of a topic asks the cluster for its partitions.
+    pub fn append(&mut self, record: &ProducerRecord<'_>) -> Result<Place, WriteError> {
+        let at_fault = |error| WriteError::of_topic(record.topic, error);
+        let slot = self.slot(record).map_err(at_fault)?;
+        let limit = self.max_batch_bytes;
+        let Some(partition) = self.partitions.get_mut(slot) else {
+            return Err(at_fault(KafkaError::new(ErrorCode::UnknownPartition, record.topic)));
+        };
+        let timestamp_ms = |batch: Option<&Batch>| {
+            let created = batch.map_or_else(wall_ms, Batch::timestamp_ms);
+            record.timestamp_ms.unwrap_or(created)
+        };
+        let parts = Parts {
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+            timestamp_ms: timestamp_ms(partition.open.as_ref()),
+        };
+        let bytes = batch_bytes(&parts);
+        if bytes > limit {
+            let reason = format!("a record for {} of {bytes} bytes, max.request.size is {limit}", record.topic);
+            return Err(at_fault(KafkaError::new(ErrorCode::MessageSizeTooLarge, reason)));
+        }
+        if partition.open.as_ref().is_some_and(|open| open.len() + bytes > limit) {
+            partition.close_batch();
+        }
+        let batch = match &mut partition.open {
+            Some(batch) => batch,
+            open => {
+                partition.batches += 1;
+                open.insert(Batch::new(parts.timestamp_ms))
+            }
+        };
+        let delta = batch.records();
+        batch.push(&parts);
+        Ok(Place {
+            slot,
+            batch: partition.batches - 1,
+            delta,
+        })
+    }
+
+    /// The index in `partitions` of where a record goes.
+    fn slot(&mut self, record: &ProducerRecord<'_>) -> Result<usize, KafkaError> {
+        if !self.slots.contains_key(record.topic) {
+            let count = usize::try_from(self.cluster.partitions(record.topic)?).unwrap_or(0);
+            self.slots.insert(record.topic.into(), vec![None; count]);
+        }
+        let unknown = || KafkaError::new(ErrorCode::UnknownPartition, format!("a record for {}", record.topic));
+        let (topic, slots) = self.slots.get_key_value(record.topic).ok_or_else(unknown)?;
+        let count = i32::try_from(slots.len()).unwrap_or(i32::MAX).max(1);
+        let number = match (record.partition, record.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => partition_for_key(key, count),
+            (None, None) => i32::try_from(self.writes % slots.len().max(1)).unwrap_or(0),
+        };
+        let place = usize::try_from(number).map_err(|_| unknown())?;
+        if let Some(slot) = slots.get(place).ok_or_else(unknown)? {
+            return Ok(*slot);
+        }
+        let topic = Arc::clone(topic);
+        let slot = self.partitions.len();
+        self.partitions.push(PartitionBatches::new(Arc::clone(&topic), number));
+        if let Some(free) = self.slots.get_mut(&*topic).and_then(|slots| slots.get_mut(place)) {
+            *free = Some(slot);
+        }
+        Ok(slot)
+    }
+
+    pub fn write(&mut self, timeout: Duration) -> Result<Written, WriteError> {
+        let deadline = Instant::now() + timeout;
+        self.follow_growth();
+        let written = self.write_until(deadline);
+        self.writes = self.writes.wrapping_add(1);
+        match written {
+            Ok(refused) => {
+                for topic in refused.iter().filter_map(|error| error.topic.as_deref()) {
+                    self.forget(topic);
+                }
+                Ok(self.take_written(refused))
+            }
+            Err(error) => {
+                self.must_reset = true;
+                self.drop_batches();
+                if let Some(topic) = &error.topic {
+                    self.forget(topic);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A topic that was refused may be another one when it is written to again: its numbers start anew.
+    fn forget(&mut self, topic: &str) {
+        self.cluster.forget(topic);
+        self.slots.remove(topic);
+        self.must_reset = true;
+    }
+
+    /// Looks now and then whether topics have more partitions, as Java's producer does.
+    fn follow_growth(&mut self) {
+        for topic in self.cluster.aged() {
+            // Without an answer the old number holds until the next write.
+            if self.cluster.refresh(&[&topic]).is_ok()
+                && let Ok(count) = self.cluster.partitions(&topic)
+                && let Some(slots) = self.slots.get_mut(&*topic)
+            {
+                let count = usize::try_from(count).unwrap_or(0);
+                slots.resize(count.max(slots.len()), None);
+            }
+        }
+    }
+
+    fn write_until(&mut self, deadline: Instant) -> Result<Vec<WriteError>, WriteError> {
+        for partition in &mut self.partitions {
+            partition.close_batch();
+        }
+        if self.must_reset {
+            if self.transactional_id.is_some() {
+                let reason = "the transaction before was not aborted";
+                return Err(KafkaError::new(ErrorCode::State, reason).into());
+            }
+            self.init_producer_id(deadline)?;
+        }
+        if self.transactional_id.is_some() {
+            self.add_partitions(deadline)?;
+        }
+        self.send_rounds(deadline)
+    }
+
+    pub fn commit(&mut self, timeout: Duration) -> Result<Written, WriteError> {
+        let deadline = Instant::now() + timeout;
+        let written = self.write(timeout)?;
+        if self.transaction_open {
+            let ended = self.end_transaction(true, deadline);
+            self.must_reset |= ended.is_err();
+            ended?;
+            self.leave_transaction();
+        }
+        Ok(written)
+    }
+
+    pub fn abort(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + timeout;
+        self.drop_batches();
+        self.must_reset = true;
+        if self.transaction_open {
+            match self.end_transaction(false, deadline) {
+                Ok(()) => {}
+                // The broker has aborted it itself, or took an epoch of its own for that; the next epoch tells.
+                Err(error)
+                    if matches!(
+                        error.code,
+                        ErrorCode::InvalidTransactionalState | ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.leave_transaction();
+        self.init_producer_id(deadline)
+    }
+
+    fn leave_transaction(&mut self) {
+        self.transaction_open = false;
+        for partition in &mut self.partitions {
+            partition.in_transaction = false;
+        }
+    }
+
+    fn take_written(&mut self, refused: Vec<WriteError>) -> Written {
+        let bases = self.partitions.iter_mut().map(|partition| {
+            partition.batches = 0;
+            std::mem::take(&mut partition.bases)
+        });
+        Written {
+            bases: bases.collect(),
+            refused,
+        }
+    }
+
+    fn drop_batches(&mut self) {
+        for partition in &mut self.partitions {
+            partition.open = None;
+            partition.ready.clear();
+            partition.bases.clear();
+            partition.batches = 0;
+        }
+    }
+
+    fn stamp(&self, base_sequence: i32) -> Stamp {
+        Stamp {
+            producer_id: self.producer_id,
+            producer_epoch: self.producer_epoch,
+            base_sequence,
+            transactional: self.transactional_id.is_some(),
+        }
+    }
+}
+
+impl PartitionBatches {
+    fn new(topic: Arc<str>, number: i32) -> PartitionBatches {
+        PartitionBatches {
+            topic,
+            number,
+            open: None,
+            ready: std::collections::VecDeque::new(),
+            batches: 0,
+            bases: Vec::new(),
+            next_sequence: 0,
+            in_transaction: false,
+        }
+    }
+
+    fn close_batch(&mut self) {
+        if let Some(batch) = self.open.take() {
+            self.ready.push_back(Pending::Unsent(batch));
+        }
+    }
+}
+
+fn wall_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_epoch.map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// An option in milliseconds.
+fn millis_option(config: &ClientConfig, name: &str, default: u64) -> Result<Duration, KafkaError> {
+    number_option(config, name, default).map(Duration::from_millis)
+}
+
+fn number_option(config: &ClientConfig, name: &str, default: u64) -> Result<u64, KafkaError> {
+    match config.get(name) {
+        None => Ok(default),
+        Some(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| KafkaError::option(name, format_args!("{text} is not a number"))),
+    }
+}
