@@ -36,6 +36,11 @@ test: ## install what is missing and run all tests, those against Apache Kafka i
 	@scripts/install-packages.sh build test
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
 
+.PHONY: bench
+bench: build ## the product beside the programs it replaces: a table, and bench-results.json (ONLY="path latency" for some)
+	@scripts/install-packages.sh test
+	$(TARGET)/release/millrace-bench $(ONLY)
+
 .PHONY: check
 check: ## formatting, lints, documentation, crate directions, licences
 	@scripts/install-packages.sh build

@@ -9,7 +9,6 @@ use crate::process::Worker;
 use crate::report::Report;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use std::time::Duration;
 use tests::kafka::KafkaBroker;
 
 /// Pairs of runs.

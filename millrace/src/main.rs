@@ -2,6 +2,7 @@
 
 #[cfg(feature = "demo")]
 mod demo;
+mod options;
 mod plugins;
 mod worker;
 
@@ -51,6 +52,8 @@ enum Command {
         /// The worker's properties, in the form of a Java worker's.
         properties: PathBuf,
     },
+    /// Writes the pages of docs/options from what the code declares.
+    Options(options::OptionsArguments),
     /// Runs the whole product in one process, on a year of real grocery purchases.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
     };
     let code = match arguments.command {
         Command::Worker { properties } => run_worker(&runtime, &properties, loggers),
+        Command::Options(options) => write_options(&options),
         #[cfg(feature = "demo")]
         Command::Demo(demo) => run_demo(&runtime, demo, loggers),
     };
@@ -92,6 +96,16 @@ fn run_worker(runtime: &tokio::runtime::Runtime, path: &std::path::Path, loggers
     }
 }
 
+fn write_options(arguments: &options::OptionsArguments) -> ExitCode {
+    match options::run(arguments, &plugins::all(&Arc::new(InferenceService::new()))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "option pages");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[cfg(feature = "demo")]
 fn run_demo(runtime: &tokio::runtime::Runtime, arguments: demo::DemoArguments, loggers: Loggers) -> ExitCode {
     match runtime.block_on(demo::run(arguments, loggers)) {
@@ -108,7 +122,7 @@ impl Command {
     /// The demo talks on its own; of the log it shows what goes wrong.
     fn log_level(&self) -> LevelFilter {
         match self {
-            Command::Worker { .. } => LevelFilter::INFO,
+            Command::Worker { .. } | Command::Options(_) => LevelFilter::INFO,
             #[cfg(feature = "demo")]
             Command::Demo(_) => LevelFilter::WARN,
         }

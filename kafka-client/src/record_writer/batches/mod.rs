@@ -48,10 +48,18 @@ pub(super) struct BatchWriter {
     /// An outcome is not known: a new epoch must come before anything else is written.
     must_reset: bool,
     partitions: Vec<PartitionBatches>,
-    /// by topic: index in `partitions` by partition number
-    slots: HashMap<Arc<str>, Vec<Option<usize>>>,
+    topics: HashMap<Arc<str>, Topic>,
+    /// The topic of the last record, taken out of `topics`: records mostly come with the same topic in a row.
+    recent: Option<Topic>,
     /// Counts writes: records without key or partition go to one partition per write, in turn.
     writes: usize,
+}
+
+/// A topic that was written to.
+struct Topic {
+    name: Arc<str>,
+    /// index in `BatchWriter::partitions` by partition number; none before the first record
+    slots: Vec<Option<usize>>,
 }
 
 /// What is to be written to one partition.
@@ -99,7 +107,8 @@ impl BatchWriter {
             transaction_open: false,
             must_reset: false,
             partitions: Vec::new(),
-            slots: HashMap::new(),
+            topics: HashMap::new(),
+            recent: None,
             writes: 0,
         };
         writer.init_producer_id(Instant::now() + timeout)?;
@@ -150,29 +159,45 @@ impl BatchWriter {
 
     /// The index in `partitions` of where a record goes.
     fn slot(&mut self, record: &ProducerRecord<'_>) -> Result<usize, KafkaError> {
-        if !self.slots.contains_key(record.topic) {
-            let count = usize::try_from(self.cluster.partitions(record.topic)?).unwrap_or(0);
-            self.slots.insert(record.topic.into(), vec![None; count]);
-        }
+        let writes = self.writes;
+        let next = self.partitions.len();
+        let topic = self.topic(record.topic)?;
         let unknown = || KafkaError::new(ErrorCode::UnknownPartition, format!("a record for {}", record.topic));
-        let (topic, slots) = self.slots.get_key_value(record.topic).ok_or_else(unknown)?;
-        let count = i32::try_from(slots.len()).unwrap_or(i32::MAX).max(1);
+        let count = i32::try_from(topic.slots.len()).unwrap_or(i32::MAX).max(1);
         let number = match (record.partition, record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_for_key(key, count),
-            (None, None) => i32::try_from(self.writes % slots.len().max(1)).unwrap_or(0),
+            (None, None) => i32::try_from(writes % topic.slots.len().max(1)).unwrap_or(0),
         };
         let place = usize::try_from(number).map_err(|_| unknown())?;
-        if let Some(slot) = slots.get(place).ok_or_else(unknown)? {
+        let slot = topic.slots.get_mut(place).ok_or_else(unknown)?;
+        if let Some(slot) = slot {
             return Ok(*slot);
         }
-        let topic = Arc::clone(topic);
-        let slot = self.partitions.len();
-        self.partitions.push(PartitionBatches::new(Arc::clone(&topic), number));
-        if let Some(free) = self.slots.get_mut(&*topic).and_then(|slots| slots.get_mut(place)) {
-            *free = Some(slot);
+        *slot = Some(next);
+        let partition = PartitionBatches::new(Arc::clone(&topic.name), number);
+        self.partitions.push(partition);
+        Ok(next)
+    }
+
+    fn topic(&mut self, name: &str) -> Result<&mut Topic, KafkaError> {
+        let recent = self.recent.take_if(|recent| *recent.name != *name);
+        if let Some(other) = recent {
+            self.topics.insert(Arc::clone(&other.name), other);
         }
-        Ok(slot)
+        if self.recent.is_none() {
+            self.recent = self.topics.remove(name);
+        }
+        match &mut self.recent {
+            Some(topic) => Ok(topic),
+            none => {
+                let count = usize::try_from(self.cluster.partitions(name)?).unwrap_or(0);
+                Ok(none.insert(Topic {
+                    name: name.into(),
+                    slots: vec![None; count],
+                }))
+            }
+        }
     }
 
     pub fn write(&mut self, timeout: Duration) -> Result<Written, WriteError> {
@@ -201,20 +226,21 @@ impl BatchWriter {
     /// A topic that was refused may be another one when it is written to again: its numbers start anew.
     fn forget(&mut self, topic: &str) {
         self.cluster.forget(topic);
-        self.slots.remove(topic);
+        self.recent.take_if(|recent| *recent.name == *topic);
+        self.topics.remove(topic);
         self.must_reset = true;
     }
 
     /// Looks now and then whether topics have more partitions, as Java's producer does.
     fn follow_growth(&mut self) {
-        for topic in self.cluster.aged() {
+        for name in self.cluster.aged() {
             // Without an answer the old number holds until the next write.
-            if self.cluster.refresh(&[&topic]).is_ok()
-                && let Ok(count) = self.cluster.partitions(&topic)
-                && let Some(slots) = self.slots.get_mut(&*topic)
+            if self.cluster.refresh(&[&name]).is_ok()
+                && let Ok(count) = self.cluster.partitions(&name)
+                && let Ok(topic) = self.topic(&name)
             {
                 let count = usize::try_from(count).unwrap_or(0);
-                slots.resize(count.max(slots.len()), None);
+                topic.slots.resize(count.max(topic.slots.len()), None);
             }
         }
     }

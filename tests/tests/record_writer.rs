@@ -1,0 +1,271 @@
+//! The record writer's laws, on Apache Kafka and on the development broker: what was committed is there once, in order, at the
+//! offsets it said; what was aborted, fenced or refused is not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use dev_broker::{DevBroker, DevBrokerConfig};
+use kafka_client::{
+    Admin, ClientConfig, Consumer, ErrorCode, NewTopic, ProducerRecord, RecordWriter, StartOffset, TopicPartition,
+    partition_for_key,
+};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use tests::broker_laws::unique;
+use tests::kafka::KafkaBroker;
+
+/// A condition that does not hold by then never will.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn laws_hold_on_apache_kafka() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    laws(&broker.bootstrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn laws_hold_on_the_development_broker() {
+    let broker = DevBroker::start(DevBrokerConfig::default()).unwrap();
+    laws(&broker.bootstrap()).await;
+    broker.stop().await;
+}
+
+async fn laws(bootstrap: &str) {
+    committed_records_lie_where_the_writer_said(bootstrap).await;
+    more_than_one_batch_keeps_its_order(bootstrap).await;
+    aborted_records_are_not_there(bootstrap).await;
+    a_newer_writer_fences_an_older_one(bootstrap).await;
+    a_record_that_cannot_be_written_names_its_topic(bootstrap).await;
+    a_refused_topic_does_not_keep_others_from_being_written(bootstrap).await;
+    a_topic_may_grow(bootstrap).await;
+}
+
+async fn topic(bootstrap: &str, partitions: i32, config: &[(&str, &str)]) -> String {
+    let name = unique("written");
+    let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
+    let new = config
+        .iter()
+        .fold(NewTopic::new(&name, partitions, 1), |topic, (option, value)| topic.with(option, value));
+    for (_, result) in admin.create_topics(&[new]).await.unwrap() {
+        result.unwrap();
+    }
+    name
+}
+
+/// Blocking calls, off the async threads.
+fn blocking<T>(call: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(call)
+}
+
+fn record<'a>(topic: &'a str, key: &'a str, value: &'a str) -> ProducerRecord<'a> {
+    ProducerRecord {
+        topic,
+        key: Some(key.as_bytes()),
+        value: Some(value.as_bytes()),
+        ..ProducerRecord::default()
+    }
+}
+
+/// A committed record: partition, offset, value, headers.
+type Found = (i32, i64, String, Vec<(String, String)>);
+
+/// Everything committed, by partition and offset.
+async fn read(bootstrap: &str, topic: &str) -> Vec<Found> {
+    let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
+    let partitions = admin.topic(topic).await.unwrap().unwrap().partitions.len() as i32;
+    blocking(|| {
+        let mut config = ClientConfig::new(bootstrap);
+        config.set("isolation.level", "read_committed");
+        let consumer = Consumer::new(&config).unwrap();
+        let all: Vec<_> = (0..partitions)
+            .map(|number| (TopicPartition::new(topic, number), StartOffset::Beginning))
+            .collect();
+        consumer.assign(&all).unwrap();
+        let (mut found, mut ended) = (Vec::new(), BTreeSet::new());
+        let deadline = Instant::now() + PATIENCE;
+        while ended.len() < all.len() {
+            assert!(Instant::now() < deadline, "{topic} has no end: {found:?}");
+            let fetched = consumer.fetch(1000, Duration::from_millis(100)).unwrap();
+            for message in &fetched.messages {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let headers = message
+                    .headers()
+                    .map(|(name, value)| (name.to_owned(), text(value.unwrap_or_default())));
+                found.push((
+                    message.partition(),
+                    message.offset(),
+                    text(message.value().unwrap_or_default()),
+                    headers.collect(),
+                ));
+            }
+            ended.extend(fetched.end_of_partition.iter().map(|partition| partition.partition));
+        }
+        found.sort();
+        found
+    })
+}
+
+fn writer(bootstrap: &str, id: Option<&str>) -> RecordWriter {
+    let config = ClientConfig::new(bootstrap);
+    blocking(|| match id {
+        Some(id) => RecordWriter::transactional(&config, id, PATIENCE).unwrap(),
+        None => RecordWriter::idempotent(&config, PATIENCE).unwrap(),
+    })
+}
+
+async fn committed_records_lie_where_the_writer_said(bootstrap: &str) {
+    let topic = topic(bootstrap, 3, &[]).await;
+    let mut writer = writer(bootstrap, Some(&unique("id")));
+    for round in 0..3 {
+        let mut places = Vec::new();
+        for number in 0..50 {
+            let (key, value) = (format!("key-{number}"), format!("{round}-{number:02}"));
+            let header = [("source", Some(value.as_bytes()))];
+            let record = ProducerRecord {
+                headers: &header,
+                ..record(&topic, &key, &value)
+            };
+            places.push((key.clone(), value.clone(), writer.append(&record).unwrap()));
+        }
+        let written = blocking(|| writer.commit(PATIENCE)).unwrap();
+        assert!(written.refused.is_empty());
+        let found = read(bootstrap, &topic).await;
+        assert_eq!(found.len(), 50 * (round + 1));
+        for (key, value, place) in places {
+            let (partition, offset, _, headers) = found.iter().find(|(_, _, text, _)| *text == value).unwrap();
+            assert_eq!(*partition, partition_for_key(key.as_bytes(), 3));
+            assert_eq!(*offset, written.offset(place), "{value}");
+            assert_eq!(*headers, [("source".to_owned(), value)]);
+        }
+    }
+}
+
+async fn more_than_one_batch_keeps_its_order(bootstrap: &str) {
+    let topic = topic(bootstrap, 1, &[]).await;
+    let mut writer = writer(bootstrap, None);
+    let filling = "x".repeat(100_000);
+    let mut places = Vec::new();
+    for number in 0..35 {
+        let value = format!("{number:02}-{filling}");
+        places.push(writer.append(&record(&topic, "k", &value)).unwrap());
+    }
+    let written = blocking(|| writer.write(PATIENCE)).unwrap();
+    let found = read(bootstrap, &topic).await;
+    let offsets: Vec<i64> = places.iter().map(|place| written.offset(*place)).collect();
+    assert_eq!(offsets, (0..35).collect::<Vec<i64>>());
+    let numbers: Vec<String> = found.iter().map(|(_, _, value, _)| value[..2].to_owned()).collect();
+    assert_eq!(numbers, (0..35).map(|number| format!("{number:02}")).collect::<Vec<_>>());
+}
+
+async fn aborted_records_are_not_there(bootstrap: &str) {
+    let topic = topic(bootstrap, 2, &[]).await;
+    let mut writer = writer(bootstrap, Some(&unique("id")));
+    for round in 0..3 {
+        writer.append(&record(&topic, "a", "sent and aborted")).unwrap();
+        blocking(|| writer.write(PATIENCE)).unwrap();
+        writer.append(&record(&topic, "b", "aborted before it was sent")).unwrap();
+        blocking(|| writer.abort(PATIENCE)).unwrap();
+        let kept = format!("kept {round}");
+        writer.append(&record(&topic, "a", &kept)).unwrap();
+        blocking(|| writer.commit(PATIENCE)).unwrap();
+    }
+    let values: Vec<String> = read(bootstrap, &topic).await.into_iter().map(|(_, _, value, _)| value).collect();
+    assert_eq!(values, ["kept 0", "kept 1", "kept 2"]);
+}
+
+async fn a_newer_writer_fences_an_older_one(bootstrap: &str) {
+    let topic = topic(bootstrap, 1, &[]).await;
+    let id = unique("id");
+    let mut older = writer(bootstrap, Some(&id));
+    older.append(&record(&topic, "k", "of the older, open")).unwrap();
+    blocking(|| older.write(PATIENCE)).unwrap();
+    let mut newer = writer(bootstrap, Some(&id));
+    older.append(&record(&topic, "k", "of the older, late")).unwrap();
+    assert!(blocking(|| older.commit(PATIENCE)).is_err());
+    let fenced = blocking(|| older.abort(PATIENCE)).unwrap_err();
+    assert!(fenced.is_fenced(), "{fenced}");
+    newer.append(&record(&topic, "k", "of the newer")).unwrap();
+    blocking(|| newer.commit(PATIENCE)).unwrap();
+    let values: Vec<String> = read(bootstrap, &topic).await.into_iter().map(|(_, _, value, _)| value).collect();
+    assert_eq!(values, ["of the newer"]);
+}
+
+async fn a_record_that_cannot_be_written_names_its_topic(bootstrap: &str) {
+    let topic = topic(bootstrap, 1, &[]).await;
+    let mut writer = writer(bootstrap, Some(&unique("id")));
+    let large = "x".repeat(2_000_000);
+    let error = writer.append(&record(&topic, "k", &large)).unwrap_err();
+    assert_eq!(error.error.code, ErrorCode::MessageSizeTooLarge);
+    assert!(error.to_string().contains("max.request.size"), "{error}");
+    assert_eq!(error.topic.as_deref(), Some(&*topic));
+    let elsewhere = ProducerRecord {
+        partition: Some(7),
+        ..record(&topic, "k", "v")
+    };
+    let error = writer.append(&elsewhere).unwrap_err();
+    assert_eq!(error.error.code, ErrorCode::UnknownPartition);
+    writer.append(&record(&topic, "k", "kept")).unwrap();
+    blocking(|| writer.commit(PATIENCE)).unwrap();
+    assert_eq!(read(bootstrap, &topic).await.len(), 1);
+}
+
+async fn a_refused_topic_does_not_keep_others_from_being_written(bootstrap: &str) {
+    let small = topic(bootstrap, 1, &[("max.message.bytes", "1000")]).await;
+    let usual = topic(bootstrap, 1, &[]).await;
+    let mut writer = writer(bootstrap, None);
+    let value = "x".repeat(5000);
+    for _ in 0..2 {
+        writer.append(&record(&small, "k", &value)).unwrap();
+        let kept = writer.append(&record(&usual, "k", &value)).unwrap();
+        let written = blocking(|| writer.write(PATIENCE)).unwrap();
+        let refused: Vec<_> = written.refused.iter().map(|error| (error.topic.as_deref(), error.error.code)).collect();
+        assert_eq!(refused, [(Some(&*small), ErrorCode::MessageSizeTooLarge)]);
+        assert!(written.offset(kept) >= 0);
+    }
+    assert_eq!(read(bootstrap, &usual).await.len(), 2);
+    assert_eq!(read(bootstrap, &small).await.len(), 0);
+}
+
+async fn a_topic_may_grow(bootstrap: &str) {
+    let topic = topic(bootstrap, 1, &[]).await;
+    let mut config = ClientConfig::new(bootstrap);
+    config.set("metadata.max.age.ms", "1");
+    let mut writer = blocking(|| RecordWriter::idempotent(&config, PATIENCE)).unwrap();
+    writer.append(&record(&topic, "k", "v")).unwrap();
+    blocking(|| writer.write(PATIENCE)).unwrap();
+    Admin::new(&config).unwrap().create_partitions(&topic, 4).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        for number in 0..40 {
+            let key = number.to_string();
+            writer.append(&record(&topic, &key, "v")).unwrap();
+        }
+        blocking(|| writer.write(PATIENCE)).unwrap();
+        let partitions: BTreeSet<i32> = read(bootstrap, &topic).await.into_iter().map(|(number, ..)| number).collect();
+        if partitions.len() == 4 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "records lie in {partitions:?} only");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_is_written_to_again() {
+    let broker = KafkaBroker::start().await.unwrap();
+    let bootstrap = broker.bootstrap();
+    let topic = topic(&bootstrap, 1, &[]).await;
+    let mut writer = writer(&bootstrap, Some(&unique("id")));
+    writer.append(&record(&topic, "k", "before")).unwrap();
+    blocking(|| writer.commit(PATIENCE)).unwrap();
+    writer.append(&record(&topic, "k", "while it is away")).unwrap();
+    broker.kill().await.unwrap();
+    let committing = tokio::task::spawn_blocking(move || {
+        let written = writer.commit(PATIENCE);
+        (writer, written)
+    });
+    broker.restart().await.unwrap();
+    let (mut writer, written) = committing.await.unwrap();
+    written.unwrap();
+    writer.append(&record(&topic, "k", "after")).unwrap();
+    blocking(|| writer.commit(PATIENCE)).unwrap();
+    let values: Vec<String> = read(&bootstrap, &topic).await.into_iter().map(|(_, _, value, _)| value).collect();
+    assert_eq!(values, ["before", "while it is away", "after"]);
+}
