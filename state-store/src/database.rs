@@ -291,6 +291,9 @@ fn family_options(budget: &MemoryBudget, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
+    // A key that is new, as most keys that the cache does not have are, is not searched for in the memtable.
+    options.set_memtable_prefix_bloom_ratio(0.05);
+    options.set_memtable_whole_key_filtering(true);
     // Atomic flush makes every family flush when one is full, so each may grow to half of what there is for all.
     options.set_write_buffer_size((budget.write_buffer_bytes / 2).max(64 << 10));
     options.set_target_file_size_base(32 << 20);

@@ -197,6 +197,7 @@ impl<V: StateValue> KeyedPartition<V> {
             }
             index_key(prefix, new_indexed_ms, &record.key, &mut self.key);
             batch.put_cf(expiry, &self.key, []);
+            self.expiry_floor_ms = self.expiry_floor_ms.min(new_indexed_ms);
         }
         let mut row = Vec::with_capacity(8 + value.len());
         Row::encode_into(new_indexed_ms, value, &mut row);

@@ -56,16 +56,22 @@ impl<V: StateValue> KeyedPartition<V> {
         let mut scratch = Vec::new();
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.keyspace.end());
+        let mut start = Vec::new();
+        index_key(prefix, self.expiry_floor_ms, &[], &mut start);
+        // the first place that stays in the index after this pass
+        let mut first_left = None;
+        let mut moved_to = None;
         for item in self
             .db
             .rocksdb()
-            .iterator_cf_opt(expiry, options, IteratorMode::From(&prefix, Direction::Forward))
+            .iterator_cf_opt(expiry, options, IteratorMode::From(&start, Direction::Forward))
         {
             let (found_key, _) = item.map_err(StateError::database("reading the expiry index"))?;
             let Some((indexed_ms, changelog_key)) = found_key.get(4..).and_then(split_index_key) else {
                 continue;
             };
             if indexed_ms > stream_time_ms || due.len() >= limit {
+                first_left.get_or_insert(indexed_ms);
                 break;
             }
             self.keyspace.key_into(changelog_key, &mut scratch);
@@ -91,6 +97,7 @@ impl<V: StateValue> KeyedPartition<V> {
             };
             let cached = if superseded { None } else { self.cache.find(key) };
             if cached.is_some_and(|id| self.cache.get(id).is_some_and(|slot| !slot.is_clean())) {
+                first_left.get_or_insert(indexed_ms);
                 continue;
             }
             let version = row.record.version;
@@ -108,8 +115,10 @@ impl<V: StateValue> KeyedPartition<V> {
                     slot.stored = Stored::Row(version, expires_ms);
                 }
                 moved_due |= expires_ms <= stream_time_ms;
+                moved_to = Some(moved_to.map_or(expires_ms, |first: i64| first.min(expires_ms)));
                 continue;
             }
+            first_left.get_or_insert(indexed_ms);
             due.push(ExpiredEntry {
                 key: Bytes::copy_from_slice(key),
                 version,
@@ -121,6 +130,13 @@ impl<V: StateValue> KeyedPartition<V> {
         if !batch.is_empty() {
             self.db.write(batch)?;
         }
+        // Places that entries moved to come after the ones they left, which may be before the first one left.
+        self.expiry_floor_ms = match (first_left, moved_to) {
+            (Some(left), Some(moved)) => left.min(moved),
+            (Some(place), None) | (None, Some(place)) => place,
+            // The index is empty; what is put into it later lowers the floor.
+            (None, None) => i64::MAX,
+        };
         Ok((due, moved_due))
     }
 
@@ -181,6 +197,7 @@ impl<V: StateValue> KeyedPartition<V> {
         let (data, expiry) = (self.db.family(Family::Data)?, self.db.family(Family::Expiry)?);
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(expiry, self.keyspace.prefix(), self.keyspace.end());
+        self.expiry_floor_ms = i64::MIN;
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.keyspace.end());
         let start = self.keyspace.prefix();

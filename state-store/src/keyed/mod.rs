@@ -94,6 +94,8 @@ pub struct KeyedPartition<V: StateValue> {
     /// Superseded versions since the last barrier: puts, and tombstones for those that are archived.
     superseded: HashMap<Bytes, Option<Bytes>, DefaultHashBuilder>,
     restoring: restore::Buffer,
+    /// No place in the expiry index is before this time: what was deleted there need not be passed again and again.
+    expiry_floor_ms: i64,
     /// Scratch for keys.
     key: Vec<u8>,
 }
@@ -139,6 +141,7 @@ impl<V: StateValue> KeyedPartition<V> {
             stream_time_ms: meta.position.map_or(i64::MIN, |position| position.stream_time_ms),
             superseded: HashMap::default(),
             restoring: restore::Buffer::default(),
+            expiry_floor_ms: i64::MIN,
             key: Vec::new(),
             spec,
         };
