@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use connect_api::config::ConfigMap;
 use connect_api::delivery::TopicPartition;
-use connect_api::error::{ConnectError, Stage};
+use connect_api::error::{ConnectError, ErrorKind, Stage};
 use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
 use connect_api::partitioned::{ClientSettings, PartitionedSinkTask, PartitionedTaskContext, RawRecord, StartAt};
 use connect_api::record::{SinkRecord, TimestampType};
@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was reported as a dead letter: offset, stage, message.
-pub type DeadLetters = Arc<Mutex<Vec<(i64, Stage, String)>>>;
+type DeadLetters = Arc<Mutex<Vec<(i64, Stage, String)>>>;
 
 struct Reporter(DeadLetters);
 
@@ -87,6 +87,11 @@ impl Worker {
             bootstrap: bootstrap.to_owned(),
             group: group.to_owned(),
         })
+    }
+
+    /// `group.id` of the worker.
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
     /// Stops the service.
@@ -160,8 +165,7 @@ pub struct RunningTask {
     commands: std::sync::mpsc::Sender<End>,
     thread: Option<std::thread::JoinHandle<Result<()>>>,
     waker: kafka_client::Waker,
-    /// what the task reported
-    pub dead_letters: DeadLetters,
+    dead_letters: DeadLetters,
 }
 
 /// How a task ends.
@@ -206,6 +210,12 @@ impl RunningTask {
         })
     }
 
+    /// What the task reported.
+    pub fn dead_letters(&self) -> Vec<(i64, Stage, String)> {
+        let letters = self.dead_letters.lock();
+        letters.unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// Stops after a last barrier.
     pub fn stop(self) -> Result<()> {
         self.end(End::Cleanly)
@@ -227,15 +237,39 @@ impl RunningTask {
     }
 }
 
+/// Between a retriable error of a task and its next opening.
+const REOPEN_WAIT: Duration = Duration::from_millis(100);
+
+/// As the worker's loop: after a retriable error the task is closed, and opened again after a wait.
 fn drive(
     mut task: InferenceTask,
     consumer: &Consumer,
     partitions: &[TopicPartition],
     commands: &std::sync::mpsc::Receiver<End>,
 ) -> Result<()> {
-    let failed = |error: ConnectError| anyhow::anyhow!("{error:?}");
+    loop {
+        match session(&mut task, consumer, partitions, commands) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Retriable => {
+                task.close();
+                if commands.recv_timeout(REOPEN_WAIT).is_ok() {
+                    bail!("the task was ended while it could not be opened: {error:?}");
+                }
+            }
+            Err(error) => bail!("{error:?}"),
+        }
+    }
+}
+
+fn session(
+    task: &mut InferenceTask,
+    consumer: &Consumer,
+    partitions: &[TopicPartition],
+    commands: &std::sync::mpsc::Receiver<End>,
+) -> Result<(), ConnectError> {
+    let failed = |error: KafkaError| ConnectError::fatal(error.to_string());
     let to_client = |p: &TopicPartition| kafka_client::TopicPartition::new(p.topic.clone(), p.partition);
-    let starts = task.open(partitions).map_err(failed)?;
+    let starts = task.open(partitions)?;
     let assignment: Vec<_> = starts
         .iter()
         .map(|(partition, start)| {
@@ -247,18 +281,18 @@ fn drive(
             (to_client(partition), start)
         })
         .collect();
-    consumer.assign(&assignment)?;
+    consumer.assign(&assignment).map_err(failed)?;
     let mut wait = Duration::from_millis(10);
     loop {
         match commands.try_recv() {
             Ok(End::Cleanly) => {
-                let _ = task.barrier(PATIENCE).map_err(failed)?;
+                let _ = task.barrier(PATIENCE)?;
                 return Ok(());
             }
             Ok(End::Crash) => return Ok(()),
             Err(_) => {}
         }
-        let fetched = consumer.fetch(1000, wait)?;
+        let fetched = consumer.fetch(1000, wait).map_err(failed)?;
         let records: Vec<RawRecord<'_>> = fetched
             .messages
             .iter()
@@ -274,11 +308,11 @@ fn drive(
             })
             .collect();
         if !records.is_empty() {
-            let _ = task.hand_over(&records).map_err(failed)?;
+            let _ = task.hand_over(&records)?;
         }
-        let advance = task.advance(Instant::now()).map_err(failed)?;
+        let advance = task.advance(Instant::now())?;
         for (partition, offset) in advance.rewind.into_iter().flatten() {
-            consumer.seek(&to_client(&partition), offset)?;
+            consumer.seek(&to_client(&partition), offset).map_err(failed)?;
         }
         let until = advance.wake_at.map_or(Duration::from_millis(100), |at| {
             at.saturating_duration_since(Instant::now())
@@ -374,7 +408,7 @@ fn read_all(
     let mut ended = std::collections::BTreeSet::new();
     while outputs.len() < count || ended.len() < all.len() {
         if Instant::now() > deadline {
-            bail!("{topic}: {} of {count} records came: {outputs:?}", outputs.len());
+            bail!("{topic}: {} of {count} records came", outputs.len());
         }
         let fetched = consumer.fetch(1000, Duration::from_millis(100))?;
         for message in &fetched.messages {

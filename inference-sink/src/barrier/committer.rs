@@ -8,20 +8,30 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use kafka_client::{Deliveries, ErrorCode, KafkaError, Producer, ProducerRecord};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const INIT_TIMEOUT: Duration = Duration::from_secs(60);
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Kafka is waited for in slices, between which the thread sees that it is not wanted any more.
+const SLICE: Duration = Duration::from_millis(500);
+/// Wait after an error that came at once and may pass.
+const RETRY_WAIT: Duration = Duration::from_millis(50);
+/// A wait that is longer is spoken of.
+const SLOW: Duration = Duration::from_secs(5);
+/// Kafka's default for `transaction.timeout.ms`.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The committer of one task.
 pub struct Committer {
     commits: Option<Sender<Commit>>,
     answers: Receiver<Answer>,
     thread: Option<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
 }
+
+/// Told when a task begins to wait for Kafka for long (true), and when that is over.
+pub type OnWaiting = Box<dyn Fn(bool) + Send>;
 
 /// Offsets by token, and what failed first.
 #[derive(Default)]
@@ -62,6 +72,7 @@ impl Committer {
         context: &PartitionedTaskContext,
         transactional_id: &str,
         metrics: Arc<Metrics>,
+        on_waiting: OnWaiting,
     ) -> Result<Committer, ConnectError> {
         let failed =
             |error: KafkaError| ConnectError::retriable(format!("transactional producer {transactional_id}: {error}"));
@@ -74,14 +85,26 @@ impl Committer {
         let reports = Arc::new(Reports::default());
         let producer = Producer::new(&config, reports.clone()).map_err(failed)?;
         producer.init_transactions(INIT_TIMEOUT).map_err(failed)?;
+        let timeout_ms = context.clients.producer.get("transaction.timeout.ms");
+        let stopping = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            producer,
+            reports,
+            stopping: stopping.clone(),
+            task: format!("{}-{}", context.connector, context.task),
+            transaction_timeout: timeout_ms
+                .and_then(|text| text.trim().parse().ok())
+                .map_or(TRANSACTION_TIMEOUT, Duration::from_millis),
+            on_waiting,
+        };
         let (commits, received) = bounded::<Commit>(1);
         let (answer, answers) = bounded::<Answer>(1);
         let wake = context.wake.clone();
         let thread = std::thread::Builder::new()
-            .name(format!("commit {}-{}", context.connector, context.task))
+            .name(format!("commit {}", writer.task))
             .spawn(move || {
                 for commit in received {
-                    let result = run(&producer, &reports, &commit, &metrics);
+                    let result = writer.run(&commit, &metrics);
                     drop(commit);
                     if answer.send(result).is_err() {
                         return;
@@ -94,6 +117,7 @@ impl Committer {
             commits: Some(commits),
             answers,
             thread: Some(thread),
+            stopping,
         })
     }
 
@@ -116,117 +140,219 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
         self.commits = None;
         if let Some(thread) = self.thread.take() {
-            // A commit under way ends by itself within its timeout; its answer has room.
+            // A commit under way ends by itself or is given up within a slice; its answer has room.
             let _ = thread.join();
         }
     }
 }
 
-fn run(producer: &Producer, reports: &Reports, commit: &Commit, metrics: &Metrics) -> Answer {
-    let started = Instant::now();
-    let result = write(producer, reports, commit);
-    if result.is_err()
-        && let Err(error) = producer.abort_transaction(COMMIT_TIMEOUT)
-    {
-        tracing::warn!(error = %error, "transaction could not be aborted");
-    }
-    let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
-    metrics.stages.commit_ns.fetch_add(nanos, Ordering::Relaxed);
-    metrics.commits.fetch_add(1, Ordering::Relaxed);
-    result
+/// What the thread works with.
+struct Writer {
+    producer: Producer,
+    reports: Arc<Reports>,
+    stopping: Arc<AtomicBool>,
+    /// `CONNECTOR-TASK`
+    task: String,
+    transaction_timeout: Duration,
+    on_waiting: OnWaiting,
 }
 
-/// Tokens: groups, then log entries, then one per batch of outputs, then shed events; from 1.
-fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
-    let plain = |error: KafkaError| CommitFailure { error, tenant: None };
-    if let Some(outbox) = &commit.flush
-        && let Some(sender) = outbox.sender()
-    {
-        let failures = sender.flush(COMMIT_TIMEOUT).map_err(plain)?;
-        if let Some(failure) = failures.into_iter().next() {
-            let error = KafkaError::new(
-                ErrorCode::Fail,
-                format!("outputs of tenant {}: {}", failure.tenant, failure.error),
+fn plain(error: KafkaError) -> CommitFailure {
+    CommitFailure { error, tenant: None }
+}
+
+impl Writer {
+    fn run(&self, commit: &Commit, metrics: &Metrics) -> Answer {
+        let started = Instant::now();
+        let result = self.flush_outputs(commit).and_then(|()| self.transaction(commit));
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
+        metrics.stages.commit_ns.fetch_add(nanos, Ordering::Relaxed);
+        metrics.commits.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    /// Calls until the outcome is known: a broker that does not answer costs time and nothing else. Only a task that is
+    /// given up gets the error of an attempt that might have succeeded later.
+    fn patiently<T>(
+        &self,
+        doing: &str,
+        mut attempt: impl FnMut(Duration) -> Result<T, KafkaError>,
+    ) -> Result<T, KafkaError> {
+        let started = Instant::now();
+        let mut told = false;
+        let outcome = loop {
+            match attempt(SLICE) {
+                Err(error)
+                    if error.is_retriable() && !is_own_fault(&error) && !self.stopping.load(Ordering::Acquire) =>
+                {
+                    if !told && started.elapsed() >= SLOW {
+                        told = true;
+                        (self.on_waiting)(true);
+                        tracing::warn!(
+                            task = %self.task,
+                            error = %error,
+                            "Kafka does not answer: the task waits with {doing} and goes on by itself, nothing is lost"
+                        );
+                    }
+                    if !error.is_timeout() {
+                        std::thread::sleep(RETRY_WAIT);
+                    }
+                }
+                outcome => break outcome,
+            }
+        };
+        if told {
+            (self.on_waiting)(false);
+            let waited_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            if outcome.is_ok() {
+                tracing::info!(task = %self.task, waited_ms, "Kafka answers again: the task goes on");
+            }
+        }
+        outcome
+    }
+
+    /// Outputs that are sent at once are acknowledged before the positions behind them are committed.
+    fn flush_outputs(&self, commit: &Commit) -> Result<(), CommitFailure> {
+        let Some(sender) = commit.flush.as_ref().and_then(|outbox| outbox.sender()) else {
+            return Ok(());
+        };
+        let failures = self
+            .patiently("sending outputs", |slice| sender.flush(slice))
+            .map_err(plain)?;
+        let Some(failure) = failures.into_iter().next() else {
+            return Ok(());
+        };
+        let error = KafkaError::new(
+            ErrorCode::Fail,
+            format!("outputs of tenant {}: {}", failure.tenant, failure.error),
+        );
+        Err(CommitFailure {
+            error,
+            tenant: Some(failure.tenant),
+        })
+    }
+
+    fn transaction(&self, commit: &Commit) -> Answer {
+        let begun = Instant::now();
+        self.producer.begin_transaction().map_err(|error| plain(lost(error)))?;
+        let result = self.write(commit);
+        let Err(CommitFailure { error, tenant }) = result else {
+            return result;
+        };
+        if error.is_fenced() && begun.elapsed() >= self.transaction_timeout {
+            // Nobody has taken over: the broker ends what takes too long, and its producer with it.
+            let text = format!(
+                "the transaction was still open after transaction.timeout.ms ({} ms), so the broker ended it: {error}",
+                self.transaction_timeout.as_millis()
             );
-            return Err(CommitFailure {
-                error,
-                tenant: Some(failure.tenant),
-            });
+            return Err(plain(KafkaError::new(ErrorCode::Fatal, text)));
+        }
+        if error.is_fatal() || error.is_fenced() {
+            return Err(CommitFailure { error, tenant });
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            // Whoever opens the partitions next ends the transaction.
+            return Err(plain(lost(error)));
+        }
+        match self.patiently("aborting a transaction", |slice| self.producer.abort_transaction(slice)) {
+            Ok(()) => Err(CommitFailure { error, tenant }),
+            Err(abort) => Err(plain(lost(abort.while_doing(error)))),
         }
     }
-    let (groups, log) = (commit.groups.len(), commit.log.len());
-    reports.reset(groups + log);
-    producer.begin_transaction().map_err(plain)?;
-    for (index, group) in commit.groups.iter().enumerate() {
-        let last = group.records.len().saturating_sub(1);
-        for (number, record) in group.records.iter().enumerate() {
+
+    fn send(&self, record: &ProducerRecord<'_>, token: u64) -> Result<(), KafkaError> {
+        self.patiently("sending records", |slice| {
+            self.producer.send_waiting(record, token, slice)
+        })
+    }
+
+    /// Tokens: groups, then log entries, then one per batch of outputs, then shed events; from 1.
+    fn write(&self, commit: &Commit) -> Answer {
+        let (groups, log) = (commit.groups.len(), commit.log.len());
+        self.reports.reset(groups + log);
+        for (index, group) in commit.groups.iter().enumerate() {
+            let last = group.records.len().saturating_sub(1);
+            for (number, record) in group.records.iter().enumerate() {
+                let record = ProducerRecord {
+                    topic: &group.topic,
+                    partition: Some(group.partition),
+                    key: Some(&record.key),
+                    value: record.value.as_deref(),
+                    timestamp_ms: None,
+                    headers: &[],
+                };
+                // Only the last offset of a partition matters, and its records are in order.
+                let token = if number == last { index as u64 + 1 } else { 0 };
+                self.send(&record, token).map_err(plain)?;
+            }
+        }
+        let log_topic = commit.log_topic.as_deref().unwrap_or_default();
+        for (index, entry) in commit.log.iter().enumerate() {
             let record = ProducerRecord {
-                topic: &group.topic,
-                partition: Some(group.partition),
-                key: Some(&record.key),
-                value: record.value.as_deref(),
+                topic: log_topic,
+                partition: Some(entry.partition),
+                key: Some(entry.model.as_bytes()),
+                value: Some(&entry.value),
                 timestamp_ms: None,
                 headers: &[],
             };
-            // Only the last offset of a partition matters, and its records are in order.
-            let token = if number == last { index as u64 + 1 } else { 0 };
-            producer.send_waiting(&record, token, SEND_TIMEOUT).map_err(plain)?;
+            self.send(&record, (groups + index) as u64 + 1).map_err(plain)?;
         }
+        let own = (groups + log) as u64 + 1;
+        for (index, outputs) in commit.outputs.iter().enumerate() {
+            let tenant = || Some(Arc::from(outputs.model.document.tenant.as_str()));
+            outputs
+                .try_for_each(|record| self.send(record, own + index as u64))
+                .map_err(|error| CommitFailure {
+                    tenant: is_own_fault(&error).then(tenant).flatten(),
+                    error,
+                })?;
+        }
+        for event in &commit.shed {
+            let (key, value, source) = event.parts();
+            let headers = [(crate::output::SOURCE_HEADER, Some(source.as_bytes()))];
+            let record = ProducerRecord {
+                topic: &event.topic,
+                partition: None,
+                key,
+                value,
+                timestamp_ms: None,
+                headers: &headers,
+            };
+            self.send(&record, 0).map_err(plain)?;
+        }
+        let committed = self.patiently("committing a transaction", |slice| {
+            self.producer.commit_transaction(slice)
+        });
+        let (offsets, failed) = self.reports.take();
+        if let Err(error) = committed {
+            if error.is_fatal() || error.is_fenced() {
+                return Err(plain(error));
+            }
+            let (token, error) = failed.unwrap_or((0, error));
+            let outputs = usize::try_from(token.saturating_sub(own)).ok().filter(|_| token >= own);
+            let batch = outputs.and_then(|index| commit.outputs.get(index));
+            let tenant = batch
+                .filter(|_| is_own_fault(&error))
+                .map(|batch| Arc::from(batch.model.document.tenant.as_str()));
+            return Err(CommitFailure { error, tenant });
+        }
+        Ok(Committed {
+            ends: offsets.iter().skip(1).take(groups).map(|offset| offset + 1).collect(),
+            log_offsets: offsets.iter().skip(1 + groups).take(log).copied().collect(),
+        })
     }
-    let log_topic = commit.log_topic.as_deref().unwrap_or_default();
-    for (index, entry) in commit.log.iter().enumerate() {
-        let record = ProducerRecord {
-            topic: log_topic,
-            partition: Some(entry.partition),
-            key: Some(entry.model.as_bytes()),
-            value: Some(&entry.value),
-            timestamp_ms: None,
-            headers: &[],
-        };
-        producer
-            .send_waiting(&record, (groups + index) as u64 + 1, SEND_TIMEOUT)
-            .map_err(plain)?;
+}
+
+/// An error after which nobody knows how the producer's transaction stands: only another producer with its id can tell.
+fn lost(error: KafkaError) -> KafkaError {
+    match error.is_fatal() || error.is_fenced() {
+        true => error,
+        false => KafkaError::new(ErrorCode::Fatal, error.to_string()),
     }
-    let own = (groups + log) as u64 + 1;
-    for (index, outputs) in commit.outputs.iter().enumerate() {
-        let tenant = || Some(Arc::from(outputs.model.document.tenant.as_str()));
-        outputs
-            .try_for_each(|record| producer.send_waiting(record, own + index as u64, SEND_TIMEOUT))
-            .map_err(|error| CommitFailure {
-                tenant: is_own_fault(&error).then(tenant).flatten(),
-                error,
-            })?;
-    }
-    for event in &commit.shed {
-        let (key, value, source) = event.parts();
-        let headers = [(crate::output::SOURCE_HEADER, Some(source.as_bytes()))];
-        let record = ProducerRecord {
-            topic: &event.topic,
-            partition: None,
-            key,
-            value,
-            timestamp_ms: None,
-            headers: &headers,
-        };
-        producer.send_waiting(&record, 0, SEND_TIMEOUT).map_err(plain)?;
-    }
-    let committed = producer.commit_transaction(COMMIT_TIMEOUT);
-    let (offsets, failed) = reports.take();
-    if let Err(error) = committed {
-        let (token, error) = failed.unwrap_or((0, error));
-        let outputs = usize::try_from(token.saturating_sub(own)).ok().filter(|_| token >= own);
-        let batch = outputs.and_then(|index| commit.outputs.get(index));
-        let tenant = batch
-            .filter(|_| is_own_fault(&error))
-            .map(|batch| Arc::from(batch.model.document.tenant.as_str()));
-        return Err(CommitFailure { error, tenant });
-    }
-    Ok(Committed {
-        ends: offsets.iter().skip(1).take(groups).map(|offset| offset + 1).collect(),
-        log_offsets: offsets.iter().skip(1 + groups).take(log).copied().collect(),
-    })
 }
 
 /// Errors of a tenant's own topic, which no other tenant should pay for.

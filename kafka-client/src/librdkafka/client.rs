@@ -84,6 +84,16 @@ impl Callbacks {
 pub(crate) struct Client {
     handle: NonNull<sys::rd_kafka_t>,
     callbacks: Box<Callbacks>,
+    name: String,
+}
+
+/// Names of the clients of this process that are not destroyed yet.
+static OPEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The clients of this process that are not closed yet, by name: `demo#producer-3` is the third client and has
+/// `client.id=demo`. For tests, and for whoever looks for what keeps a connection open.
+pub fn open_clients() -> Vec<String> {
+    OPEN.lock().clone()
 }
 
 // SAFETY: librdkafka's API is thread-safe on one handle, and Callbacks is Send + Sync.
@@ -122,7 +132,14 @@ impl Client {
         match NonNull::new(handle) {
             Some(handle) => {
                 std::mem::forget(conf);
-                Ok(Self { handle, callbacks })
+                // SAFETY: the handle is alive, and so is its name.
+                let name = unsafe { native_error::text(sys::rd_kafka_name(handle.as_ptr())) };
+                OPEN.lock().push(name.clone());
+                Ok(Self {
+                    handle,
+                    callbacks,
+                    name,
+                })
             }
             None => Err(KafkaError::new(
                 ErrorCode::InvalidConfig,
@@ -149,6 +166,10 @@ impl Drop for Client {
     fn drop(&mut self) {
         // SAFETY: the last reference: nothing points into the handle any more. The callbacks live on until it returns.
         unsafe { sys::rd_kafka_destroy_flags(self.as_ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) }
+        let mut open = OPEN.lock();
+        if let Some(index) = open.iter().position(|name| *name == self.name) {
+            open.swap_remove(index);
+        }
     }
 }
 

@@ -30,7 +30,8 @@ async fn everything_survives(broker: &mut impl BrokerUnderTest, crash: bool) -> 
     let (topic, id, group) = (unique("kept"), unique("kept"), unique("kept"));
     Wire::to_coordinator(&bootstrap, &group, 0).await?;
     let wire = Wire::to_coordinator(&bootstrap, &id, 1).await?;
-    wire.create_topic(&topic, 2, &[("retention.ms", "1234567")]).await?;
+    wire.create_topic(&topic, 2, &[("max.message.bytes", "1234567")])
+        .await?;
     let idempotent = wire.initialise(None, TIMEOUT_MS).await?;
     let plain = idempotent.batch(0, &[(Some("k"), Some("plain"))])?;
     ensure!(wire.produce(&topic, 0, &plain, None).await?.error_code == 0, "refused");
@@ -66,7 +67,7 @@ async fn everything_survives(broker: &mut impl BrokerUnderTest, crash: bool) -> 
     );
     let config = admin.describe_topic_config(&topic).await?;
     ensure!(
-        config.get("retention.ms").is_some_and(|value| value == "1234567"),
+        config.get("max.message.bytes").is_some_and(|value| value == "1234567"),
         "settings"
     );
     let (wire, topic) = (&wire, &topic);

@@ -1,0 +1,151 @@
+//! A whole worker over a broker that goes away and comes back, cleanly and without notice, in the middle of a stream from a
+//! source connector through the inference sink to a sink connector: it costs nothing but time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tests::KafkaBroker;
+use tests::broker::{BrokerUnderTest, OwnDevBroker};
+use tests::inference::{Output, create_topics, read};
+use tests::inference_scenarios::{START_MS, artifact, by_household, check_lineage, expected, wait_for};
+use tests::worker::{WholeWorker, is_running};
+
+const EVENTS: i64 = 8_000;
+const PER_SECOND: i64 = 1_000;
+/// Predictions after which the broker is ended, and whether without notice.
+const OUTAGES: [(u64, bool); 3] = [(1_000, true), (2_500, false), (4_000, true)];
+const CONNECTORS: [&str; 3] = ["events", "inference", "file"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_development_broker() -> Result<()> {
+    a_worker_over_outages(&mut OwnDevBroker::start().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_apache_kafka() -> Result<()> {
+    a_worker_over_outages(&mut KafkaBroker::start().await?).await
+}
+
+async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let bootstrap = broker.bootstrap();
+    create_topics(&bootstrap, &[("events", 2), ("predictions", 2)]).await?;
+    let worker = WholeWorker::start(&bootstrap, "outage", directory.path()).await?;
+    put_resources(&worker).await?;
+    let output = directory.path().join("predictions.txt");
+    put_connectors(&worker, directory.path(), &output).await?;
+
+    let predictions = || worker.inference.snapshot().predictions;
+    for (reached, crash) in OUTAGES {
+        wait_for("predictions before an outage", || predictions() >= reached).await?;
+        broker.end(crash).await?;
+        // What the worker knows it tells, Kafka or not.
+        ensure!(worker.rest.get("/connectors").await?.as_array().map(Vec::len) == Some(3));
+        for connector in CONNECTORS {
+            let status = worker.rest.get(&format!("/connectors/{connector}/status")).await?;
+            ensure!(is_running(&status), "while the broker is away: {status}");
+        }
+        let model = worker.rest.get("/inference/models/shop/score/status").await?;
+        ensure!(model["state"] == "SERVING", "while the broker is away: {model}");
+        broker.start_again().await?;
+    }
+
+    let outputs = read(&bootstrap, "predictions", usize::try_from(EVENTS)?).await?;
+    check_lineage(&outputs)?;
+    ensure!(by_household(&outputs)? == expected(0..EVENTS), "scores");
+    let events = read(&bootstrap, "events", usize::try_from(EVENTS)?).await?;
+    ensure!(
+        rows(&events) == (0..EVENTS).collect() && events.len() as i64 == EVENTS,
+        "rows"
+    );
+    // A sink connector may write twice what it had not committed, and nothing is missing.
+    let lines = || std::fs::read_to_string(&output).unwrap_or_default();
+    let times: BTreeSet<i64> = (START_MS..START_MS + EVENTS).collect();
+    wait_for("every prediction in the file", || event_times(&lines()) == times).await?;
+    for connector in CONNECTORS {
+        worker.rest.until_running(connector).await?;
+    }
+    worker.stop().await;
+    Ok(())
+}
+
+async fn put_resources(worker: &WholeWorker) -> Result<()> {
+    let households = |aggregate: &Value| {
+        let mut aggregate = aggregate.clone();
+        aggregate["by"] = json!(["event.household"]);
+        aggregate["store"] = "households".into();
+        json!({ "aggregate": aggregate })
+    };
+    let view = json!({
+        "source": "events", "partitioned_by": "event.household", "event_time": "event.time",
+        "features": {
+            "amount": { "expression": "event.amount" },
+            "spent": households(&json!({ "function": "sum", "of": "event.amount" })),
+            "seen": households(&json!({ "function": "count" }))
+        }
+    });
+    let model = json!({
+        "artifact": artifact("linear.onnx"), "subscribe": { "topics": ["events"] },
+        "inputs": { "features": ["amount", "spent", "seen"] }, "trigger": { "each": {} },
+        "output": { "topic": "predictions", "key": "event.household", "fields": { "score": "variable" } }
+    });
+    let store = json!({ "keyed": { "by": "event.household" } });
+    let path = "/inference/tenants/shop";
+    // The extension starts beside the worker.
+    worker.rest.until("/inference/tenants", Value::is_array).await?;
+    for (path, document) in [
+        (path, &json!({ "weight": 1 })),
+        ("/inference/stores/households", &store),
+        ("/inference/feature-views/purchase", &view),
+        ("/inference/models/shop/score", &model),
+    ] {
+        worker.rest.send("PUT", path, Some(document)).await?;
+    }
+    Ok(())
+}
+
+async fn put_connectors(worker: &WholeWorker, directory: &Path, output: &Path) -> Result<()> {
+    let input = directory.join("events.csv");
+    let mut text = "household,amount,time\n".to_owned();
+    for number in 0..EVENTS {
+        text.push_str(&format!("h{},{},{}\n", number % 5, 1 + number % 7, START_MS + number));
+    }
+    std::fs::write(&input, text)?;
+    let configs = [
+        json!({
+            "connector.class": "millrace.InferenceSink", "topics": "events", "tasks.max": "2",
+            "inference.commit.interval.ms": "20"
+        }),
+        json!({
+            "connector.class": "FileStreamSink", "topics": "predictions", "tasks.max": "1", "file": output,
+            "value.converter": "org.apache.kafka.connect.storage.StringConverter",
+            "consumer.override.isolation.level": "read_committed"
+        }),
+        json!({
+            "connector.class": "millrace.EventReplaySource", "file": input, "topic": "events",
+            "key.field": "household", "fields.numeric": "amount,time", "row.field": "row", "batch.size": "100",
+            "events.per.second": PER_SECOND.to_string()
+        }),
+    ];
+    for (name, config) in ["inference", "file", "events"].into_iter().zip(&configs) {
+        let path = format!("/connectors/{name}/config");
+        worker.rest.send("PUT", &path, Some(config)).await?;
+        worker.rest.until_running(name).await?;
+    }
+    Ok(())
+}
+
+/// Numbers of the rows that events come from.
+fn rows(events: &[Output]) -> BTreeSet<i64> {
+    events.iter().filter_map(|event| event.value["row"].as_i64()).collect()
+}
+
+/// Event times of the predictions in a file, one in a line.
+fn event_times(lines: &str) -> BTreeSet<i64> {
+    let prediction = |line: &str| serde_json::from_str::<Value>(line).ok()?["event_time"].as_i64();
+    lines.lines().filter_map(prediction).collect()
+}
