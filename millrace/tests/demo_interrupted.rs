@@ -93,7 +93,7 @@ impl Demo {
         assert!(status.success(), "{status}\n{}", self.seen.join("\n"));
         let complaints: Vec<&String> = self.seen.iter().filter(|line| line.contains(" ERROR ")).collect();
         assert!(complaints.is_empty(), "errors in the log: {complaints:#?}");
-        self.seen
+        std::mem::take(&mut self.seen)
     }
 }
 

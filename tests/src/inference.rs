@@ -132,7 +132,7 @@ impl Worker {
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    /// Runs a task over all partitions of `topics` on its own thread.
+    /// Runs a task over all partitions of `topics` on its own thread; `producer.override.` options are its producer's.
     pub fn task(&self, connector: &str, topics: &[(&str, i32)], config: &[(&str, &str)]) -> Result<RunningTask> {
         let mut map = ConfigMap::new();
         map.insert("name".to_owned(), Some(connector.to_owned()));
@@ -189,13 +189,19 @@ impl RunningTask {
         let waker = consumer.waker();
         let wake = waker.clone();
         let dead_letters = DeadLetters::default();
+        let mut clients = clients(&worker.bootstrap);
+        for (name, value) in &config {
+            if let (Some(option), Some(value)) = (name.strip_prefix("producer.override."), value) {
+                clients.producer.insert(option.to_owned(), value.clone());
+            }
+        }
         let context = PartitionedTaskContext {
             group_id: worker.group.as_str().into(),
             connector: connector.into(),
             task: 0,
             tasks: 1,
             config,
-            clients: clients(&worker.bootstrap),
+            clients,
             reporter: Arc::new(Reporter(dead_letters.clone())),
             wake: Arc::new(move || wake.wake()),
         };

@@ -39,6 +39,7 @@ macro_rules! inference_scenarios {
         $crate::inference_scenarios!(@own $own;
             outage::exactly_once_over_a_broker_that_goes_and_comes_back,
             outage::at_least_once_over_a_broker_that_goes_and_comes_back,
+            outage::an_outage_may_outlast_the_transaction,
             outage::a_task_starts_while_the_broker_is_away,
         );
     };

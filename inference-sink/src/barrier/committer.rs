@@ -242,16 +242,8 @@ impl Writer {
         let Err(CommitFailure { error, tenant }) = result else {
             return result;
         };
-        if error.is_fenced() && begun.elapsed() >= self.transaction_timeout {
-            // Nobody has taken over: the broker ends what takes too long, and its producer with it.
-            let text = format!(
-                "the transaction was still open after transaction.timeout.ms ({} ms), so the broker ended it: {error}",
-                self.transaction_timeout.as_millis()
-            );
-            return Err(plain(KafkaError::new(ErrorCode::Fatal, text)));
-        }
         if error.is_fatal() || error.is_fenced() {
-            return Err(CommitFailure { error, tenant });
+            return Err(plain(self.ended_by_others(error, begun)));
         }
         if self.stopping.load(Ordering::Acquire) {
             // Whoever opens the partitions next ends the transaction.
@@ -259,8 +251,21 @@ impl Writer {
         }
         match self.patiently("aborting a transaction", |slice| self.producer.abort_transaction(slice)) {
             Ok(()) => Err(CommitFailure { error, tenant }),
-            Err(abort) => Err(plain(lost(abort.while_doing(error)))),
+            Err(abort) => Err(plain(self.ended_by_others(lost(abort.while_doing(error)), begun))),
         }
+    }
+
+    /// A producer is fenced by another with its transactional id, or by the broker, which ends a transaction that takes too
+    /// long: then nobody has taken over, and a new producer goes on.
+    fn ended_by_others(&self, error: KafkaError, begun: Instant) -> KafkaError {
+        if !error.is_fenced() || begun.elapsed() < self.transaction_timeout {
+            return error;
+        }
+        let text = format!(
+            "the transaction was still open after transaction.timeout.ms ({} ms), so the broker ended it: {error}",
+            self.transaction_timeout.as_millis()
+        );
+        KafkaError::new(ErrorCode::Fatal, text)
     }
 
     fn send(&self, record: &ProducerRecord<'_>, token: u64) -> Result<(), KafkaError> {

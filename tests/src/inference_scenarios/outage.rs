@@ -22,7 +22,7 @@ const BETWEEN: u64 = 300;
 /// # Errors
 /// When an output is missing, wrong or there twice.
 pub async fn exactly_once_over_a_broker_that_goes_and_comes_back(broker: &mut impl BrokerUnderTest) -> Result<()> {
-    let (mut stage, outputs, sent) = through_outages(broker, "exactly_once_v2").await?;
+    let (mut stage, outputs, sent) = through_outages(broker, "exactly_once_v2", &[], Duration::ZERO).await?;
     check_lineage(&outputs)?;
     ensure!(by_household(&outputs)? == expected(0..sent), "scores");
 
@@ -44,19 +44,40 @@ pub async fn exactly_once_over_a_broker_that_goes_and_comes_back(broker: &mut im
 /// # Errors
 /// When an output is missing or wrong.
 pub async fn at_least_once_over_a_broker_that_goes_and_comes_back(broker: &mut impl BrokerUnderTest) -> Result<()> {
-    let (_stage, outputs, sent) = through_outages(broker, "at_least_once").await?;
+    let (_stage, outputs, sent) = through_outages(broker, "at_least_once", &[], Duration::ZERO).await?;
     let (outputs, _again) = distinct(outputs)?;
     ensure!(by_household(&outputs)? == expected(0..sent), "scores");
     Ok(())
 }
 
-/// A task over a stream of events while the broker is ended again and again: what came out, and the number of events.
-async fn through_outages(broker: &mut impl BrokerUnderTest, guarantee: &str) -> Result<(Stage, Vec<Output>, i64)> {
+/// The broker is away for longer than a transaction may take, and ends the one that it finds open when it comes back: its
+/// producer is fenced though nobody has taken over.
+///
+/// # Errors
+/// When the task gives up, or an output is missing, wrong or there twice.
+pub async fn an_outage_may_outlast_the_transaction(broker: &mut impl BrokerUnderTest) -> Result<()> {
+    let timeout = [("producer.override.transaction.timeout.ms", "1000")];
+    let away = Duration::from_secs(3);
+    let (_stage, outputs, sent) = through_outages(broker, "exactly_once_v2", &timeout, away).await?;
+    check_lineage(&outputs)?;
+    ensure!(by_household(&outputs)? == expected(0..sent), "scores");
+    Ok(())
+}
+
+/// A task over a stream of events while the broker is ended again and again, each time for `away` and the time that it
+/// takes to start: what came out, and the number of events.
+async fn through_outages(
+    broker: &mut impl BrokerUnderTest,
+    guarantee: &str,
+    further: &[(&str, &str)],
+    away: Duration,
+) -> Result<(Stage, Vec<Output>, i64)> {
     let stage = Stage::start(&broker.bootstrap()).await?;
-    let config = [
+    let mut config = vec![
         ("processing.guarantee", guarantee),
         ("inference.commit.interval.ms", "10"),
     ];
+    config.extend(further);
     let task = stage.task(&config)?;
     let stream = Stream::start(stage.bootstrap(), &stage.events)?;
     let predictions = || stage.worker.service.snapshot().predictions;
@@ -66,6 +87,7 @@ async fn through_outages(broker: &mut impl BrokerUnderTest, guarantee: &str) -> 
         broker.end(crash).await?;
         let status = stage.status().await?;
         ensure!(status["state"] == "SERVING", "while the broker is away: {status}");
+        tokio::time::sleep(away).await;
         broker.start_again().await?;
     }
     let before = predictions();
