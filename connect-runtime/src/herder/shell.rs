@@ -567,12 +567,17 @@ impl Shell {
             .actors
             .into_values()
             .map(|actor| async move {
+                let ActorHandle {
+                    desired, inbox, task, ..
+                } = actor;
                 let (done, stopped) = oneshot::channel();
-                if actor.inbox.send(Message::Shutdown(done)).is_ok() {
+                if inbox.send(Message::Shutdown(done)).is_ok() {
                     // an error means that the actor has ended already
                     let _ = stopped.await;
                 }
-                let _ = actor.task.await;
+                let _ = task.await;
+                // not before: an actor that nobody tells what to do ends at once, and leaves its tasks running
+                drop(desired);
             })
             .collect();
         futures::future::join_all(stops).await;

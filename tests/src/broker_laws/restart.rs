@@ -79,7 +79,7 @@ async fn everything_survives(broker: &mut impl BrokerUnderTest, crash: bool) -> 
     let aborted = found.aborted_transactions.clone().unwrap_or_default();
     ensure!(
         aborted.iter().any(|aborted| aborted.first_offset == 3),
-        "aborted: {aborted:?}"
+        "aborted: {aborted:?} of {found:?}"
     );
     let found = values(found.records)?;
     ensure!(found == ["plain", "committed", "aborted"], "records: {found:?}");
