@@ -198,11 +198,13 @@ impl Started {
         open.waiting.iter().any(|(waiting, _)| waiting == connector)
     }
 
-    /// Waits until this worker serves what the registry says now.
-    pub async fn settle(self: &Arc<Self>) {
+    /// Waits until this worker serves what the registry says now; false: it took more than a minute.
+    pub async fn settle(self: &Arc<Self>) -> bool {
+        // One wake-up that waits is enough.
         let _ = self.loader_wake.try_send(());
         let (loader, records) = (self.loader.clone(), self.registry.records());
-        let _ = tokio::task::spawn_blocking(move || loader.wait_for(records, Duration::from_secs(60))).await;
+        let settled = tokio::task::spawn_blocking(move || loader.wait_for(records, Duration::from_secs(60)));
+        settled.await.unwrap_or(false)
     }
 }
 
@@ -268,11 +270,14 @@ impl WorkerExtension for InferenceService {
                 }
             })
             .map_err(|error| ConnectError::fatal(format!("start the loader thread: {error}")))?;
-        *self.started.write() = Some(started.clone());
-        started.settle().await;
+        while !started.settle().await {
+            tracing::warn!("models of the registry are still being loaded; no inference task starts before they are");
+        }
         if let Some(directory) = &started.options.resources_dir {
             resources_dir::apply(&started, directory).await;
         }
+        // From here on tasks start. What one read before would have passed models and state by.
+        *self.started.write() = Some(started);
         Ok(())
     }
 

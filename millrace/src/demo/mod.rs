@@ -123,6 +123,7 @@ async fn replay(
     threads: &mut threads::Threads,
 ) -> Result<bool> {
     let operator = Operator::new(worker, &arguments.configs);
+    wait_for_inference(&operator).await?;
     let started = configure(&operator, arguments, data).await?;
     let mut watch = progress::Watch::new(
         service,
@@ -189,6 +190,18 @@ async fn configure(operator: &Operator, arguments: &DemoArguments, data: &Path) 
     let started = Instant::now();
     operator.put_connector("inference", &[]).await?;
     Ok(started)
+}
+
+/// Waits until the worker takes resources: what it has of an earlier run is loaded first, beside the rest of it.
+async fn wait_for_inference(operator: &Operator) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = operator.get("/inference/tenants").await {
+        if Instant::now() > deadline {
+            return Err(error.context("inference did not start within a minute"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// Waits until the store `products` serves: a purchase that came before would find no product.

@@ -69,7 +69,11 @@ pub async fn topics_are_configured(bootstrap: &str) -> Result<()> {
     let expect = async |pairs: &[(&str, &str)]| {
         let (admin, name) = (&admin, &name);
         eventually("settings", || async move {
-            let found = admin.describe_topic_config(name).await?;
+            let found = match admin.describe_topic_config(name).await {
+                // Created, and not everywhere known yet.
+                Err(error) if error.code == ErrorCode::UnknownTopicOrPartition => return Ok(None),
+                found => found?,
+            };
             let same = pairs
                 .iter()
                 .all(|(key, value)| found.get(*key).is_some_and(|found| found == value));
