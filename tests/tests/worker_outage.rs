@@ -10,8 +10,10 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::KafkaBroker;
 use tests::broker::{BrokerUnderTest, OwnDevBroker};
-use tests::inference::{Output, create_topics, read};
-use tests::inference_scenarios::{START_MS, artifact, by_household, check_lineage, wait_for};
+use tests::inference::{Output, create_topics, produce, read};
+use tests::inference_scenarios::{
+    START_MS, artifact, by_household, check_lineage, events as numbered, expected, wait_for,
+};
 use tests::worker::{WholeWorker, is_running};
 
 const EVENTS: i64 = 8_000;
@@ -28,6 +30,33 @@ async fn on_the_development_broker() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_apache_kafka() -> Result<()> {
     a_worker_over_outages(&mut KafkaBroker::start().await?).await
+}
+
+/// Models are loaded before the first event is read, and the last one is committed before the worker ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_comes_back_passes_no_event_by() -> Result<()> {
+    let broker = OwnDevBroker::start().await?;
+    let (bootstrap, directory) = (broker.bootstrap(), tempfile::tempdir()?);
+    create_topics(&bootstrap, &[("events", 2), ("predictions", 2)]).await?;
+    let worker = WholeWorker::start(&bootstrap, "restart", directory.path()).await?;
+    put_resources(&worker).await?;
+    let config = json!({ "connector.class": "millrace.InferenceSink", "topics": "events", "tasks.max": "2" });
+    worker
+        .rest
+        .send("PUT", "/connectors/inference/config", Some(&config))
+        .await?;
+    worker.rest.until_running("inference").await?;
+    worker.stop().await;
+    for lives in 1..=3 {
+        let sent = lives * 100;
+        produce(&bootstrap, "events", numbered(sent - 100..sent))?;
+        let worker = WholeWorker::start(&bootstrap, "restart", directory.path()).await?;
+        let outputs = read(&bootstrap, "predictions", usize::try_from(sent)?).await?;
+        check_lineage(&outputs)?;
+        ensure!(by_household(&outputs)? == expected(0..sent), "scores in life {lives}");
+        worker.stop().await;
+    }
+    Ok(())
 }
 
 async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> {
@@ -64,7 +93,12 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     let events = read(&bootstrap, "events", usize::try_from(EVENTS)?).await?;
     ensure!(rows(&events) == (0..EVENTS).collect(), "rows");
     let outputs = read(&bootstrap, "predictions", events.len()).await?;
-    ensure!(outputs.len() == events.len(), "{} outputs of {} events", outputs.len(), events.len());
+    ensure!(
+        outputs.len() == events.len(),
+        "{} outputs of {} events",
+        outputs.len(),
+        events.len()
+    );
     check_lineage(&outputs)?;
     ensure!(by_household(&outputs)? == undisturbed(&events), "scores");
     // A sink connector may write twice what it had not committed, and nothing is missing.

@@ -84,7 +84,10 @@ async fn everything_survives(broker: &mut impl BrokerUnderTest, crash: bool) -> 
     .await?;
     let (found, aborted) = committed_records(wire, topic, 5).await?;
     ensure!(found == ["plain", "committed", "aborted"], "records: {found:?}");
-    ensure!(aborted.contains(&3), "first offsets of aborted transactions: {aborted:?}");
+    ensure!(
+        aborted.contains(&3),
+        "first offsets of aborted transactions: {aborted:?}"
+    );
     let coordinator = Wire::to_coordinator(&bootstrap, &group, 0).await?;
     let offset = coordinator.committed(&group, topic, true).await?;
     ensure!(offset.committed_offset == 3, "offset {}", offset.committed_offset);
@@ -125,7 +128,11 @@ async fn committed_records(wire: &Wire, topic: &str, end: i64) -> Result<(Vec<St
         aborted.extend(transactions.map(|transaction| transaction.first_offset));
         let mut records = answer.records.clone().unwrap_or_default();
         let sets = RecordBatchDecoder::decode_all(&mut records)?;
-        let last = sets.iter().flat_map(|set| &set.records).map(|record| record.offset).max();
+        let last = sets
+            .iter()
+            .flat_map(|set| &set.records)
+            .map(|record| record.offset)
+            .max();
         next = last.with_context(|| format!("nothing from {next} on"))? + 1;
         found.extend(values(answer.records)?);
     }
