@@ -9,6 +9,8 @@
 //! A scenario has names of its own for everything it makes, so that scenarios may share a broker; those under `outage` end
 //! theirs and get one for themselves.
 
+#![allow(clippy::indexing_slicing)] // of JSON values: one that has no such member gives null
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ macro_rules! inference_scenarios {
             outage::exactly_once_over_a_broker_that_goes_and_comes_back,
             outage::at_least_once_over_a_broker_that_goes_and_comes_back,
             outage::an_outage_may_outlast_the_transaction,
+            outage::the_status_says_that_a_task_waits,
             outage::a_task_starts_while_the_broker_is_away,
         );
     };
@@ -189,13 +192,21 @@ impl Stage {
     /// # Errors
     /// When it does not get there.
     pub async fn wait_for_mode(&self, mode: &str) -> Result<()> {
+        self.wait_for_status("mode", &mode.into()).await
+    }
+
+    /// Waits until a field of the model's status has that value.
+    ///
+    /// # Errors
+    /// When it does not get it.
+    pub async fn wait_for_status(&self, field: &str, value: &Value) -> Result<()> {
         let deadline = Instant::now() + crate::inference::PATIENCE;
         loop {
             let status = self.status().await?;
-            if status["mode"] == mode {
+            if status.get(field) == Some(value) {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "the model did not become {mode}: {status}");
+            ensure!(Instant::now() < deadline, "{field} did not become {value}: {status}");
             tokio::time::sleep(LOOK).await;
         }
     }

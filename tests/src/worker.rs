@@ -1,5 +1,7 @@
 //! A whole worker in the process of a test, and its REST interface as a client sees it.
 
+#![allow(clippy::indexing_slicing)] // of JSON values: one that has no such member gives null
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -60,6 +61,7 @@ async fn a_worker_that_comes_back_passes_no_event_by() -> Result<()> {
 }
 
 async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> {
+    let warnings = Warnings::listen();
     let directory = tempfile::tempdir()?;
     let bootstrap = broker.bootstrap();
     create_topics(&bootstrap, &[("events", 2), ("predictions", 2)]).await?;
@@ -71,6 +73,7 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     let predictions = || worker.inference.snapshot().predictions;
     for (reached, crash) in OUTAGES {
         wait_for("predictions before an outage", || predictions() >= reached).await?;
+        warnings.clear();
         broker.end(crash).await?;
         // What the worker knows it tells, Kafka or not.
         ensure!(worker.rest.get("/connectors").await?.as_array().map(Vec::len) == Some(3));
@@ -80,6 +83,7 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
         }
         let model = worker.rest.get("/inference/models/shop/score/status").await?;
         ensure!(model["state"] == "SERVING", "while the broker is away: {model}");
+        wait_for("a warning", || warnings.tell_of_an_outage()).await?;
         broker.start_again().await?;
     }
 
@@ -110,6 +114,49 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     }
     worker.stop().await;
     Ok(())
+}
+
+/// Warnings of everything that runs in this process.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<u8>>>);
+
+impl Warnings {
+    /// Those from the first call on.
+    fn listen() -> Self {
+        static WARNINGS: OnceLock<Warnings> = OnceLock::new();
+        let listen = || {
+            let warnings = Self::default();
+            let writer = warnings.clone();
+            tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+                .with_writer(move || writer.clone())
+                .init();
+            warnings
+        };
+        WARNINGS.get_or_init(listen).clone()
+    }
+
+    /// Whether one says that a client reaches no broker.
+    fn tell_of_an_outage(&self) -> bool {
+        let text = self.0.lock().unwrap();
+        String::from_utf8_lossy(&text).contains("no broker can be reached")
+    }
+
+    /// From here on only what follows counts.
+    fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
+impl std::io::Write for Warnings {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 async fn put_resources(worker: &WholeWorker) -> Result<()> {

@@ -99,6 +99,26 @@ async fn through_outages(
     Ok((stage, outputs, sent))
 }
 
+/// Whoever looks at a model while the broker is away sees what its task waits for, and that it is over when it is.
+///
+/// # Errors
+/// When the status does not say so.
+pub async fn the_status_says_that_a_task_waits(broker: &mut impl BrokerUnderTest) -> Result<()> {
+    let stage = Stage::start(&broker.bootstrap()).await?;
+    let task = stage.task(&[("inference.commit.interval.ms", "10")])?;
+    let stream = Stream::start(stage.bootstrap(), &stage.events)?;
+    wait_for("predictions", || stage.worker.service.snapshot().predictions >= BETWEEN).await?;
+    broker.end(true).await?;
+    stage.wait_for_status("waits_for_kafka", &true.into()).await?;
+    broker.start_again().await?;
+    stage.wait_for_status("waits_for_kafka", &false.into()).await?;
+    let sent = stream.finish()?;
+    let outputs = stage.outputs(sent).await?;
+    check_lineage(&outputs)?;
+    ensure!(by_household(&outputs)? == expected(0..sent), "scores");
+    task.stop()
+}
+
 /// A task that is started while nobody answers waits, and then does everything.
 ///
 /// # Errors
