@@ -25,7 +25,10 @@ pub fn unbind() -> Result<()> {
     set.set(OTHERS);
     for thread in std::fs::read_dir("/proc/self/task")? {
         let name = thread?.file_name();
-        let thread = name.to_str().and_then(|name| name.parse::<i32>().ok()).and_then(rustix::process::Pid::from_raw);
+        let thread = name
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(thread) = thread {
             // A thread that has just ended needs none.
             let _ = sched_setaffinity(Some(thread), &set);

@@ -42,7 +42,9 @@ impl Purchase {
 
     /// The event as JSON. `number` is an id of its own, `replay` says how many years later it happens.
     pub fn json(&self, number: usize, replay: i64) -> String {
-        let (year, rest) = self.transaction_timestamp.split_at(4.min(self.transaction_timestamp.len()));
+        let (year, rest) = self
+            .transaction_timestamp
+            .split_at(4.min(self.transaction_timestamp.len()));
         // Ten years earlier, so that no replay lies in the future; no purchase is on a leap day.
         let year = year.parse::<i64>().unwrap_or(2017) - 10 + replay;
         format!(
@@ -66,7 +68,9 @@ pub fn purchases() -> Result<Vec<Purchase>> {
     let path = "configs/demo/data/transactions.csv.gz";
     let file = File::open(path).with_context(|| format!("{path}: run from the root of the repository"))?;
     let mut rows = csv::Reader::from_reader(GzDecoder::new(file));
-    rows.deserialize().map(|row| row.with_context(|| path.to_owned())).collect()
+    rows.deserialize()
+        .map(|row| row.with_context(|| path.to_owned()))
+        .collect()
 }
 
 /// Counts failures; a benchmark with one is no benchmark.
@@ -87,7 +91,10 @@ pub fn send(
 ) -> Result<usize> {
     let failures = Arc::new(Failures::default());
     let mut config = ClientConfig::new(bootstrap);
-    config.set("linger.ms", "20").set("batch.size", "500000").set("buffer.memory", "268435456");
+    config
+        .set("linger.ms", "20")
+        .set("batch.size", "500000")
+        .set("buffer.memory", "268435456");
     let producer = Producer::new(&config, failures.clone())?;
     let mut sent = 0;
     for (key, value) in records {
@@ -110,7 +117,10 @@ pub fn send(
 pub fn send_events(bootstrap: &str, purchases: &[Purchase], count: usize) -> Result<()> {
     let all = (0..).flat_map(|replay| purchases.iter().map(move |purchase| (replay, purchase)));
     let records = all.take(count).enumerate().map(|(number, (replay, purchase))| {
-        (purchase.key().to_owned(), Some(purchase.json(number, replay).into_bytes()))
+        (
+            purchase.key().to_owned(),
+            Some(purchase.json(number, replay).into_bytes()),
+        )
     });
     send(bootstrap, TOPIC, records).map(drop)
 }
@@ -124,8 +134,11 @@ pub fn send_catalog(bootstrap: &str) -> Result<usize> {
     let mut records = Vec::new();
     for row in rows.records() {
         let row = row?;
-        let fields: serde_json::Map<String, serde_json::Value> =
-            names.iter().zip(&row).map(|(name, field)| (name.to_owned(), field.into())).collect();
+        let fields: serde_json::Map<String, serde_json::Value> = names
+            .iter()
+            .zip(&row)
+            .map(|(name, field)| (name.to_owned(), field.into()))
+            .collect();
         let key = row.get(0).unwrap_or_default().to_owned();
         records.push((key, Some(serde_json::to_vec(&fields)?)));
     }

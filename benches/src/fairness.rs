@@ -33,7 +33,10 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     let rows = events::send_catalog(&bootstrap)?;
     let directory = tempfile::tempdir()?;
     let mut worker = Worker::start_unbound(&bootstrap, directory.path(), &[("producer.linger.ms", "0")]).await?;
-    let job = Job { key: "event.n", ..Job::default() };
+    let job = Job {
+        key: "event.n",
+        ..Job::default()
+    };
     job::put_resources(&mut worker, &job, rows).await?;
     job::start(&worker, &job).await?;
     worker.until_running("inference").await?;
@@ -62,9 +65,26 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
         p99_ratio.push(with.p99_ms / without.p99_ms);
         throughput.push(with.predictions_per_second / without.predictions_per_second);
     }
-    report.alone("neighbours, p99 with beside without, median of 9 pairs", "ratio", median(&mut p99_ratio), 2);
-    report.alone("neighbours, p99 with minus without, median of 9 pairs", "ms", median(&mut p99_more), 2);
-    report.beside("neighbours, throughput kept, median of 9 pairs", "share", median(&mut throughput), 0.04, PEER, 2);
+    report.alone(
+        "neighbours, p99 with beside without, median of 9 pairs",
+        "ratio",
+        median(&mut p99_ratio),
+        2,
+    );
+    report.alone(
+        "neighbours, p99 with minus without, median of 9 pairs",
+        "ms",
+        median(&mut p99_more),
+        2,
+    );
+    report.beside(
+        "neighbours, throughput kept, median of 9 pairs",
+        "share",
+        median(&mut throughput),
+        0.04,
+        PEER,
+        2,
+    );
     let fairness = worker.request("GET", "/inference/fairness", None).await?;
     println!("    {fairness}");
     Ok(())
@@ -83,17 +103,25 @@ fn one(
     let seconds = started.elapsed().as_secs_f64();
     let mut worst: f64 = 0.0;
     for latencies in &latencies {
-        ensure!(latencies.missing == 0, "{} events have no prediction", latencies.missing);
+        ensure!(
+            latencies.missing == 0,
+            "{} events have no prediction",
+            latencies.missing
+        );
         worst = worst.max(latencies.quantile_ms(0.99));
     }
-    Ok(Figures { p99_ms: worst, predictions_per_second: (count * latencies.len()) as f64 / seconds })
+    Ok(Figures {
+        p99_ms: worst,
+        predictions_per_second: (count * latencies.len()) as f64 / seconds,
+    })
 }
 
 const EXPENSIVE_MODELS: usize = 4;
 
 fn neighbours() -> Vec<(String, Value)> {
     let tenant = |name: &str, more: Value| {
-        let mut body = json!({ "name": name, "weight": 1, "memory": "32MiB", "outputs": { "topic": output_topic(name) } });
+        let mut body =
+            json!({ "name": name, "weight": 1, "memory": "32MiB", "outputs": { "topic": output_topic(name) } });
         if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
             body.extend(more.clone());
         }
@@ -115,18 +143,25 @@ fn neighbours() -> Vec<(String, Value)> {
     }
     let mut all = vec![
         tenant("expensive", json!({})),
-        tenant("over_rate", json!({ "rate": { "events_per_second": RATE / 100, "burst": RATE / 100, "over": "shed" } })),
+        tenant(
+            "over_rate",
+            json!({ "rate": { "events_per_second": RATE / 100, "burst": RATE / 100, "over": "shed" } }),
+        ),
         tenant("failing", json!({})),
         model("over_rate", "often", "lightgbm", &features),
         model("failing", "broken", "logistic", &json!(broken)),
     ];
-    all.extend((0..EXPENSIVE_MODELS).map(|number| model("expensive", &format!("costly-{number}"), "costly", &features)));
+    all.extend(
+        (0..EXPENSIVE_MODELS).map(|number| model("expensive", &format!("costly-{number}"), "costly", &features)),
+    );
     all
 }
 
 async fn put_neighbours(worker: &Worker) -> Result<()> {
     for (path, body) in neighbours() {
-        worker.request("PUT", &format!("/inference/{path}"), Some(&body)).await?;
+        worker
+            .request("PUT", &format!("/inference/{path}"), Some(&body))
+            .await?;
     }
     Ok(())
 }

@@ -38,10 +38,29 @@ pub async fn measure(report: &mut Report) -> Result<()> {
     let after = worker.usage()?;
     let seconds = (ended - started).as_secs_f64();
     let peer = "GlobalKTable on RocksDB, recorded";
-    report.beside("topic to global store, 2M rows of 200 bytes", "rows/s", ROWS as f64 / seconds, 353_000.0, peer, 1);
+    report.beside(
+        "topic to global store, 2M rows of 200 bytes",
+        "rows/s",
+        ROWS as f64 / seconds,
+        353_000.0,
+        peer,
+        1,
+    );
     let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
-    report.alone("topic to global store, CPU", "CPU-s per million rows", cpu_seconds / ROWS as f64 * 1e6, 1);
-    report.beside("topic to global store, peak memory", "MB", after.peak_bytes / 1e6, 749.0, peer, 1);
+    report.alone(
+        "topic to global store, CPU",
+        "CPU-s per million rows",
+        cpu_seconds / ROWS as f64 * 1e6,
+        1,
+    );
+    report.beside(
+        "topic to global store, peak memory",
+        "MB",
+        after.peak_bytes / 1e6,
+        749.0,
+        peer,
+        1,
+    );
     Ok(())
 }
 

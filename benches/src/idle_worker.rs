@@ -16,18 +16,37 @@ pub async fn measure(report: &mut Report) -> Result<()> {
     let mut starts = Vec::new();
     for number in 0..STARTS {
         let directory = tempfile::tempdir()?;
-        let worker = Worker::start(&broker.bootstrap(), directory.path(), &[("client.id", &format!("start-{number}"))]).await?;
+        let worker = Worker::start(
+            &broker.bootstrap(),
+            directory.path(),
+            &[("client.id", &format!("start-{number}"))],
+        )
+        .await?;
         starts.push(worker.ready_after.as_secs_f64());
     }
     starts.sort_by(f64::total_cmp);
     let peer = "Java Connect worker, service_load, recorded";
     let middle = starts.get(STARTS / 2).copied().unwrap_or(f64::NAN);
-    report.beside("worker, start to the first answer, median of 5", "s", middle, 2.5, peer, 1);
+    report.beside(
+        "worker, start to the first answer, median of 5",
+        "s",
+        middle,
+        2.5,
+        peer,
+        1,
+    );
     let directory = tempfile::tempdir()?;
     let worker = Worker::start(&broker.bootstrap(), directory.path(), &[]).await?;
     tokio::time::sleep(IDLE).await;
     let idle = worker.usage()?;
-    report.beside("worker, idle for 60 s, resident memory", "MB", idle.resident_bytes / 1e6, 196.0, peer, 1);
+    report.beside(
+        "worker, idle for 60 s, resident memory",
+        "MB",
+        idle.resident_bytes / 1e6,
+        196.0,
+        peer,
+        1,
+    );
     tokio::time::sleep(IDLE / 2).await;
     let cpu = (worker.usage()?.cpu_seconds - idle.cpu_seconds) / (IDLE / 2).as_secs_f64();
     report.beside("worker, idle, CPU", "% of a core", cpu * 100.0, 1.9, peer, 1);

@@ -24,19 +24,39 @@ struct Run {
 
 /// Measures with 1, 3 and 30 models, at least once and exactly once.
 pub async fn measure(report: &mut Report, purchases: &[Purchase], events: usize) -> Result<()> {
-    let exactly_once = |models| Job { models, guarantee: "exactly_once_v2", ..Job::default() };
+    let exactly_once = |models| Job {
+        models,
+        guarantee: "exactly_once_v2",
+        ..Job::default()
+    };
     let runs = [
-        Run { name: "3 models, at least once", job: Job::default(), events, peer_events_per_second: 25_800.0 },
-        Run { name: "3 models, exactly once", job: exactly_once(3), events, peer_events_per_second: 19_000.0 },
+        Run {
+            name: "3 models, at least once",
+            job: Job::default(),
+            events,
+            peer_events_per_second: 25_800.0,
+        },
+        Run {
+            name: "3 models, exactly once",
+            job: exactly_once(3),
+            events,
+            peer_events_per_second: 19_000.0,
+        },
         Run {
             name: "1 model, at least once",
-            job: Job { models: 1, ..Job::default() },
+            job: Job {
+                models: 1,
+                ..Job::default()
+            },
             events,
             peer_events_per_second: 44_000.0,
         },
         Run {
             name: "30 models, at least once",
-            job: Job { models: 30, ..Job::default() },
+            job: Job {
+                models: 30,
+                ..Job::default()
+            },
             events: events / 4,
             peer_events_per_second: 3_400.0,
         },
@@ -62,16 +82,35 @@ async fn one(report: &mut Report, purchases: &[Purchase], run: &Run) -> Result<(
     let (first, before) = (worker.metric(EVENTS_IN).await?, worker.usage()?);
     worker.wait_for(EVENTS_IN, to, PATIENCE).await?;
     let predictions = to * run.job.models as f64;
-    worker.wait_for("millrace_inference_predictions_total", predictions, PATIENCE).await?;
+    worker
+        .wait_for("millrace_inference_predictions_total", predictions, PATIENCE)
+        .await?;
     let (ended, after) = (Instant::now(), worker.usage()?);
     let made = worker.metric("millrace_inference_predictions_total").await?;
     ensure!(made == predictions, "{}: {made} predictions of {predictions}", run.name);
     let measured = to - first;
     let seconds = (ended - started).as_secs_f64();
     let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
-    report.beside(format!("path, {}", run.name), "events/s", measured / seconds, run.peer_events_per_second, PEER, 1);
-    report.alone(format!("path, {}, CPU", run.name), "CPU-s per million events", cpu_seconds / measured * 1e6, 1);
-    report.alone(format!("path, {}, peak memory", run.name), "MB", after.peak_bytes / 1e6, 1);
+    report.beside(
+        format!("path, {}", run.name),
+        "events/s",
+        measured / seconds,
+        run.peer_events_per_second,
+        PEER,
+        1,
+    );
+    report.alone(
+        format!("path, {}, CPU", run.name),
+        "CPU-s per million events",
+        cpu_seconds / measured * 1e6,
+        1,
+    );
+    report.alone(
+        format!("path, {}, peak memory", run.name),
+        "MB",
+        after.peak_bytes / 1e6,
+        1,
+    );
     print_threads(&before, &after, measured);
     print_stages(&worker, to).await
 }
@@ -95,11 +134,20 @@ fn print_threads(before: &Usage, after: &Usage, events: f64) {
 
 async fn print_stages(worker: &Worker, events: f64) -> Result<()> {
     for stage in ["match_and_features", "commit", "drain"] {
-        let seconds = worker.metric(&format!("millrace_inference_stage_seconds_total{{stage=\"{stage}\"}}")).await?;
-        println!("    stage {stage:<18} {:>7.2} us per event, as the clock goes", seconds / events * 1e6);
+        let seconds = worker
+            .metric(&format!("millrace_inference_stage_seconds_total{{stage=\"{stage}\"}}"))
+            .await?;
+        println!(
+            "    stage {stage:<18} {:>7.2} us per event, as the clock goes",
+            seconds / events * 1e6
+        );
     }
     let cpu = worker.metric("millrace_inference_model_cpu_seconds_total").await?;
-    println!("    {:<24} {:>7.2} us CPU per event", "models with encoding", cpu / events * 1e6);
+    println!(
+        "    {:<24} {:>7.2} us CPU per event",
+        "models with encoding",
+        cpu / events * 1e6
+    );
     let changes = worker.metric("millrace_inference_state_changes_total").await?;
     println!("    {:<24} {:>7.2} per event", "changelog records", changes / events);
     Ok(())

@@ -63,7 +63,11 @@ pub async fn create_topics(bootstrap: &str) -> Result<()> {
         NewTopic::new(TOPIC, PARTITIONS, 1),
         NewTopic::new(CATALOG, 1, 1).with("cleanup.policy", "compact"),
     ];
-    topics.extend(MODELS.iter().map(|(tenant, _)| NewTopic::new(output_topic(tenant), PARTITIONS, 1)));
+    topics.extend(
+        MODELS
+            .iter()
+            .map(|(tenant, _)| NewTopic::new(output_topic(tenant), PARTITIONS, 1)),
+    );
     for (topic, result) in admin.create_topics(&topics).await? {
         result.with_context(|| format!("create {topic}"))?;
     }
@@ -94,16 +98,27 @@ pub async fn put_resources(worker: &mut Worker, job: &Job, catalog_rows: usize) 
         worker.request("PUT", &path, Some(&document("store", store))).await?;
     }
     let view = document("feature_view", feature_view());
-    worker.request("PUT", "/inference/feature-views/purchase", Some(&view)).await?;
+    worker
+        .request("PUT", "/inference/feature-views/purchase", Some(&view))
+        .await?;
     for (tenant, _) in MODELS {
-        let body = json!({ "name": tenant, "weight": 1, "memory": "256MiB", "outputs": { "topic": output_topic(tenant) } });
+        let body =
+            json!({ "name": tenant, "weight": 1, "memory": "256MiB", "outputs": { "topic": output_topic(tenant) } });
         worker
-            .request("PUT", &format!("/inference/tenants/{tenant}"), Some(&document("tenant", body)))
+            .request(
+                "PUT",
+                &format!("/inference/tenants/{tenant}"),
+                Some(&document("tenant", body)),
+            )
             .await?;
     }
     for number in 0..job.models {
         // One model of each kind in turn; a single model is LightGBM, as the peer's.
-        let (tenant, artifact) = if job.models == 1 { MODELS[2] } else { MODELS[number % MODELS.len()] };
+        let (tenant, artifact) = if job.models == 1 {
+            MODELS[2]
+        } else {
+            MODELS[number % MODELS.len()]
+        };
         let name = format!("{artifact}-{number}");
         let body = json!({
             "tenant": tenant, "name": name,
@@ -114,11 +129,19 @@ pub async fn put_resources(worker: &mut Worker, job: &Job, catalog_rows: usize) 
             "output": { "key": job.key, "fields": { "probability": "probabilities[1]" } },
         });
         worker
-            .request("PUT", &format!("/inference/models/{tenant}/{name}"), Some(&document("model", body)))
+            .request(
+                "PUT",
+                &format!("/inference/models/{tenant}/{name}"),
+                Some(&document("model", body)),
+            )
             .await?;
     }
     worker
-        .wait_for("millrace_inference_store_rows{store=\"products\",kind=\"global\"}", catalog_rows as f64, Duration::from_secs(60))
+        .wait_for(
+            "millrace_inference_store_rows{store=\"products\",kind=\"global\"}",
+            catalog_rows as f64,
+            Duration::from_secs(60),
+        )
         .await?;
     Ok(())
 }

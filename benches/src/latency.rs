@@ -18,7 +18,12 @@ const SECONDS: usize = 15;
 pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> {
     for (guarantee, interval) in [("at_least_once", 100), ("exactly_once_v2", 20)] {
         for (rate, peer_p50, peer_p99) in [(1_000usize, 3.6, 10.0), (10_000, 5.4, 75.0)] {
-            let job = Job { guarantee, commit_interval_ms: interval, key: "event.n", ..Job::default() };
+            let job = Job {
+                guarantee,
+                commit_interval_ms: interval,
+                key: "event.n",
+                ..Job::default()
+            };
             let name = format!("latency, {guarantee}, {rate}/s");
             one(report, purchases, &job, rate, &name, peer_p50, peer_p99).await?;
         }
@@ -48,11 +53,16 @@ async fn one(
     let count = rate * SECONDS;
     let subscriber = Subscriber::start(&bootstrap, &topics, count)?;
     let producer = paced::producer(&bootstrap)?;
-    let latencies = tokio::task::block_in_place(|| subscriber.run(&producer, purchases, 0..count, rate as f64, &[0, 1, 2]))?;
+    let latencies =
+        tokio::task::block_in_place(|| subscriber.run(&producer, purchases, 0..count, rate as f64, &[0, 1, 2]))?;
     producer.flush(Duration::from_secs(10))?;
     let mut all = hdrhistogram::Histogram::<u64>::new(3)?;
     for (topic, latencies) in topics.iter().zip(&latencies) {
-        ensure!(latencies.missing == 0, "{name}: {} events have no prediction in {topic}", latencies.missing);
+        ensure!(
+            latencies.missing == 0,
+            "{name}: {} events have no prediction in {topic}",
+            latencies.missing
+        );
         all.add(&latencies.micros)?;
     }
     let quantile = |quantile: f64| all.value_at_quantile(quantile) as f64 / 1e3;

@@ -54,7 +54,10 @@ enum Benchmark {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     cores::bind(cores::OTHERS)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(run(&arguments))
 }
 

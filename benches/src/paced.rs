@@ -4,7 +4,9 @@
 use crate::events::{PARTITIONS, Purchase, TOPIC};
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
-use kafka_client::{ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition};
+use kafka_client::{
+    ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -49,7 +51,9 @@ impl Subscriber {
     /// Subscribes to topics whose records have the event's number as their key; of `events` events at most.
     pub fn start(bootstrap: &str, topics: &[String], events: usize) -> Result<Subscriber> {
         let mut config = ClientConfig::new(bootstrap);
-        config.set("isolation.level", "read_committed").set("fetch.max.wait.ms", "100");
+        config
+            .set("isolation.level", "read_committed")
+            .set("fetch.max.wait.ms", "100");
         let consumer = Consumer::new(&config)?;
         let zeros = || (0..events).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
         let shared = Arc::new(Shared {
@@ -65,7 +69,10 @@ impl Subscriber {
         consumer.assign(&assignment)?;
         let (own, topics) = (shared.clone(), topics.to_vec());
         let thread = std::thread::spawn(move || own.read(&consumer, &topics));
-        Ok(Subscriber { shared, thread: Some(thread) })
+        Ok(Subscriber {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Sends events `numbers` at `rate` per second, and waits for their predictions in every topic.
@@ -83,7 +90,9 @@ impl Subscriber {
             while Instant::now() < due {
                 std::thread::sleep(TICK.min(due.saturating_duration_since(Instant::now())));
             }
-            let Some(purchase) = purchases.get(number % purchases.len()) else { continue };
+            let Some(purchase) = purchases.get(number % purchases.len()) else {
+                continue;
+            };
             let event = purchase.json(number, (number / purchases.len()) as i64);
             if let Some(sent) = self.shared.sent.get(number) {
                 sent.store(self.shared.now_us(), Ordering::Release);
@@ -101,7 +110,10 @@ impl Subscriber {
         while expected_topics.iter().any(missing) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        expected_topics.iter().map(|topic| self.latencies(*topic, numbers.clone())).collect()
+        expected_topics
+            .iter()
+            .map(|topic| self.latencies(*topic, numbers.clone()))
+            .collect()
     }
 
     fn took(&self, topic: usize, number: usize) -> Option<u64> {
@@ -112,7 +124,10 @@ impl Subscriber {
     }
 
     fn latencies(&self, topic: usize, numbers: std::ops::Range<usize>) -> Result<Latencies> {
-        let mut latencies = Latencies { micros: Histogram::new(3)?, missing: 0 };
+        let mut latencies = Latencies {
+            micros: Histogram::new(3)?,
+            missing: 0,
+        };
         for number in numbers {
             match self.took(topic, number) {
                 Some(took) => latencies.micros.record(took)?,
@@ -144,13 +159,18 @@ impl Shared {
             let fetched = consumer.fetch(10_000, Duration::from_millis(100))?;
             let now_us = self.now_us();
             for message in &fetched.messages {
-                let number = message.key().and_then(|key| std::str::from_utf8(key).ok()?.parse::<f64>().ok());
+                let number = message
+                    .key()
+                    .and_then(|key| std::str::from_utf8(key).ok()?.parse::<f64>().ok());
                 let topic = topics.iter().position(|topic| *topic == message.topic());
-                let (Some(number), Some(topic)) = (number, topic) else { continue };
+                let (Some(number), Some(topic)) = (number, topic) else {
+                    continue;
+                };
                 let number = number as usize;
-                let (Some(sent), Some(took)) =
-                    (self.sent.get(number), self.took.get(topic).and_then(|took| took.get(number)))
-                else {
+                let (Some(sent), Some(took)) = (
+                    self.sent.get(number),
+                    self.took.get(topic).and_then(|took| took.get(number)),
+                ) else {
                     continue;
                 };
                 let sent = sent.load(Ordering::Acquire);

@@ -45,7 +45,13 @@ impl Worker {
 
     /// As [`Self::start`], on both cores.
     pub async fn start_unbound(bootstrap: &str, directory: &Path, extra: &[(&str, &str)]) -> Result<Worker> {
-        Self::start_on(&format!("{},{}", cores::WORKER, cores::OTHERS), bootstrap, directory, extra).await
+        Self::start_on(
+            &format!("{},{}", cores::WORKER, cores::OTHERS),
+            bootstrap,
+            directory,
+            extra,
+        )
+        .await
     }
 
     async fn start_on(cores: &str, bootstrap: &str, directory: &Path, extra: &[(&str, &str)]) -> Result<Worker> {
@@ -125,7 +131,13 @@ impl Worker {
 
     /// The sum of a Prometheus family over its labels; 0 if there is none yet.
     pub async fn metric(&self, family: &str) -> Result<f64> {
-        let text = self.http.get(format!("{}/metrics", self.url)).send().await?.text().await?;
+        let text = self
+            .http
+            .get(format!("{}/metrics", self.url))
+            .send()
+            .await?
+            .text()
+            .await?;
         Ok(text
             .lines()
             .filter_map(|line| line.strip_prefix(family))
@@ -146,7 +158,10 @@ impl Worker {
                 bail!("the worker ended with {status}: {}", self.log_tail());
             }
             if Instant::now() > deadline {
-                bail!("{family} is {seen}, not {value}, after {patience:?}: {}", self.log_tail());
+                bail!(
+                    "{family} is {seen}, not {value}, after {patience:?}: {}",
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -156,7 +171,9 @@ impl Worker {
     pub async fn until_running(&self, connector: &str) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let status = self.request("GET", &format!("/connectors/{connector}/status"), None).await?;
+            let status = self
+                .request("GET", &format!("/connectors/{connector}/status"), None)
+                .await?;
             let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
             if !tasks.is_empty() && tasks.iter().all(|task| task["state"] == "RUNNING") {
                 return Ok(());
@@ -177,7 +194,10 @@ impl Worker {
     pub fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+        lines
+            .get(lines.len().saturating_sub(20)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 }
 
@@ -199,7 +219,11 @@ pub fn usage(pid: u32) -> Result<Usage> {
         ..Usage::default()
     };
     for line in std::fs::read_to_string(format!("/proc/{pid}/status"))?.lines() {
-        let bytes = || line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<f64>().ok());
+        let bytes = || {
+            line.split_whitespace()
+                .nth(1)
+                .and_then(|kilobytes| kilobytes.parse::<f64>().ok())
+        };
         if line.starts_with("VmRSS:") {
             usage.resident_bytes = bytes().unwrap_or_default() * 1024.0;
         } else if line.starts_with("VmHWM:") {
@@ -210,7 +234,10 @@ pub fn usage(pid: u32) -> Result<Usage> {
         let Ok(stat) = std::fs::read_to_string(thread?.path().join("stat")) else {
             continue; // ended meanwhile
         };
-        let name = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map_or("", |(name, _)| name);
+        let name = stat
+            .split_once('(')
+            .and_then(|(_, rest)| rest.rsplit_once(')'))
+            .map_or("", |(name, _)| name);
         *usage.threads.entry(name.to_owned()).or_default() += cpu_seconds(&stat);
     }
     Ok(usage)
@@ -219,6 +246,11 @@ pub fn usage(pid: u32) -> Result<Usage> {
 /// `utime` and `stime` of a `stat` file of proc(5), in seconds.
 fn cpu_seconds(stat: &str) -> f64 {
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: f64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    let ticks: f64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum();
     ticks / TICKS_PER_SECOND
 }

@@ -48,15 +48,7 @@ impl Report {
         self.add(name.into(), unit, ours, None, "", cores);
     }
 
-    fn add(
-        &mut self,
-        name: String,
-        unit: &'static str,
-        ours: f64,
-        peer: Option<f64>,
-        peer_name: &str,
-        cores: usize,
-    ) {
+    fn add(&mut self, name: String, unit: &'static str, ours: f64, peer: Option<f64>, peer_name: &str, cores: usize) {
         let row = Row {
             name,
             unit,
@@ -72,7 +64,10 @@ impl Report {
 
     /// Prints the whole table and writes it.
     pub fn finish(&self, path: &Path) -> Result<()> {
-        println!("\n{:<58} {:>14} {:>14} {:>8}  {}", "", "ours", "peer", "ratio", "peer is");
+        println!(
+            "\n{:<58} {:>14} {:>14} {:>8}  {}",
+            "", "ours", "peer", "ratio", "peer is"
+        );
         for row in &self.rows {
             println!("{}", line(row));
         }
@@ -85,7 +80,11 @@ fn line(row: &Row) -> String {
     let peer = row.peer.map(number).unwrap_or_default();
     let ratio = row.ratio.map(|ratio| format!("{ratio:.2}x")).unwrap_or_default();
     let name = format!("{} [{}]", row.name, row.unit);
-    format!("{name:<58} {:>14} {peer:>14} {ratio:>8}  {}", number(row.ours), row.peer_name)
+    format!(
+        "{name:<58} {:>14} {peer:>14} {ratio:>8}  {}",
+        number(row.ours),
+        row.peer_name
+    )
 }
 
 fn number(value: f64) -> String {

@@ -12,9 +12,12 @@ use connect_api::{ConfigDef, ConfigMap, ConnectError, WorkerContext};
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Time that extensions have for stopping, each.
 const EXTENSION_STOP: Duration = Duration::from_secs(10);
+/// Time for closing the worker's own clients, which a task that hangs may still use.
+const CLIENTS_CLOSE: Duration = Duration::from_secs(2);
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,7 @@ pub struct Worker {
     herder: Arc<Herder>,
     server: RestServer,
     state: Arc<RestState>,
+    extension_starts: JoinSet<()>,
 }
 
 /// A worker that answers `/health`, and nothing else yet.
@@ -96,9 +100,15 @@ impl Worker {
     /// Stops in order: REST, connectors and tasks, extensions, clients (contract 9.5).
     pub async fn stop(self) {
         tracing::info!("Kafka Connect stopping");
-        self.server.stop().await;
-        let Self { herder, state, .. } = self;
+        let Self {
+            herder,
+            server,
+            state,
+            mut extension_starts,
+        } = self;
+        server.stop().await;
         herder.stop().await;
+        extension_starts.shutdown().await;
         for mounted in &state.extensions {
             if tokio::time::timeout(EXTENSION_STOP, mounted.extension.stop())
                 .await
@@ -107,6 +117,9 @@ impl Worker {
                 tracing::warn!(extension = mounted.extension.name(), "extension did not stop in time");
             }
         }
+        let clients = herder.clients().clone();
+        drop((herder, state));
+        clients.close(CLIENTS_CLOSE).await;
         tracing::info!("Kafka Connect stopped");
     }
 }
@@ -127,7 +140,7 @@ impl StartingWorker {
             state,
             providers,
         } = self;
-        start_extensions(&state);
+        let extension_starts = start_extensions(&state);
         let parts = HerderParts {
             worker: Arc::clone(&state.worker),
             plugins: Arc::clone(&state.plugins),
@@ -164,15 +177,21 @@ impl StartingWorker {
             cluster_id,
         });
         tracing::info!(worker_id = %state.worker_id, "Kafka Connect started");
-        Ok(Worker { herder, server, state })
+        Ok(Worker {
+            herder,
+            server,
+            state,
+            extension_starts,
+        })
     }
 }
 
 /// Starts every extension on a task of its own, so that a slow one holds up nobody.
-fn start_extensions(state: &Arc<RestState>) {
+fn start_extensions(state: &Arc<RestState>) -> JoinSet<()> {
+    let mut starts = JoinSet::new();
     for index in 0..state.extensions.len() {
         let state = Arc::clone(state);
-        tokio::spawn(async move {
+        starts.spawn(async move {
             let Some(mounted) = state.extensions.get(index) else {
                 return;
             };
@@ -192,6 +211,7 @@ fn start_extensions(state: &Arc<RestState>) {
             };
         });
     }
+    starts
 }
 
 /// The worker's own converters must be there: every connector that names none relies on them.

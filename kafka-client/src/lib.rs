@@ -45,10 +45,10 @@ pub use admin::{Admin, ConfigChange, GroupDescription, NewTopic, PartitionDescri
 pub use config::ClientConfig;
 pub use consumer::{CommitCallback, CommitMode, Consumer, Fetched, RebalanceListener, Waker};
 pub use error::{ErrorCode, KafkaError};
-pub use librdkafka::{ConsumerGroupMetadata, Headers, Message, TimestampType};
+pub use librdkafka::{ConsumerGroupMetadata, Headers, Message, TimestampType, open_clients};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
 pub use raw::RawConnection;
-pub use record_writer::{Place, RecordWriter, WriteError, Written};
+pub use record_writer::{GoesOn, Place, RecordWriter, WriteError, Written};
 pub use topic_log::{LogClients, LogRecord, TopicLog};
 pub use topic_partition::{IsolationLevel, StartOffset, TopicPartition};

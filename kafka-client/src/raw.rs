@@ -115,11 +115,7 @@ impl RawConnection {
     pub async fn call<R: Request>(&self, request: &R, version: i16) -> Result<R::Response, KafkaError> {
         let mut exchange = self.exchange.lock().await;
         if exchange.broken {
-            let doing = format!(
-                "{} at {}: a call before was given up",
-                frame::name::<R>(),
-                self.address
-            );
+            let doing = format!("{} at {}: a call before was given up", frame::name::<R>(), self.address);
             return Err(KafkaError::new(ErrorCode::BrokerTransportFailure, doing));
         }
         let correlation_id = exchange.next_correlation_id;

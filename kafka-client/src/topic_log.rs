@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -67,6 +68,9 @@ struct Shared {
     isolation: IsolationLevel,
     logs: Arc<Logs>,
     waker: Waker,
+    reader: Mutex<Option<JoinHandle<()>>>,
+    /// Dropped last: whoever waits for it knows that the clients are closed.
+    closed: watch::Sender<()>,
 }
 
 type Logs = Mutex<HashMap<Arc<str>, Arc<Log>>>;
@@ -117,9 +121,28 @@ impl LogClients {
             isolation,
             logs,
             waker,
+            reader: Mutex::default(),
+            closed: watch::Sender::new(()),
         });
-        start_reader(&shared)?;
+        let reader = start_reader(&shared)?;
+        *shared.reader.lock() = Some(reader);
         Ok(Self { shared })
+    }
+
+    /// Closes the clients, once every log on them has been stopped and every other clone of this is gone; waits for both
+    /// for at most `timeout`. What [`Self::admin`] gave keeps the producer's connections open for as long as it is kept.
+    ///
+    /// Dropping the last clone does the same, but blocks its thread meanwhile.
+    pub async fn close(self, timeout: Duration) {
+        let mut closed = self.shared.closed.subscribe();
+        // Closing waits for threads of the library.
+        let dropped = tokio::task::spawn_blocking(move || drop(self));
+        // Nothing is ever sent: it ends with its sender.
+        if tokio::time::timeout(timeout, closed.changed()).await.is_err() {
+            tracing::warn!("clients of logs are still in use and stay open");
+        } else if dropped.await.is_err() {
+            tracing::error!("closing the clients of logs panicked");
+        }
     }
 
     /// Administration over the same connections.
@@ -361,7 +384,7 @@ fn message_name(message: &Message) -> String {
 }
 
 /// One thread reads for all logs of these clients; it ends when the clients are dropped.
-fn start_reader(shared: &Arc<Shared>) -> Result<(), KafkaError> {
+fn start_reader(shared: &Arc<Shared>) -> Result<JoinHandle<()>, KafkaError> {
     let (consumer, logs) = (Arc::clone(&shared.consumer), Arc::clone(&shared.logs));
     let alive: Weak<Shared> = Arc::downgrade(shared);
     std::thread::Builder::new()
@@ -377,7 +400,6 @@ fn start_reader(shared: &Arc<Shared>) -> Result<(), KafkaError> {
                 }
             }
         })
-        .map(drop)
         .map_err(|error| {
             KafkaError::new(
                 ErrorCode::CriticalSystemResource,
@@ -388,8 +410,15 @@ fn start_reader(shared: &Arc<Shared>) -> Result<(), KafkaError> {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // The reader sees that nobody is left, and drops the consumer on its own thread.
+        // The reader sees that nobody is left.
         self.waker.wake();
+        let Some(reader) = self.reader.get_mut().take() else {
+            return;
+        };
+        // A receiver of records may be the last owner; a thread does not wait for itself.
+        if reader.thread().id() != std::thread::current().id() && reader.join().is_err() {
+            tracing::error!("the reader of logs panicked");
+        }
     }
 }
 

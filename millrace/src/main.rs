@@ -9,6 +9,7 @@ mod worker;
 use clap::{Parser, Subcommand, ValueEnum};
 use connect_runtime::logging::Loggers;
 use inference_sink::InferenceService;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -132,7 +133,9 @@ impl Command {
 /// Logs to standard error; levels can be changed through REST.
 fn start_logging(format: LogFormat, level: LevelFilter) -> Loggers {
     let (filter, handle) = reload::Layer::<_, Registry>::new(Targets::new().with_default(level));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let layer = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),

@@ -107,7 +107,9 @@ struct Page(String);
 
 impl Page {
     fn new(title: &str) -> Page {
-        Page(format!("# {title}\n\nWritten by `millrace options`; not to be edited.\n"))
+        Page(format!(
+            "# {title}\n\nWritten by `millrace options`; not to be edited.\n"
+        ))
     }
 
     fn text(&mut self, text: &str) {
@@ -139,7 +141,11 @@ fn row(key: &ConfigKey) -> String {
         Default::Text(text) if text.is_empty() => "empty".to_owned(),
         Default::Text(text) => format!("`{}`", cell(text)),
     };
-    let valid = key.validator.as_ref().map(|validator| cell(&validator.describe())).unwrap_or_default();
+    let valid = key
+        .validator
+        .as_ref()
+        .map(|validator| cell(&validator.describe()))
+        .unwrap_or_default();
     format!(
         "| `{}` | {} | {default} | {valid} | {} | {} |",
         key.name,
@@ -151,5 +157,8 @@ fn row(key: &ConfigKey) -> String {
 
 /// Text in a cell of a table.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" ")
+    text.replace('|', "\\|")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A law gets a running broker and uses topics and groups of its own, so that laws may share one; those under
-//! `restart_laws` get a broker for themselves.
+//! `restart` get a broker for themselves.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -23,14 +23,7 @@ pub mod topics;
 pub mod transactions;
 pub mod wire;
 
-/// A broker that a law is tried on.
-pub trait BrokerUnderTest: Send {
-    /// `host:port`.
-    fn bootstrap(&self) -> String;
-
-    /// Ends it and starts it again on what it has kept, at the same address; with `crash` it is ended without notice.
-    fn restart(&mut self, crash: bool) -> impl Future<Output = Result<()>> + Send;
-}
+pub use crate::broker::BrokerUnderTest;
 
 /// Nothing that a law waits for takes longer than this, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,6 +59,7 @@ pub fn unique(prefix: &str) -> String {
 macro_rules! broker_laws {
     (shared: $shared:path, own: $own:path) => {
         $crate::broker_laws!(@shared $shared;
+            records::order_headers_timestamps_and_nulls_are_kept,
             records::batches_stay_the_bytes_that_were_sent,
             records::a_long_poll_ends_with_the_first_record,
             records::damaged_and_oversized_batches_are_refused,
@@ -92,8 +86,11 @@ macro_rules! broker_laws {
             topics::topics_are_created_once,
             topics::topics_are_configured,
             topics::partitions_are_added_and_topics_deleted,
+            topics::compaction_keeps_the_last_of_a_key,
         );
         $crate::broker_laws!(@own $own;
+            restart::everything_survives_a_restart,
+            restart::everything_survives_a_crash,
             restart::an_open_transaction_survives_a_crash,
         );
     };

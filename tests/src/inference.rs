@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use connect_api::config::ConfigMap;
 use connect_api::delivery::TopicPartition;
-use connect_api::error::{ConnectError, Stage};
+use connect_api::error::{ConnectError, ErrorKind, Stage};
 use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
 use connect_api::partitioned::{ClientSettings, PartitionedSinkTask, PartitionedTaskContext, RawRecord, StartAt};
 use connect_api::record::{SinkRecord, TimestampType};
@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was reported as a dead letter: offset, stage, message.
-pub type DeadLetters = Arc<Mutex<Vec<(i64, Stage, String)>>>;
+type DeadLetters = Arc<Mutex<Vec<(i64, Stage, String)>>>;
 
 struct Reporter(DeadLetters);
 
@@ -89,6 +89,11 @@ impl Worker {
         })
     }
 
+    /// `group.id` of the worker.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
     /// Stops the service.
     pub async fn stop(&self) {
         self.service.stop().await;
@@ -127,7 +132,7 @@ impl Worker {
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    /// Runs a task over all partitions of `topics` on its own thread.
+    /// Runs a task over all partitions of `topics` on its own thread; `producer.override.` options are its producer's.
     pub fn task(&self, connector: &str, topics: &[(&str, i32)], config: &[(&str, &str)]) -> Result<RunningTask> {
         let mut map = ConfigMap::new();
         map.insert("name".to_owned(), Some(connector.to_owned()));
@@ -160,8 +165,7 @@ pub struct RunningTask {
     commands: std::sync::mpsc::Sender<End>,
     thread: Option<std::thread::JoinHandle<Result<()>>>,
     waker: kafka_client::Waker,
-    /// what the task reported
-    pub dead_letters: DeadLetters,
+    dead_letters: DeadLetters,
 }
 
 /// How a task ends.
@@ -185,13 +189,19 @@ impl RunningTask {
         let waker = consumer.waker();
         let wake = waker.clone();
         let dead_letters = DeadLetters::default();
+        let mut clients = clients(&worker.bootstrap);
+        for (name, value) in &config {
+            if let (Some(option), Some(value)) = (name.strip_prefix("producer.override."), value) {
+                clients.producer.insert(option.to_owned(), value.clone());
+            }
+        }
         let context = PartitionedTaskContext {
             group_id: worker.group.as_str().into(),
             connector: connector.into(),
             task: 0,
             tasks: 1,
             config,
-            clients: clients(&worker.bootstrap),
+            clients,
             reporter: Arc::new(Reporter(dead_letters.clone())),
             wake: Arc::new(move || wake.wake()),
         };
@@ -204,6 +214,12 @@ impl RunningTask {
             waker,
             dead_letters,
         })
+    }
+
+    /// What the task reported.
+    pub fn dead_letters(&self) -> Vec<(i64, Stage, String)> {
+        let letters = self.dead_letters.lock();
+        letters.unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Stops after a last barrier.
@@ -227,15 +243,39 @@ impl RunningTask {
     }
 }
 
+/// Between a retriable error of a task and its next opening.
+const REOPEN_WAIT: Duration = Duration::from_millis(100);
+
+/// As the worker's loop: after a retriable error the task is closed, and opened again after a wait.
 fn drive(
     mut task: InferenceTask,
     consumer: &Consumer,
     partitions: &[TopicPartition],
     commands: &std::sync::mpsc::Receiver<End>,
 ) -> Result<()> {
-    let failed = |error: ConnectError| anyhow::anyhow!("{error:?}");
+    loop {
+        match session(&mut task, consumer, partitions, commands) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Retriable => {
+                task.close();
+                if commands.recv_timeout(REOPEN_WAIT).is_ok() {
+                    bail!("the task was ended while it could not be opened: {error:?}");
+                }
+            }
+            Err(error) => bail!("{error:?}"),
+        }
+    }
+}
+
+fn session(
+    task: &mut InferenceTask,
+    consumer: &Consumer,
+    partitions: &[TopicPartition],
+    commands: &std::sync::mpsc::Receiver<End>,
+) -> Result<(), ConnectError> {
+    let failed = |error: KafkaError| ConnectError::fatal(error.to_string());
     let to_client = |p: &TopicPartition| kafka_client::TopicPartition::new(p.topic.clone(), p.partition);
-    let starts = task.open(partitions).map_err(failed)?;
+    let starts = task.open(partitions)?;
     let assignment: Vec<_> = starts
         .iter()
         .map(|(partition, start)| {
@@ -247,18 +287,18 @@ fn drive(
             (to_client(partition), start)
         })
         .collect();
-    consumer.assign(&assignment)?;
+    consumer.assign(&assignment).map_err(failed)?;
     let mut wait = Duration::from_millis(10);
     loop {
         match commands.try_recv() {
             Ok(End::Cleanly) => {
-                let _ = task.barrier(PATIENCE).map_err(failed)?;
+                let _ = task.barrier(PATIENCE)?;
                 return Ok(());
             }
             Ok(End::Crash) => return Ok(()),
             Err(_) => {}
         }
-        let fetched = consumer.fetch(1000, wait)?;
+        let fetched = consumer.fetch(1000, wait).map_err(failed)?;
         let records: Vec<RawRecord<'_>> = fetched
             .messages
             .iter()
@@ -274,11 +314,11 @@ fn drive(
             })
             .collect();
         if !records.is_empty() {
-            let _ = task.hand_over(&records).map_err(failed)?;
+            let _ = task.hand_over(&records)?;
         }
-        let advance = task.advance(Instant::now()).map_err(failed)?;
+        let advance = task.advance(Instant::now())?;
         for (partition, offset) in advance.rewind.into_iter().flatten() {
-            consumer.seek(&to_client(&partition), offset)?;
+            consumer.seek(&to_client(&partition), offset).map_err(failed)?;
         }
         let until = advance.wake_at.map_or(Duration::from_millis(100), |at| {
             at.saturating_duration_since(Instant::now())
@@ -374,7 +414,7 @@ fn read_all(
     let mut ended = std::collections::BTreeSet::new();
     while outputs.len() < count || ended.len() < all.len() {
         if Instant::now() > deadline {
-            bail!("{topic}: {} of {count} records came: {outputs:?}", outputs.len());
+            bail!("{topic}: {} of {count} records came", outputs.len());
         }
         let fetched = consumer.fetch(1000, Duration::from_millis(100))?;
         for message in &fetched.messages {

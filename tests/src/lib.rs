@@ -3,10 +3,14 @@
 //! ```text
 //!  tests/*.rs -> KafkaBroker (Apache Kafka, fetched by scripts/kafka.sh) -> clients under test
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
+//!  tests/inference_sink*.rs -> inference_scenarios (what the inference sink promises over any broker) -> the same two
 //! ```
 
+pub mod broker;
 pub mod broker_laws;
 pub mod inference;
+pub mod inference_scenarios;
 pub mod kafka;
+pub mod worker;
 
 pub use kafka::KafkaBroker;

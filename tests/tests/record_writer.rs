@@ -4,8 +4,8 @@
 
 use dev_broker::{DevBroker, DevBrokerConfig};
 use kafka_client::{
-    Admin, ClientConfig, Consumer, ErrorCode, NewTopic, ProducerRecord, RecordWriter, StartOffset, TopicPartition,
-    partition_for_key,
+    Admin, ClientConfig, Consumer, ErrorCode, KafkaError, NewTopic, ProducerRecord, RecordWriter, StartOffset,
+    TopicPartition, partition_for_key,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -43,7 +43,9 @@ async fn topic(bootstrap: &str, partitions: i32, config: &[(&str, &str)]) -> Str
     let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
     let new = config
         .iter()
-        .fold(NewTopic::new(&name, partitions, 1), |topic, (option, value)| topic.with(option, value));
+        .fold(NewTopic::new(&name, partitions, 1), |topic, (option, value)| {
+            topic.with(option, value)
+        });
     for (_, result) in admin.create_topics(&[new]).await.unwrap() {
         result.unwrap();
     }
@@ -53,6 +55,12 @@ async fn topic(bootstrap: &str, partitions: i32, config: &[(&str, &str)]) -> Str
 /// Blocking calls, off the async threads.
 fn blocking<T>(call: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(call)
+}
+
+/// Goes on for a while.
+fn patient() -> impl FnMut(&KafkaError) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    move |_| Instant::now() < deadline
 }
 
 fn record<'a>(topic: &'a str, key: &'a str, value: &'a str) -> ProducerRecord<'a> {
@@ -125,7 +133,7 @@ async fn committed_records_lie_where_the_writer_said(bootstrap: &str) {
             };
             places.push((key.clone(), value.clone(), writer.append(&record).unwrap()));
         }
-        let written = blocking(|| writer.commit(PATIENCE)).unwrap();
+        let written = blocking(|| writer.commit(&mut patient())).unwrap();
         assert!(written.refused.is_empty());
         let found = read(bootstrap, &topic).await;
         assert_eq!(found.len(), 50 * (round + 1));
@@ -147,12 +155,15 @@ async fn more_than_one_batch_keeps_its_order(bootstrap: &str) {
         let value = format!("{number:02}-{filling}");
         places.push(writer.append(&record(&topic, "k", &value)).unwrap());
     }
-    let written = blocking(|| writer.write(PATIENCE)).unwrap();
+    let written = blocking(|| writer.write(&mut patient())).unwrap();
     let found = read(bootstrap, &topic).await;
     let offsets: Vec<i64> = places.iter().map(|place| written.offset(*place)).collect();
     assert_eq!(offsets, (0..35).collect::<Vec<i64>>());
     let numbers: Vec<String> = found.iter().map(|(_, _, value, _)| value[..2].to_owned()).collect();
-    assert_eq!(numbers, (0..35).map(|number| format!("{number:02}")).collect::<Vec<_>>());
+    assert_eq!(
+        numbers,
+        (0..35).map(|number| format!("{number:02}")).collect::<Vec<_>>()
+    );
 }
 
 async fn aborted_records_are_not_there(bootstrap: &str) {
@@ -160,14 +171,20 @@ async fn aborted_records_are_not_there(bootstrap: &str) {
     let mut writer = writer(bootstrap, Some(&unique("id")));
     for round in 0..3 {
         writer.append(&record(&topic, "a", "sent and aborted")).unwrap();
-        blocking(|| writer.write(PATIENCE)).unwrap();
-        writer.append(&record(&topic, "b", "aborted before it was sent")).unwrap();
-        blocking(|| writer.abort(PATIENCE)).unwrap();
+        blocking(|| writer.write(&mut patient())).unwrap();
+        writer
+            .append(&record(&topic, "b", "aborted before it was sent"))
+            .unwrap();
+        blocking(|| writer.abort(&mut patient())).unwrap();
         let kept = format!("kept {round}");
         writer.append(&record(&topic, "a", &kept)).unwrap();
-        blocking(|| writer.commit(PATIENCE)).unwrap();
+        blocking(|| writer.commit(&mut patient())).unwrap();
     }
-    let values: Vec<String> = read(bootstrap, &topic).await.into_iter().map(|(_, _, value, _)| value).collect();
+    let values: Vec<String> = read(bootstrap, &topic)
+        .await
+        .into_iter()
+        .map(|(_, _, value, _)| value)
+        .collect();
     assert_eq!(values, ["kept 0", "kept 1", "kept 2"]);
 }
 
@@ -176,15 +193,19 @@ async fn a_newer_writer_fences_an_older_one(bootstrap: &str) {
     let id = unique("id");
     let mut older = writer(bootstrap, Some(&id));
     older.append(&record(&topic, "k", "of the older, open")).unwrap();
-    blocking(|| older.write(PATIENCE)).unwrap();
+    blocking(|| older.write(&mut patient())).unwrap();
     let mut newer = writer(bootstrap, Some(&id));
     older.append(&record(&topic, "k", "of the older, late")).unwrap();
-    assert!(blocking(|| older.commit(PATIENCE)).is_err());
-    let fenced = blocking(|| older.abort(PATIENCE)).unwrap_err();
+    assert!(blocking(|| older.commit(&mut patient())).is_err());
+    let fenced = blocking(|| older.abort(&mut patient())).unwrap_err();
     assert!(fenced.is_fenced(), "{fenced}");
     newer.append(&record(&topic, "k", "of the newer")).unwrap();
-    blocking(|| newer.commit(PATIENCE)).unwrap();
-    let values: Vec<String> = read(bootstrap, &topic).await.into_iter().map(|(_, _, value, _)| value).collect();
+    blocking(|| newer.commit(&mut patient())).unwrap();
+    let values: Vec<String> = read(bootstrap, &topic)
+        .await
+        .into_iter()
+        .map(|(_, _, value, _)| value)
+        .collect();
     assert_eq!(values, ["of the newer"]);
 }
 
@@ -203,7 +224,7 @@ async fn a_record_that_cannot_be_written_names_its_topic(bootstrap: &str) {
     let error = writer.append(&elsewhere).unwrap_err();
     assert_eq!(error.error.code, ErrorCode::UnknownPartition);
     writer.append(&record(&topic, "k", "kept")).unwrap();
-    blocking(|| writer.commit(PATIENCE)).unwrap();
+    blocking(|| writer.commit(&mut patient())).unwrap();
     assert_eq!(read(bootstrap, &topic).await.len(), 1);
 }
 
@@ -215,8 +236,12 @@ async fn a_refused_topic_does_not_keep_others_from_being_written(bootstrap: &str
     for _ in 0..2 {
         writer.append(&record(&small, "k", &value)).unwrap();
         let kept = writer.append(&record(&usual, "k", &value)).unwrap();
-        let written = blocking(|| writer.write(PATIENCE)).unwrap();
-        let refused: Vec<_> = written.refused.iter().map(|error| (error.topic.as_deref(), error.error.code)).collect();
+        let written = blocking(|| writer.write(&mut patient())).unwrap();
+        let refused: Vec<_> = written
+            .refused
+            .iter()
+            .map(|error| (error.topic.as_deref(), error.error.code))
+            .collect();
         assert_eq!(refused, [(Some(&*small), ErrorCode::MessageSizeTooLarge)]);
         assert!(written.offset(kept) >= 0);
     }
@@ -230,7 +255,7 @@ async fn a_topic_may_grow(bootstrap: &str) {
     config.set("metadata.max.age.ms", "1");
     let mut writer = blocking(|| RecordWriter::idempotent(&config, PATIENCE)).unwrap();
     writer.append(&record(&topic, "k", "v")).unwrap();
-    blocking(|| writer.write(PATIENCE)).unwrap();
+    blocking(|| writer.write(&mut patient())).unwrap();
     Admin::new(&config).unwrap().create_partitions(&topic, 4).await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -238,8 +263,12 @@ async fn a_topic_may_grow(bootstrap: &str) {
             let key = number.to_string();
             writer.append(&record(&topic, &key, "v")).unwrap();
         }
-        blocking(|| writer.write(PATIENCE)).unwrap();
-        let partitions: BTreeSet<i32> = read(bootstrap, &topic).await.into_iter().map(|(number, ..)| number).collect();
+        blocking(|| writer.write(&mut patient())).unwrap();
+        let partitions: BTreeSet<i32> = read(bootstrap, &topic)
+            .await
+            .into_iter()
+            .map(|(number, ..)| number)
+            .collect();
         if partitions.len() == 4 {
             return;
         }
@@ -254,18 +283,22 @@ async fn a_broker_that_comes_back_is_written_to_again() {
     let topic = topic(&bootstrap, 1, &[]).await;
     let mut writer = writer(&bootstrap, Some(&unique("id")));
     writer.append(&record(&topic, "k", "before")).unwrap();
-    blocking(|| writer.commit(PATIENCE)).unwrap();
+    blocking(|| writer.commit(&mut patient())).unwrap();
     writer.append(&record(&topic, "k", "while it is away")).unwrap();
     broker.kill().await.unwrap();
     let committing = tokio::task::spawn_blocking(move || {
-        let written = writer.commit(PATIENCE);
+        let written = writer.commit(&mut patient());
         (writer, written)
     });
     broker.restart().await.unwrap();
     let (mut writer, written) = committing.await.unwrap();
     written.unwrap();
     writer.append(&record(&topic, "k", "after")).unwrap();
-    blocking(|| writer.commit(PATIENCE)).unwrap();
-    let values: Vec<String> = read(&bootstrap, &topic).await.into_iter().map(|(_, _, value, _)| value).collect();
+    blocking(|| writer.commit(&mut patient())).unwrap();
+    let values: Vec<String> = read(&bootstrap, &topic)
+        .await
+        .into_iter()
+        .map(|(_, _, value, _)| value)
+        .collect();
     assert_eq!(values, ["before", "while it is away", "after"]);
 }

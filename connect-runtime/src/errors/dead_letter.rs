@@ -53,22 +53,14 @@ impl Deliveries for Tracker {
     }
 }
 
-/// Writes dead letters.
+/// Writes dead letters. Whoever drops it has called [`DeadLetters::finish`]: what is still under way is lost with the
+/// producer.
 pub(crate) struct DeadLetters {
     producer: Producer,
     topic: String,
     headers: bool,
     progress: Arc<Progress>,
     counters: Arc<Counters>,
-}
-
-/// The record that fails a task is the last one it sends: it must be out before the producer goes.
-impl Drop for DeadLetters {
-    fn drop(&mut self) {
-        if let Err(error) = self.producer.flush(SEND_TIMEOUT) {
-            tracing::warn!(topic = %self.topic, error = %error, "dead letters are not all written");
-        }
-    }
 }
 
 impl DeadLetters {
@@ -147,25 +139,41 @@ impl DeadLetters {
 
     /// Waits until everything sent so far is in the topic; fails where a record that the connector reported is not.
     pub(crate) fn flush(&self, timeout: Duration) -> Result<(), ConnectError> {
-        let deadline = Instant::now() + timeout;
-        let mut state = self.progress.state.lock();
-        while state.in_flight > 0 {
-            if self.progress.changed.wait_until(&mut state, deadline).timed_out() && state.in_flight > 0 {
-                return Err(ConnectError::retriable(format!(
-                    "{} records were not written to dead letter topic {} within {} ms",
-                    state.in_flight,
-                    self.topic,
-                    timeout.as_millis()
-                )));
-            }
+        let left = self.wait(timeout);
+        if left > 0 {
+            return Err(ConnectError::retriable(format!(
+                "{left} records were not written to dead letter topic {} within {} ms",
+                self.topic,
+                timeout.as_millis()
+            )));
         }
-        match state.failure.take() {
+        match self.progress.state.lock().failure.take() {
             Some(failure) => Err(ConnectError::fatal(format!(
                 "could not write a reported record to dead letter topic {}: {failure}",
                 self.topic
             ))),
             None => Ok(()),
         }
+    }
+
+    /// The end of the task. The record that failed it is the last one that it sent, and is to be read by somebody.
+    pub(crate) fn finish(&self, timeout: Duration) {
+        let left = self.wait(timeout);
+        if left > 0 {
+            tracing::error!(
+                topic = %self.topic,
+                records = left,
+                "records are not in the dead letter topic, since Kafka did not take them in time"
+            );
+        }
+    }
+
+    /// Waits until nothing is under way; how much still is.
+    fn wait(&self, timeout: Duration) -> u64 {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.progress.state.lock();
+        while state.in_flight > 0 && !self.progress.changed.wait_until(&mut state, deadline).timed_out() {}
+        state.in_flight
     }
 }
 

@@ -62,6 +62,13 @@ impl Reporter {
         self.dead_letters.is_some()
     }
 
+    /// The task has ended: waits, at most `timeout`, until its reports are written.
+    pub(crate) fn finish(&self, timeout: Duration) {
+        if let Some(dead_letters) = &self.dead_letters {
+            dead_letters.finish(timeout);
+        }
+    }
+
     fn log(&self, stage: Stage, class: &str, error: &ConnectError, record: impl FnOnce() -> String) {
         self.counters.last_error_now();
         if !self.config.log {

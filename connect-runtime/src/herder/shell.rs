@@ -93,7 +93,7 @@ pub struct Herder {
     cluster: Arc<RwLock<ClusterState>>,
     statuses: Arc<RwLock<StatusTable>>,
     offsets: Arc<dyn OffsetStore>,
-    admin: Admin,
+    clients: LogClients,
     running: RunningTasks,
     counters: Arc<StartCounters>,
     generation: i32,
@@ -121,11 +121,11 @@ impl Herder {
             &ClientConfig::from_java(own.consumer)?,
             &ClientConfig::from_java(own.producer)?,
         )?;
-        let admin = clients.admin().clone();
+        let admin = clients.admin();
         futures::try_join!(
-            InternalTopic::Config.ensure(&admin, &worker),
-            InternalTopic::Offsets.ensure(&admin, &worker),
-            InternalTopic::Status.ensure(&admin, &worker),
+            InternalTopic::Config.ensure(admin, &worker),
+            InternalTopic::Offsets.ensure(admin, &worker),
+            InternalTopic::Status.ensure(admin, &worker),
         )?;
         let (changes, changed) = mpsc::unbounded_channel();
         let (config, status, offsets) = futures::try_join!(
@@ -171,7 +171,7 @@ impl Herder {
             cluster,
             statuses,
             offsets,
-            admin,
+            clients,
             running,
             counters,
             generation,
@@ -201,7 +201,12 @@ impl Herder {
 
     /// Administration of the worker's own cluster.
     pub fn admin(&self) -> &Admin {
-        &self.admin
+        self.clients.admin()
+    }
+
+    /// The clients of the worker itself; to be closed when everything else of it has ended.
+    pub(crate) fn clients(&self) -> &LogClients {
+        &self.clients
     }
 
     /// Tasks that run on this worker.
@@ -562,16 +567,22 @@ impl Shell {
             .actors
             .into_values()
             .map(|actor| async move {
+                let ActorHandle {
+                    desired, inbox, task, ..
+                } = actor;
                 let (done, stopped) = oneshot::channel();
-                if actor.inbox.send(Message::Shutdown(done)).is_ok() {
+                if inbox.send(Message::Shutdown(done)).is_ok() {
                     // an error means that the actor has ended already
                     let _ = stopped.await;
                 }
-                let _ = actor.task.await;
+                let _ = task.await;
+                // not before: an actor that nobody tells what to do ends at once, and leaves its tasks running
+                drop(desired);
             })
             .collect();
         futures::future::join_all(stops).await;
         self.status.flush(LAST_STATUSES).await;
+        self.status.stop(LAST_STATUSES).await;
         self.config.stop().await;
     }
 }

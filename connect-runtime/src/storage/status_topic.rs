@@ -8,21 +8,25 @@ use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 /// Writes that are under way at the same time.
 const CONCURRENT_WRITES: usize = 256;
-/// Time after which the outcome of a write is no longer waited for.
-const WRITE_BUDGET: Duration = Duration::from_secs(60);
+/// Time after which a write that is still under way is spoken of.
+const SLOW_WRITE: Duration = Duration::from_secs(60);
 
 enum Write {
     Record(StatusRecord),
     Flush(oneshot::Sender<()>),
+    /// the last one: nothing is written any more
+    Stop(oneshot::Sender<()>),
 }
 
 /// Reads and writes the status topic.
 pub struct StatusTopic {
     table: Arc<RwLock<StatusTable>>,
     writes: mpsc::UnboundedSender<Write>,
+    writer: AbortHandle,
 }
 
 impl StatusTopic {
@@ -50,8 +54,8 @@ impl StatusTopic {
         )
         .await?;
         let (writes, queue) = mpsc::unbounded_channel();
-        tokio::spawn(write_in_order(log, queue));
-        Ok(Self { table, writes })
+        let writer = tokio::spawn(write_in_order(log, queue)).abort_handle();
+        Ok(Self { table, writes, writer })
     }
 
     /// The statuses, shared: as of the last record read.
@@ -72,11 +76,36 @@ impl StatusTopic {
             tracing::warn!("statuses could not be written in time");
         }
     }
+
+    /// Ends writing and reading: at once where nothing is under way, otherwise when that is given up. What is put later is
+    /// dropped.
+    pub async fn stop(&self, timeout: Duration) {
+        let (done, stopped) = oneshot::channel();
+        if self.writes.send(Write::Stop(done)).is_ok() && tokio::time::timeout(timeout, stopped).await.is_err() {
+            tracing::warn!("the status topic is still being written, its last statuses may be missing");
+            self.writer.abort();
+        }
+    }
+}
+
+/// Writes one record, however long Kafka takes: a status that was given up would stay wrong for ever.
+async fn write(log: &TopicLog, key: &str, value: Option<&[u8]>) {
+    let mut send = std::pin::pin!(log.send(Some(key.as_bytes()), value));
+    let sent = loop {
+        match tokio::time::timeout(SLOW_WRITE, &mut send).await {
+            Ok(sent) => break sent,
+            Err(_) => tracing::warn!(%key, "status is not written yet, still trying"),
+        }
+    };
+    if let Err(error) = sent {
+        tracing::error!(%key, %error, "status could not be written");
+    }
 }
 
 async fn write_in_order(log: TopicLog, mut queue: mpsc::UnboundedReceiver<Write>) {
     let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, CONCURRENT_WRITES).await > 0 {
+    let mut stop = None;
+    while stop.is_none() && queue.recv_many(&mut batch, CONCURRENT_WRITES).await > 0 {
         let mut flushes = Vec::new();
         let sends = batch.drain(..).filter_map(|write| match write {
             Write::Record(record) => Some(record.encode()),
@@ -84,18 +113,16 @@ async fn write_in_order(log: TopicLog, mut queue: mpsc::UnboundedReceiver<Write>
                 flushes.push(done);
                 None
             }
+            Write::Stop(done) => {
+                stop = Some(done);
+                None
+            }
         });
         // sends are started in order; only their acknowledgements are waited for together
         let sends: Vec<_> = sends
             .map(|(key, value)| {
                 let log = &log;
-                async move {
-                    match tokio::time::timeout(WRITE_BUDGET, log.send(Some(key.as_bytes()), value.as_deref())).await {
-                        Ok(Ok(_)) => {}
-                        Ok(Err(error)) => tracing::error!(%key, %error, "status could not be written"),
-                        Err(_) => tracing::error!(%key, "status could not be written in time"),
-                    }
-                }
+                async move { write(log, &key, value.as_deref()).await }
             })
             .collect();
         futures::future::join_all(sends).await;
@@ -110,4 +137,8 @@ async fn write_in_order(log: TopicLog, mut queue: mpsc::UnboundedReceiver<Write>
         }
     }
     log.stop().await;
+    if let Some(done) = stop {
+        // nobody waits any more
+        let _ = done.send(());
+    }
 }

@@ -125,7 +125,10 @@ impl TaskEnvironment {
         let spawned = thread.spawn(move || {
             let run = std::panic::AssertUnwindSafe(|| body(&self, &runtime));
             let result = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));
-            self.control.ended(result);
+            let control = Arc::clone(&self.control);
+            // Who is told of the end finds nothing of the task in use any more.
+            drop(self);
+            control.ended(result);
         });
         if let Err(error) = spawned {
             control.ended(Err(ConnectError::fatal(format!(

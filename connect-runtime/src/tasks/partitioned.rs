@@ -69,13 +69,15 @@ pub(super) fn spawn(environment: TaskEnvironment, make: MakeTask) {
             reporter: Arc::clone(&errors.reporter) as Arc<dyn connect_api::ErrantRecordReporter>,
             wake: Arc::new(move || wake_task.wake()),
         })?;
-        PartitionedLoop {
+        let result = PartitionedLoop {
             environment,
             runtime,
             wake,
             task,
         }
-        .run()
+        .run();
+        errors.reporter.finish(environment.runner.worker.offset_flush_timeout);
+        result
     });
 }
 

@@ -87,6 +87,7 @@ fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>)
             .get_or_insert_with(|| ConnectError::fatal("the task has failed"));
     }
     let closed = consumer.close();
+    reporter.finish(environment.runner.worker.offset_flush_timeout);
     let mut session = session.lock();
     let stop_limit = control.out_of_time();
     let _ = runtime.block_on(async {

@@ -141,7 +141,10 @@ async fn errors_are_those_of_java() {
         cut(&mut expected);
         if case["id"] == NOT_BUILT_IN {
             // refused by name where Java knows it
-            assert!(found[0].1[0].contains("MaskField$Value could not be found"), "{found:?}");
+            assert!(
+                found[0].1[0].contains("MaskField$Value could not be found"),
+                "{found:?}"
+            );
             compared += 1;
             continue;
         }

@@ -11,4 +11,4 @@ mod commit;
 mod committer;
 
 pub use commit::{Answer, Commit, CommitFailure, LogEntry, RecordGroup, ShedEvent};
-pub use committer::Committer;
+pub use committer::{Committer, OnWaiting};

@@ -108,47 +108,47 @@ mod tests {
     }
 
     proptest! {
-            #[test]
-            fn passes_the_rate_and_the_burst_and_no_more(
-                per_second in 1.0f64..5_000.0, burst in 1.0f64..500.0, gap_us in 20u64..5_000, owned in 1usize..4,
-            ) {
-                let clock = FakeRelativeClock::default();
-                let rate = Rate { events_per_second: per_second, burst, over: OverLimit::Shed };
-                let mut limit = RateLimit::with_clock(&rate, owned, 4, clock.clone());
-                let mut passed = 0u32;
-                let events = 20_000u64;
-                for offset in 0..events {
-                    clock.advance(Duration::from_micros(gap_us));
-                    passed += u32::from(limit.judge(mix(offset)) == Verdict::Pass);
-                }
-                let share = owned as f64 / 4.0;
-                let seconds = (events * gap_us) as f64 / 1e6;
-                let allowed = per_second * share * seconds + (burst * share).max(1.0);
-                prop_assert!(f64::from(passed) <= allowed + 2.0, "{passed} of {allowed}");
-    // an event passes at the first arrival after its place has come free, which is up to one gap later
-                let gap = gap_us as f64 / 1e6;
-                let reachable = (seconds / (1.0 / (per_second * share) + gap)).min(events as f64);
-                prop_assert!(f64::from(passed) + 2.0 >= reachable * 0.95, "{passed} of {reachable}");
+        #[test]
+        fn passes_the_rate_and_the_burst_and_no_more(
+            per_second in 1.0f64..5_000.0, burst in 1.0f64..500.0, gap_us in 20u64..5_000, owned in 1usize..4,
+        ) {
+            let clock = FakeRelativeClock::default();
+            let rate = Rate { events_per_second: per_second, burst, over: OverLimit::Shed };
+            let mut limit = RateLimit::with_clock(&rate, owned, 4, clock.clone());
+            let mut passed = 0u32;
+            let events = 20_000u64;
+            for offset in 0..events {
+                clock.advance(Duration::from_micros(gap_us));
+                passed += u32::from(limit.judge(mix(offset)) == Verdict::Pass);
             }
-
-            #[test]
-            fn a_sample_keeps_about_the_rate_and_is_spread_over_the_events(times in 3u64..20) {
-                let clock = FakeRelativeClock::default();
-                let rate = Rate { events_per_second: 100.0, burst: 10.0, over: OverLimit::Sample };
-                let mut limit = RateLimit::with_clock(&rate, 1, 1, clock.clone());
-                let mut passed = 0u64;
-                for offset in 0..20_000u64 {
-                    clock.advance(Duration::from_micros(10_000 / times));
-                    match limit.judge(mix(offset)) {
-                        Verdict::Pass => passed += 1,
-                        Verdict::Shed => {}
-                        Verdict::Wait => panic!("a sample does not wait"),
-                    }
-                }
-                let wanted = 20_000 / times;
-                prop_assert!(passed * 10 >= wanted * 8 && passed <= wanted + 20, "{passed} of {wanted}");
-            }
+            let share = owned as f64 / 4.0;
+            let seconds = (events * gap_us) as f64 / 1e6;
+            let allowed = per_second * share * seconds + (burst * share).max(1.0);
+            prop_assert!(f64::from(passed) <= allowed + 2.0, "{passed} of {allowed}");
+            // an event passes at the first arrival after its place has come free, which is up to one gap later
+            let gap = gap_us as f64 / 1e6;
+            let reachable = (seconds / (1.0 / (per_second * share) + gap)).min(events as f64);
+            prop_assert!(f64::from(passed) + 2.0 >= reachable * 0.95, "{passed} of {reachable}");
         }
+
+        #[test]
+        fn a_sample_keeps_about_the_rate_and_is_spread_over_the_events(times in 3u64..20) {
+            let clock = FakeRelativeClock::default();
+            let rate = Rate { events_per_second: 100.0, burst: 10.0, over: OverLimit::Sample };
+            let mut limit = RateLimit::with_clock(&rate, 1, 1, clock.clone());
+            let mut passed = 0u64;
+            for offset in 0..20_000u64 {
+                clock.advance(Duration::from_micros(10_000 / times));
+                match limit.judge(mix(offset)) {
+                    Verdict::Pass => passed += 1,
+                    Verdict::Shed => {}
+                    Verdict::Wait => panic!("a sample does not wait"),
+                }
+            }
+            let wanted = 20_000 / times;
+            prop_assert!(passed * 10 >= wanted * 8 && passed <= wanted + 20, "{passed} of {wanted}");
+        }
+    }
 
     #[test]
     fn a_tenant_that_waits_is_told_to() {

@@ -2,16 +2,17 @@
 //! slow broker stops neither the executors nor the task. What is handed over while a write is under way goes with the next.
 
 use super::EncodedOutputs;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use kafka_client::{ClientConfig, KafkaError, RecordWriter, WriteError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use kafka_client::{ClientConfig, ErrorCode, KafkaError, RecordWriter, WriteError};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The time that a write has, and the first look for a broker.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time that the first look for a broker has.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that go into one write.
 const WRITE_BYTES: usize = 8 << 20;
 
@@ -26,24 +27,32 @@ pub struct OutputFailure {
 
 enum Command {
     Outputs(EncodedOutputs),
-    Flush(Sender<Result<Vec<OutputFailure>, KafkaError>>),
+    Flush(Sender<Flushed>),
 }
+
+/// Tenants whose outputs were refused, or why others were lost.
+type Flushed = Result<Vec<OutputFailure>, KafkaError>;
 
 /// The sender of one task.
 pub struct OutputSender {
     commands: Option<Sender<Command>>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// the answer to a flush that was not waited for to its end
+    flushing: Mutex<Option<Receiver<Flushed>>>,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl OutputSender {
     /// Starts the writer and its thread.
     pub fn start(config: &ClientConfig, task: &str) -> Result<OutputSender, KafkaError> {
-        let writer = RecordWriter::idempotent(config, WRITE_TIMEOUT)?;
+        let writer = RecordWriter::idempotent(config, INIT_TIMEOUT)?;
         let (commands, received) = unbounded();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let stopping = Arc::new(AtomicBool::new(false));
         let sending = Sending {
             writer,
+            stopping: stopping.clone(),
             waiting_bytes: waiting_bytes.clone(),
             failed: BTreeMap::new(),
             lost: None,
@@ -51,10 +60,12 @@ impl OutputSender {
         let thread = std::thread::Builder::new()
             .name(format!("outputs {task}"))
             .spawn(move || sending.run(&received))
-            .map_err(|error| KafkaError::new(kafka_client::ErrorCode::Fail, format!("start a thread: {error}")))?;
+            .map_err(|error| KafkaError::new(ErrorCode::Fail, format!("start a thread: {error}")))?;
         Ok(OutputSender {
             commands: Some(commands),
             waiting_bytes,
+            flushing: Mutex::new(None),
+            stopping,
             thread: Some(thread),
         })
     }
@@ -73,30 +84,38 @@ impl OutputSender {
         self.waiting_bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything handed over is acknowledged or refused. Returns the tenants whose outputs were refused since
-    /// the last call.
+    /// Waits until everything handed over before is acknowledged or refused. Returns the tenants whose outputs were refused
+    /// since the last answer. A flush that timed out is called again until it has an answer.
     ///
     /// # Errors
-    /// Outputs handed over since the last call are lost for another reason than their topic: they must be made again.
-    pub fn flush(&self, timeout: Duration) -> Result<Vec<OutputFailure>, KafkaError> {
-        let (reply, answer) = bounded(1);
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(Command::Flush(reply));
+    /// A timeout ([`KafkaError::is_timeout`]); anything else says that outputs are lost, and must be made again.
+    pub fn flush(&self, timeout: Duration) -> Flushed {
+        let mut flushing = self.flushing.lock();
+        let answer = flushing.take().unwrap_or_else(|| {
+            let (reply, answer) = bounded(1);
+            if let Some(commands) = &self.commands {
+                let _ = commands.send(Command::Flush(reply));
+            }
+            answer
+        });
+        match answer.recv_timeout(timeout) {
+            Ok(flushed) => flushed,
+            Err(RecvTimeoutError::Timeout) => {
+                *flushing = Some(answer);
+                let waiting = "waiting for outputs to be acknowledged";
+                Err(KafkaError::new(ErrorCode::OperationTimedOut, waiting))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(KafkaError::new(
+                ErrorCode::Fail,
+                "the thread that sends outputs has ended",
+            )),
         }
-        let timed_out = || {
-            KafkaError::new(
-                kafka_client::ErrorCode::OperationTimedOut,
-                "waiting for outputs to be acknowledged",
-            )
-        };
-        answer
-            .recv_timeout(timeout + Duration::from_secs(1))
-            .map_err(|_| timed_out())?
     }
 }
 
 impl Drop for OutputSender {
     fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
         self.commands = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -107,6 +126,8 @@ impl Drop for OutputSender {
 /// What the thread works with.
 struct Sending {
     writer: RecordWriter,
+    /// a broker that does not answer is not waited for any more
+    stopping: Arc<AtomicBool>,
     waiting_bytes: Arc<AtomicUsize>,
     /// refused since the last flush, by tenant
     failed: BTreeMap<Arc<str>, String>,
@@ -135,7 +156,7 @@ impl Sending {
             self.write(&outputs);
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             if let Some(reply) = flushed {
-                // A flush that nobody waits for any more has timed out.
+                // Who asked has gone, and with it the task.
                 let _ = reply.send(self.answer());
             }
         }
@@ -151,8 +172,12 @@ impl Sending {
         if outputs.is_empty() {
             return;
         }
-        match self.writer.write(WRITE_TIMEOUT) {
-            Ok(written) => written.refused.into_iter().for_each(|error| self.refuse(outputs, error)),
+        let stopping = &self.stopping;
+        match self.writer.write(&mut |_| !stopping.load(Ordering::Acquire)) {
+            Ok(written) => written
+                .refused
+                .into_iter()
+                .for_each(|error| self.refuse(outputs, error)),
             Err(error) => self.refuse(outputs, error),
         }
     }
@@ -164,12 +189,16 @@ impl Sending {
             models.find(|model| *model.output_topic == *topic)
         });
         match model {
-            Some(model) => drop(self.failed.insert(model.document.tenant.as_str().into(), error.to_string())),
-            None => self.lost = Some(error),
+            Some(model) => drop(
+                self.failed
+                    .insert(model.document.tenant.as_str().into(), error.to_string()),
+            ),
+            // Not as what may pass: the outputs are gone.
+            None => self.lost = Some(KafkaError::new(ErrorCode::Fail, format!("outputs are lost: {error}"))),
         }
     }
 
-    fn answer(&mut self) -> Result<Vec<OutputFailure>, KafkaError> {
+    fn answer(&mut self) -> Flushed {
         let failed = std::mem::take(&mut self.failed);
         if let Some(error) = self.lost.take() {
             return Err(error);

@@ -15,6 +15,7 @@ struct Folded {
 
 /// The topic, being read.
 pub struct RegistryTopic {
+    clients: LogClients,
     log: TopicLog,
     folded: Arc<Folded>,
 }
@@ -45,7 +46,12 @@ impl RegistryTopic {
             changed();
         });
         let log = TopicLog::start_on(&clients, topic, on_record).await?;
-        Ok(RegistryTopic { log, folded })
+        Ok(RegistryTopic { clients, log, folded })
+    }
+
+    /// The topic's clients, to be closed when nobody uses the topic any more.
+    pub fn clients(&self) -> LogClients {
+        self.clients.clone()
     }
 
     /// Everything that has been read.

@@ -324,6 +324,8 @@ fn model_status(started: &Started, name: &str) -> Value {
         status.insert("name".to_owned(), name.into());
         let detached = modes.values().any(|mode| mode.is_detached());
         status.insert("mode".to_owned(), if detached { "detached" } else { "in step" }.into());
+        let waits = modes.keys().any(|(connector, _)| started.waits_for_kafka(connector));
+        status.insert("waits_for_kafka".to_owned(), waits.into());
         status.insert(
             "partitions".to_owned(),
             json!(

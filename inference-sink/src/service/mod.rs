@@ -27,9 +27,12 @@ use kafka_client::ClientConfig;
 use parking_lot::{Mutex, RwLock};
 use state_store::archive::Archive;
 use state_store::{Database, KeyedReader, MemoryBudget, StateError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Time for closing the registry's clients, which a task that hangs may still use.
+const CLIENTS_CLOSE: Duration = Duration::from_secs(2);
 
 /// The service. Shared by the worker extension and the connector plugin.
 pub struct InferenceService {
@@ -69,6 +72,8 @@ pub(crate) struct OpenPartitions {
     pub readers: BTreeMap<(String, String, i32), KeyedReader>,
     /// by model, connector and partition
     pub modes: BTreeMap<(String, String, i32), Mode>,
+    /// connector and number of the tasks whose transaction Kafka keeps waiting
+    pub waiting: BTreeSet<(String, usize)>,
 }
 
 impl Default for InferenceService {
@@ -187,11 +192,19 @@ impl Started {
             .collect()
     }
 
-    /// Waits until this worker serves what the registry says now.
-    pub async fn settle(self: &Arc<Self>) {
+    /// Whether a task of the connector waits for Kafka.
+    pub fn waits_for_kafka(&self, connector: &str) -> bool {
+        let open = self.open_partitions.lock();
+        open.waiting.iter().any(|(waiting, _)| waiting == connector)
+    }
+
+    /// Waits until this worker serves what the registry says now; false: it took more than a minute.
+    pub async fn settle(self: &Arc<Self>) -> bool {
+        // One wake-up that waits is enough.
         let _ = self.loader_wake.try_send(());
         let (loader, records) = (self.loader.clone(), self.registry.records());
-        let _ = tokio::task::spawn_blocking(move || loader.wait_for(records, Duration::from_secs(60))).await;
+        let settled = tokio::task::spawn_blocking(move || loader.wait_for(records, Duration::from_secs(60)));
+        settled.await.unwrap_or(false)
     }
 }
 
@@ -257,11 +270,14 @@ impl WorkerExtension for InferenceService {
                 }
             })
             .map_err(|error| ConnectError::fatal(format!("start the loader thread: {error}")))?;
-        *self.started.write() = Some(started.clone());
-        started.settle().await;
+        while !started.settle().await {
+            tracing::warn!("models of the registry are still being loaded; no inference task starts before they are");
+        }
         if let Some(directory) = &started.options.resources_dir {
             resources_dir::apply(&started, directory).await;
         }
+        // From here on tasks start. What one read before would have passed models and state by.
+        *self.started.write() = Some(started);
         Ok(())
     }
 
@@ -278,11 +294,19 @@ impl WorkerExtension for InferenceService {
     }
 
     async fn stop(&self) {
-        let started = self.started.write().take();
-        if let Some(started) = started {
+        let Some(started) = self.started.write().take() else {
+            return;
+        };
+        let clients = started.registry.clients();
+        // Threads are waited for.
+        let stopped = tokio::task::spawn_blocking(move || {
             started.pool.stop();
             started.globals.stop();
+        });
+        if stopped.await.is_err() {
+            tracing::error!("stopping the inference service panicked");
         }
+        clients.close(CLIENTS_CLOSE).await;
     }
 }
 

@@ -61,7 +61,8 @@ impl Open {
                 .map_err(kafka("fence tasks of earlier layouts"))?;
         }
         let transactional_id = layout.transactional_id(&context.group_id, &context.connector, context.task);
-        let committer = Committer::start(&context, &transactional_id, metrics.clone())?;
+        let on_waiting = waiting_in(&started, &context);
+        let committer = Committer::start(&context, &transactional_id, metrics.clone(), on_waiting)?;
         let sender = match options.exactly_once {
             true => None,
             false => {
@@ -390,6 +391,19 @@ impl Open {
         }
         Ok(())
     }
+}
+
+/// Tells REST whether the task waits for Kafka. REST may outlive the task, and the service the committer's last word.
+fn waiting_in(started: &Arc<Started>, context: &PartitionedTaskContext) -> crate::barrier::OnWaiting {
+    let (started, place) = (Arc::downgrade(started), (context.connector.to_string(), context.task));
+    Box::new(move |waits| {
+        let Some(started) = started.upgrade() else { return };
+        let mut open = started.open_partitions.lock();
+        match waits {
+            true => open.waiting.insert(place.clone()),
+            false => open.waiting.remove(&place),
+        };
+    })
 }
 
 /// Partitions of each topic; all must have as many.

@@ -84,6 +84,16 @@ impl Callbacks {
 pub(crate) struct Client {
     handle: NonNull<sys::rd_kafka_t>,
     callbacks: Box<Callbacks>,
+    name: String,
+}
+
+/// Names of the clients of this process that are not destroyed yet.
+static OPEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The clients of this process that are not closed yet, by name: `demo#producer-3` is the third client and has
+/// `client.id=demo`. For tests, and for whoever looks for what keeps a connection open.
+pub fn open_clients() -> Vec<String> {
+    OPEN.lock().clone()
 }
 
 // SAFETY: librdkafka's API is thread-safe on one handle, and Callbacks is Send + Sync.
@@ -122,7 +132,14 @@ impl Client {
         match NonNull::new(handle) {
             Some(handle) => {
                 std::mem::forget(conf);
-                Ok(Self { handle, callbacks })
+                // SAFETY: the handle is alive, and so is its name.
+                let name = unsafe { native_error::text(sys::rd_kafka_name(handle.as_ptr())) };
+                OPEN.lock().push(name.clone());
+                Ok(Self {
+                    handle,
+                    callbacks,
+                    name,
+                })
             }
             None => Err(KafkaError::new(
                 ErrorCode::InvalidConfig,
@@ -149,6 +166,10 @@ impl Drop for Client {
     fn drop(&mut self) {
         // SAFETY: the last reference: nothing points into the handle any more. The callbacks live on until it returns.
         unsafe { sys::rd_kafka_destroy_flags(self.as_ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) }
+        let mut open = OPEN.lock();
+        if let Some(index) = open.iter().position(|name| *name == self.name) {
+            open.swap_remove(index);
+        }
     }
 }
 
@@ -231,6 +252,11 @@ unsafe fn callbacks<'a>(opaque: *mut c_void) -> &'a Callbacks {
     unsafe { &*opaque.cast::<Callbacks>() }
 }
 
+/// Facility of log lines about connections that fail.
+const FAILED_CONNECTION: &str = "FAIL";
+/// Syslog's number for details.
+const DEBUG: c_int = 7;
+
 /// Logs arrive on any thread of librdkafka. Levels are syslog's.
 unsafe extern "C" fn on_log(
     handle: *const sys::rd_kafka_t,
@@ -251,6 +277,8 @@ unsafe extern "C" fn on_log(
             native_error::text(message),
         )
     };
+    // Of a connection that fails `on_error` tells too, with the same words.
+    let level = if facility == FAILED_CONNECTION { DEBUG } else { level };
     match level {
         0..=3 => tracing::error!(target: "kafka_client::librdkafka", client, facility, "{message}"),
         4 => tracing::warn!(target: "kafka_client::librdkafka", client, facility, "{message}"),
@@ -268,11 +296,15 @@ unsafe extern "C" fn on_error(handle: *mut sys::rd_kafka_t, number: c_int, reaso
         None => native_error::from_number(number, reason),
     };
     // Connections come and go; only what somebody must act upon is handed on.
+    // SAFETY: the handle is alive, and so is its name.
+    let client = unsafe { native_error::text(sys::rd_kafka_name(handle)) };
     if error.is_fatal() || error.is_authorization() {
-        tracing::error!(error = %error, "client failed");
+        tracing::error!(client, error = %error, "client failed");
         callbacks.push(ClientEvent::Error(error));
+    } else if error.code == ErrorCode::AllBrokersDown {
+        tracing::warn!(client, error = %error, "no broker can be reached: the client waits, and goes on when one is back");
     } else {
-        tracing::warn!(error = %error, "client reported an error");
+        tracing::warn!(client, error = %error, "client reported an error");
     }
 }
 

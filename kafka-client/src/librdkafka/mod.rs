@@ -26,6 +26,7 @@ mod produce;
 
 pub(crate) use admin_offsets::OffsetSpec;
 pub(crate) use batch_queue::{BatchQueue, Polled, QueueWaker};
+pub use client::open_clients;
 pub(crate) use client::{Callbacks, Client, ClientEvent};
 pub use message::{Headers, Message, TimestampType};
 pub(crate) use native_error::code as code_of;

@@ -5,10 +5,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{Place, WriteError, Written};
+use super::{GoesOn, Place, WriteError, Written};
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
 use crate::producer::{Deliveries, Producer, ProducerRecord};
+
+/// How long a full buffer may stay full.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Kafka is waited for in slices, between which the caller may give up.
+const SLICE: Duration = Duration::from_millis(500);
+/// Wait after an error that came at once and may pass.
+const RETRY_WAIT: Duration = Duration::from_millis(50);
 
 /// The writer.
 pub(super) struct ClientWriter {
@@ -98,8 +105,8 @@ impl ClientWriter {
         })
     }
 
-    pub fn write(&mut self, timeout: Duration) -> Result<Written, WriteError> {
-        let flushed = self.producer.flush(timeout);
+    pub fn write(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
+        let flushed = patiently(goes_on, || self.producer.flush(SLICE));
         let (written, failed) = self.take_outcome();
         if let Err(error) = flushed {
             self.producer.purge();
@@ -111,18 +118,20 @@ impl ClientWriter {
         }
     }
 
-    pub fn commit(&mut self, timeout: Duration) -> Result<Written, WriteError> {
-        let written = self.write(timeout)?;
+    pub fn commit(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
+        let written = self.write(goes_on)?;
         if self.begun {
-            self.producer.commit_transaction(timeout)?;
+            // Called again until its outcome is known: after a call that timed out nothing else is allowed.
+            patiently(goes_on, || self.producer.commit_transaction(SLICE))?;
             self.begun = false;
         }
         Ok(written)
     }
 
-    pub fn abort(&mut self, timeout: Duration) -> Result<(), KafkaError> {
-        if std::mem::take(&mut self.begun) {
-            self.producer.abort_transaction(timeout)?;
+    pub fn abort(&mut self, goes_on: GoesOn<'_>) -> Result<(), KafkaError> {
+        if self.begun {
+            patiently(goes_on, || self.producer.abort_transaction(SLICE))?;
+            self.begun = false;
         }
         self.take_outcome();
         Ok(())
@@ -133,7 +142,10 @@ impl ClientWriter {
         let records = std::mem::take(&mut self.records);
         let mut refused: Vec<WriteError> = Vec::new();
         for (number, error) in outcome.failed {
-            let topic = records.get(number).and_then(|topic| self.topics.get(*topic as usize)).cloned();
+            let topic = records
+                .get(number)
+                .and_then(|topic| self.topics.get(*topic as usize))
+                .cloned();
             if !refused.iter().any(|other| other.topic == topic) {
                 refused.push(WriteError { error, topic });
             }
@@ -147,5 +159,16 @@ impl ClientWriter {
     }
 }
 
-/// How long a full buffer may stay full.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Calls again what may pass.
+fn patiently<T>(goes_on: GoesOn<'_>, mut attempt: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    loop {
+        match attempt() {
+            Err(error) if error.is_retriable() && goes_on(&error) => {
+                if !error.is_timeout() {
+                    std::thread::sleep(RETRY_WAIT);
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+}

@@ -12,13 +12,17 @@ mod batches;
 mod client;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
 use crate::producer::ProducerRecord;
 use batches::BatchWriter;
 use client::ClientWriter;
+
+/// Asked before each new attempt at what may pass, with the error of the last one: false gives up, and the error is the
+/// outcome. Without an answer an attempt ends after `request.timeout.ms`.
+pub type GoesOn<'a> = &'a mut dyn FnMut(&KafkaError) -> bool;
 
 /// A writer, transactional or idempotent. One thread uses it; at most one transaction is open.
 pub struct RecordWriter(Kind);
@@ -65,6 +69,11 @@ pub struct WriteError {
     pub error: KafkaError,
     /// the topic that is at fault, if it is one topic's
     pub topic: Option<Arc<str>>,
+}
+
+/// Goes on until a time.
+fn until(deadline: Instant) -> impl FnMut(&KafkaError) -> bool {
+    move |_| Instant::now() < deadline
 }
 
 impl From<KafkaError> for WriteError {
@@ -124,15 +133,16 @@ impl RecordWriter {
         }
     }
 
-    /// Sends everything appended so far and waits until it is acknowledged by all in-sync replicas.
+    /// Sends everything appended so far and waits until it is acknowledged by all in-sync replicas, for as long as
+    /// `goes_on` says.
     ///
     /// # Errors
     /// Nothing is known of what was appended: a transaction must be aborted. Without transactions what was appended is
     /// dropped, and the writer can be used again.
-    pub fn write(&mut self, timeout: Duration) -> Result<Written, WriteError> {
+    pub fn write(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
         match &mut self.0 {
-            Kind::Batches(writer) => writer.write(timeout),
-            Kind::Client(writer) => writer.write(timeout),
+            Kind::Batches(writer) => writer.write(goes_on),
+            Kind::Client(writer) => writer.write(goes_on),
         }
     }
 
@@ -140,10 +150,10 @@ impl RecordWriter {
     ///
     /// # Errors
     /// As [`Self::write`]; [`Self::abort`] then.
-    pub fn commit(&mut self, timeout: Duration) -> Result<Written, WriteError> {
+    pub fn commit(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
         match &mut self.0 {
-            Kind::Batches(writer) => writer.commit(timeout),
-            Kind::Client(writer) => writer.commit(timeout),
+            Kind::Batches(writer) => writer.commit(goes_on),
+            Kind::Client(writer) => writer.commit(goes_on),
         }
     }
 
@@ -153,10 +163,10 @@ impl RecordWriter {
     /// [`KafkaError::is_fenced`] where another producer has taken over the id; otherwise the coordinator could not be
     /// reached, and the transaction is aborted by the next call of this, or by the broker after
     /// `transaction.timeout.ms`.
-    pub fn abort(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+    pub fn abort(&mut self, goes_on: GoesOn<'_>) -> Result<(), KafkaError> {
         match &mut self.0 {
-            Kind::Batches(writer) => writer.abort(timeout),
-            Kind::Client(writer) => writer.abort(timeout),
+            Kind::Batches(writer) => writer.abort(goes_on),
+            Kind::Client(writer) => writer.abort(goes_on),
         }
     }
 }

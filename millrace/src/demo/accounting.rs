@@ -3,11 +3,12 @@
 
 use super::auc::auc;
 use super::purchases::Purchases;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kafka_client::{ClientConfig, Consumer, Message, StartOffset, TopicPartition};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What was found in the topics.
@@ -58,8 +59,13 @@ impl Topics {
     }
 }
 
-/// Reads all topics from their beginning to their present end, committed records only.
-pub fn read(bootstrap: &str, topics: &Topics, partitions: &BTreeMap<String, Vec<i32>>) -> Result<Findings> {
+/// Reads all topics from their beginning to their present end, committed records only. Gives up where `given_up` is set.
+pub fn read(
+    bootstrap: &str,
+    topics: &Topics,
+    partitions: &BTreeMap<String, Vec<i32>>,
+    given_up: &AtomicBool,
+) -> Result<Findings> {
     let mut config = ClientConfig::new(bootstrap);
     config
         .set("isolation.level", "read_committed")
@@ -88,6 +94,9 @@ pub fn read(bootstrap: &str, topics: &Topics, partitions: &BTreeMap<String, Vec<
     consumer.assign(&start)?;
     let mut findings = Findings::default();
     while !open.is_empty() {
+        if given_up.load(Ordering::Relaxed) {
+            bail!("the topics were not read to their end");
+        }
         let fetched = consumer.fetch(5_000, Duration::from_millis(100))?;
         for message in &fetched.messages {
             findings.take(topics, message);

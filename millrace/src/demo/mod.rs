@@ -12,12 +12,14 @@
 
 mod accounting;
 mod auc;
+mod interrupt;
 mod offline;
 mod progress;
 mod purchases;
 mod requests;
 mod summary;
 mod terminal;
+mod threads;
 mod view;
 
 use anyhow::{Context, Result, bail};
@@ -78,9 +80,17 @@ impl std::str::FromStr for EventCount {
 }
 
 /// Runs the demo until it is done or Ctrl-C; true if it ended well.
+///
+/// Ctrl-C ends it in order wherever it is: the worker first, then the broker, each with everything in its files.
 pub async fn run(arguments: DemoArguments, loggers: Loggers) -> Result<bool> {
+    let mut interrupt = interrupt::Interrupt::listen()?;
     let data = arguments.data.clone().unwrap_or_else(|| arguments.configs.join("data"));
-    let purchases = purchases::Purchases::read(&data, arguments.events.0)?;
+    let (directory, limit) = (data.clone(), arguments.events.0);
+    let reading = tokio::task::spawn_blocking(move || purchases::Purchases::read(&directory, limit));
+    let purchases = tokio::select! {
+        purchases = reading => Arc::new(purchases.context("reading the purchases")??),
+        () = interrupt.wait() => return Ok(true),
+    };
     let broker = start_broker(&arguments.directory).await?;
     let service = Arc::new(InferenceService::new());
     let plugins = Arc::new(crate::plugins::all(&service));
@@ -91,10 +101,13 @@ pub async fn run(arguments: DemoArguments, loggers: Loggers) -> Result<bool> {
     let (url, bootstrap) = (format!("http://{}", worker.id()), broker.bootstrap());
     println!("broker  {bootstrap}   (for demos and tests, one node)");
     println!("worker  {url}");
+    let mut threads = threads::Threads::default();
     let outcome = tokio::select! {
-        outcome = replay(&arguments, &data, &purchases, &bootstrap, &url, service) => outcome,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| true).context("waiting for Ctrl-C"),
+        outcome = replay(&arguments, &data, &purchases, &bootstrap, &url, service, &mut threads) => outcome,
+        () = interrupt.wait() => Ok(true),
     };
+    // Whoever talks to the broker ends before it: readers of topics, the worker, the broker.
+    threads.give_up().await;
     worker.stop().await;
     broker.stop().await;
     outcome
@@ -103,12 +116,14 @@ pub async fn run(arguments: DemoArguments, loggers: Loggers) -> Result<bool> {
 async fn replay(
     arguments: &DemoArguments,
     data: &Path,
-    purchases: &purchases::Purchases,
+    purchases: &Arc<purchases::Purchases>,
     bootstrap: &str,
     worker: &str,
     service: Arc<InferenceService>,
+    threads: &mut threads::Threads,
 ) -> Result<bool> {
     let operator = Operator::new(worker, &arguments.configs);
+    wait_for_inference(&operator).await?;
     let started = configure(&operator, arguments, data).await?;
     let mut watch = progress::Watch::new(
         service,
@@ -118,17 +133,18 @@ async fn replay(
         started,
     );
     if std::io::stdout().is_terminal() && !arguments.exit {
-        return tokio::task::spawn_blocking(move || terminal::run(&mut watch))
-            .await?
+        return threads
+            .run(move |given_up| terminal::run(&mut watch, given_up))
+            .await
             .map(|()| true);
     }
-    let ended = watch.until_settled().await?;
+    let ended = watch.until_settled(&operator).await?;
     let offline = match is_bundled(arguments, data) {
         true => offline::read(&arguments.configs.join("models/offline_predictions.csv.gz"))?,
         // the training script wrote down the bundled purchases only
         false => offline::OfflinePredictions::new(),
     };
-    let summary = summary::summarise(&operator, bootstrap, purchases, &offline, &ended).await?;
+    let summary = summary::summarise(&operator, bootstrap, purchases, &offline, &ended, threads).await?;
     for complaint in &summary.complaints {
         println!("not accounted for: {complaint}");
     }
@@ -174,6 +190,18 @@ async fn configure(operator: &Operator, arguments: &DemoArguments, data: &Path) 
     let started = Instant::now();
     operator.put_connector("inference", &[]).await?;
     Ok(started)
+}
+
+/// Waits until the worker takes resources: what it has of an earlier run is loaded first, beside the rest of it.
+async fn wait_for_inference(operator: &Operator) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = operator.get("/inference/tenants").await {
+        if Instant::now() > deadline {
+            return Err(error.context("inference did not start within a minute"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// Waits until the store `products` serves: a purchase that came before would find no product.

@@ -1,5 +1,6 @@
 //! How far the replay is: what the worker says of itself, once in a while.
 
+use super::requests::Operator;
 use super::view::{Progress, TenantRow};
 use anyhow::Result;
 use inference_sink::{InferenceService, Snapshot};
@@ -52,8 +53,8 @@ impl Watch {
         }
     }
 
-    /// Waits until all events went in and nothing moves any more.
-    pub async fn until_settled(&mut self) -> Result<Ended> {
+    /// Waits until all events went in, in this run or in one before it, and nothing moves any more.
+    pub async fn until_settled(&mut self, operator: &Operator) -> Result<Ended> {
         let mut moved = (Instant::now(), 0);
         let mut printed = Instant::now();
         loop {
@@ -70,16 +71,39 @@ impl Watch {
                     snapshot.events_in, self.total, snapshot.predictions, snapshot.archived, snapshot.detached
                 );
             }
+            let quiet = moved.0.elapsed();
             // models that fell behind still work through the feature log
-            let all_in = snapshot.events_in >= self.total && snapshot.detached == 0;
-            let waited = if all_in { SETTLED } else { 40 * SETTLED };
-            if moved.1 > 0 && moved.0.elapsed() > waited {
+            let settled = quiet > SETTLED
+                && snapshot.detached == 0
+                && (snapshot.events_in >= self.total || self.has_caught_up(operator).await);
+            if settled || quiet > 40 * SETTLED {
                 return Ok(Ended {
                     snapshot,
                     took: moved.0.duration_since(self.started),
                 });
             }
         }
+    }
+
+    /// Whether every purchase is in the topic and the inference sink's position is the topic's end, as Kafka has it: what
+    /// an earlier run has done counts too. What cannot be asked yet has not.
+    async fn has_caught_up(&self, operator: &Operator) -> bool {
+        let replayed = operator.get("/connectors/purchases/offsets").await;
+        let replayed = replayed.ok().and_then(|answer| {
+            answer
+                .pointer("/offsets/0/offset/position")
+                .and_then(serde_json::Value::as_u64)
+        });
+        if replayed.is_none_or(|rows| rows < self.total) {
+            return false;
+        }
+        let Ok(answer) = operator.get("/connectors/inference/offsets").await else {
+            return false;
+        };
+        let offsets = answer.get("offsets").and_then(serde_json::Value::as_array);
+        let offset = |entry: &serde_json::Value| entry.pointer("/offset/kafka_offset")?.as_u64();
+        let predicted: u64 = offsets.into_iter().flatten().filter_map(offset).sum();
+        predicted >= self.total
     }
 
     /// What the screen shows now.

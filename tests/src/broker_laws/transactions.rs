@@ -217,6 +217,8 @@ pub async fn offsets_of_a_transaction_count_when_it_commits(bootstrap: &str) -> 
         let mut config = ClientConfig::new(bootstrap);
         config
             .set("group.id", &group)
+            // Only such a reader waits for the end of the transaction, of which the answer to the commit is not the last.
+            .set("isolation.level", "read_committed")
             .set("transactional.id", &unique("offsets-client"));
         let consumer = Consumer::new(&config)?;
         let partition = TopicPartition::new(topic.as_str(), 0);

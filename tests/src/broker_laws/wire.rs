@@ -33,6 +33,9 @@ const NOT_YET: [i16; 6] = [3, 6, 14, 15, 16, 51];
 /// Those of a partition: no leader, too few replicas, or a transaction that is just ending.
 const NO_LEADER_YET: [i16; 3] = [6, 19, 51];
 
+/// Time of the first record of a batch, unless a law says another.
+const FIRST_TIMESTAMP_MS: i64 = 1000;
+
 /// A string of the protocol.
 pub fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
@@ -80,6 +83,24 @@ impl ProducerState {
         records: &[(Option<&str>, Option<&str>)],
         compression: Compression,
     ) -> Result<Bytes> {
+        self.encode(FIRST_TIMESTAMP_MS, sequence, records, compression)
+    }
+
+    /// As [`Self::batch`], with the first record at this time, milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When they cannot be encoded.
+    pub fn batch_at(self, timestamp_ms: i64, sequence: i32, records: &[(Option<&str>, Option<&str>)]) -> Result<Bytes> {
+        self.encode(timestamp_ms, sequence, records, Compression::None)
+    }
+
+    fn encode(
+        self,
+        timestamp_ms: i64,
+        sequence: i32,
+        records: &[(Option<&str>, Option<&str>)],
+        compression: Compression,
+    ) -> Result<Bytes> {
         let bytes = |value: Option<&str>| value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
         let records = records.iter().zip(0..).map(|((key, value), index)| Record {
             transactional: self.transactional,
@@ -92,7 +113,7 @@ impl ProducerState {
             offset: index,
             // Without a producer the whole batch has sequence -1; the encoder takes it from the first record.
             sequence: i32::try_from(index).unwrap_or(i32::MAX).wrapping_add(sequence),
-            timestamp: 1000 + index,
+            timestamp: timestamp_ms + index,
             key: bytes(*key),
             value: bytes(*value),
             headers: Default::default(),
@@ -149,12 +170,14 @@ impl Wire {
         Ok(self.connection.call(request, version).await?)
     }
 
-    /// Creates a topic and waits until it can be written.
+    /// Creates a topic and waits until it can be written. Its records may be of any age, as those of laws are of 1970:
+    /// retention by time is off.
     ///
     /// # Errors
     /// When it is refused.
     pub async fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
-        let configs = config.iter().map(|(name, value)| {
+        let any_age = [("retention.ms", "-1")];
+        let configs = any_age.iter().chain(config).map(|(name, value)| {
             CreatableTopicConfig::default()
                 .with_name(text(name))
                 .with_value(Some(text(value)))

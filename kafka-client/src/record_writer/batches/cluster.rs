@@ -71,7 +71,10 @@ impl Cluster {
     /// The leader of a partition, as far as it is known.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
         let leaders = &self.topics.get(topic)?.leaders;
-        leaders.get(usize::try_from(partition).ok()?).copied().filter(|leader| *leader >= 0)
+        leaders
+            .get(usize::try_from(partition).ok()?)
+            .copied()
+            .filter(|leader| *leader >= 0)
     }
 
     /// The number of partitions of a topic, asked for once.
@@ -85,7 +88,10 @@ impl Cluster {
 
     /// Topics whose metadata is older than `metadata.max.age.ms`.
     pub fn aged(&self) -> Vec<String> {
-        let aged = self.topics.iter().filter(|(_, topic)| topic.asked.elapsed() > self.max_age);
+        let aged = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| topic.asked.elapsed() > self.max_age);
         aged.map(|(name, _)| name.clone()).collect()
     }
 
@@ -189,7 +195,10 @@ impl Cluster {
     /// The connection to a broker, made if there is none.
     pub fn connection(&mut self, broker: i32) -> Result<&mut Connection, KafkaError> {
         let address = self.addresses.get(&broker).cloned().ok_or_else(|| {
-            KafkaError::new(ErrorCode::BrokerNotAvailable, format!("broker {broker} is not in the metadata"))
+            KafkaError::new(
+                ErrorCode::BrokerNotAvailable,
+                format!("broker {broker} is not in the metadata"),
+            )
         })?;
         self.connect(&address)
     }
@@ -216,7 +225,10 @@ impl Cluster {
         let known = self.addresses.values().chain(&self.bootstrap).cloned();
         let mut last = KafkaError::new(ErrorCode::AllBrokersDown, "no broker is known");
         for address in known.collect::<Vec<_>>() {
-            match self.connect(&address).and_then(|connection| connection.call(request, at_most)) {
+            match self
+                .connect(&address)
+                .and_then(|connection| connection.call(request, at_most))
+            {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     self.connections.remove(&address);

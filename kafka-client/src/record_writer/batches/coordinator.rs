@@ -1,6 +1,6 @@
 //! What is asked of coordinators: producer ids and epochs, partitions of a transaction, its end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::{
@@ -8,11 +8,11 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use super::cluster::RETRY_PAUSE;
 use super::BatchWriter;
-use crate::record_writer::WriteError;
+use super::cluster::RETRY_PAUSE;
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::code_of;
+use crate::record_writer::{GoesOn, WriteError};
 
 /// While the markers of the transaction before are being written the next one cannot start.
 const CONCURRENT_PAUSE: Duration = Duration::from_millis(1);
@@ -25,7 +25,7 @@ const END_TXN: i16 = 4;
 impl BatchWriter {
     /// Takes a producer id; in the name of a transactional id, with an epoch that fences older ones. A writer that has an
     /// epoch takes the next one, unless another producer has fenced it (KIP-360).
-    pub(super) fn init_producer_id(&mut self, deadline: Instant) -> Result<(), KafkaError> {
+    pub(super) fn init_producer_id(&mut self, goes_on: GoesOn<'_>) -> Result<(), KafkaError> {
         let transactional = self.transactional_id.is_some();
         let mut request = InitProducerIdRequest::default()
             .with_transactional_id(self.transactional_id.as_deref().map(transactional_id))
@@ -36,7 +36,7 @@ impl BatchWriter {
             request.producer_id = ProducerId(self.producer_id);
             request.producer_epoch = self.producer_epoch;
         }
-        let answer = self.ask(&request, INIT_PRODUCER_ID, deadline, "take a producer id", |answer| {
+        let answer = self.ask(&request, INIT_PRODUCER_ID, goes_on, "take a producer id", |answer| {
             answer.error_code
         })?;
         self.producer_id = answer.producer_id.0;
@@ -49,7 +49,7 @@ impl BatchWriter {
     }
 
     /// Adds the partitions that the write needs to the transaction.
-    pub(super) fn add_partitions(&mut self, deadline: Instant) -> Result<(), WriteError> {
+    pub(super) fn add_partitions(&mut self, goes_on: GoesOn<'_>) -> Result<(), WriteError> {
         let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
         let new = self
             .partitions
@@ -86,7 +86,7 @@ impl BatchWriter {
                 .unwrap_or(0)
         };
         let doing = "add partitions to the transaction";
-        let answer = self.ask_unread(&request, ADD_PARTITIONS_TO_TXN, deadline, doing, worst)?;
+        let answer = self.ask_unread(&request, ADD_PARTITIONS_TO_TXN, goes_on, doing, worst)?;
         for topic in &answer.results_by_topic_v3_and_below {
             for result in &topic.results_by_partition {
                 let code = code_of(i32::from(result.partition_error_code));
@@ -108,14 +108,14 @@ impl BatchWriter {
     }
 
     /// Commits or aborts.
-    pub(super) fn end_transaction(&mut self, commit: bool, deadline: Instant) -> Result<(), KafkaError> {
+    pub(super) fn end_transaction(&mut self, commit: bool, goes_on: GoesOn<'_>) -> Result<(), KafkaError> {
         let request = EndTxnRequest::default()
             .with_transactional_id(self.own_transactional_id())
             .with_producer_id(ProducerId(self.producer_id))
             .with_producer_epoch(self.producer_epoch)
             .with_committed(commit);
         let doing = if commit { "commit" } else { "abort" };
-        self.ask(&request, END_TXN, deadline, doing, |answer| answer.error_code)
+        self.ask(&request, END_TXN, goes_on, doing, |answer| answer.error_code)
             .map(drop)
     }
 
@@ -128,11 +128,11 @@ impl BatchWriter {
         &mut self,
         request: &R,
         at_most: i16,
-        deadline: Instant,
+        goes_on: GoesOn<'_>,
         doing: &str,
         code: impl Fn(&R::Response) -> i16,
     ) -> Result<R::Response, KafkaError> {
-        let answer = self.ask_unread(request, at_most, deadline, doing, &code)?;
+        let answer = self.ask_unread(request, at_most, goes_on, doing, &code)?;
         match code_of(i32::from(code(&answer))) {
             ErrorCode::NoError => Ok(answer),
             code => Err(KafkaError::new(code, self.doing(doing))),
@@ -144,7 +144,7 @@ impl BatchWriter {
         &mut self,
         request: &R,
         at_most: i16,
-        deadline: Instant,
+        goes_on: GoesOn<'_>,
         doing: &str,
         code: impl Fn(&R::Response) -> i16,
     ) -> Result<R::Response, KafkaError> {
@@ -160,7 +160,7 @@ impl BatchWriter {
                 Err(error) if error.is_retriable() => error.while_doing(self.doing(doing)),
                 Err(error) => return Err(error.while_doing(self.doing(doing))),
             };
-            if Instant::now() >= deadline {
+            if !goes_on(&error) {
                 return Err(error);
             }
             if error.code == ErrorCode::ConcurrentTransactions {

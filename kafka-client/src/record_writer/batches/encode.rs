@@ -181,17 +181,13 @@ mod tests {
     use kafka_protocol::records::RecordBatchDecoder;
     use proptest::prelude::*;
 
-    type Record = (
-        Option<Vec<u8>>,
-        Option<Vec<u8>>,
-        Vec<(String, Option<Vec<u8>>)>,
-        i64,
-    );
+    type Record = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>, i64);
 
     fn any_record() -> impl Strategy<Value = Record> {
         let bytes = || prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
         // The decoder keeps headers in a map: names differ.
-        let headers = prop::collection::btree_map("[a-z.]{1,12}", bytes(), 0..4).prop_map(|map| map.into_iter().collect());
+        let headers =
+            prop::collection::btree_map("[a-z.]{1,12}", bytes(), 0..4).prop_map(|map| map.into_iter().collect());
         (bytes(), bytes(), headers, 0..10_000_000_000_000i64)
     }
 

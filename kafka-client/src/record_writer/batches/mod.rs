@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Place, WriteError, Written};
+use super::{GoesOn, Place, WriteError, Written, until};
 use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
 use crate::partitioner::partition_for_key;
@@ -111,7 +111,7 @@ impl BatchWriter {
             recent: None,
             writes: 0,
         };
-        writer.init_producer_id(Instant::now() + timeout)?;
+        writer.init_producer_id(&mut until(Instant::now() + timeout))?;
         Ok(writer)
     }
 
@@ -135,7 +135,10 @@ impl BatchWriter {
         };
         let bytes = batch_bytes(&parts);
         if bytes > limit {
-            let reason = format!("a record for {} of {bytes} bytes, max.request.size is {limit}", record.topic);
+            let reason = format!(
+                "a record for {} of {bytes} bytes, max.request.size is {limit}",
+                record.topic
+            );
             return Err(at_fault(KafkaError::new(ErrorCode::MessageSizeTooLarge, reason)));
         }
         if partition.open.as_ref().is_some_and(|open| open.len() + bytes > limit) {
@@ -200,10 +203,9 @@ impl BatchWriter {
         }
     }
 
-    pub fn write(&mut self, timeout: Duration) -> Result<Written, WriteError> {
-        let deadline = Instant::now() + timeout;
+    pub fn write(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
         self.follow_growth();
-        let written = self.write_until(deadline);
+        let written = self.write_ready(goes_on);
         self.writes = self.writes.wrapping_add(1);
         match written {
             Ok(refused) => {
@@ -245,7 +247,7 @@ impl BatchWriter {
         }
     }
 
-    fn write_until(&mut self, deadline: Instant) -> Result<Vec<WriteError>, WriteError> {
+    fn write_ready(&mut self, goes_on: GoesOn<'_>) -> Result<Vec<WriteError>, WriteError> {
         for partition in &mut self.partitions {
             partition.close_batch();
         }
@@ -254,44 +256,44 @@ impl BatchWriter {
                 let reason = "the transaction before was not aborted";
                 return Err(KafkaError::new(ErrorCode::State, reason).into());
             }
-            self.init_producer_id(deadline)?;
+            self.init_producer_id(goes_on)?;
         }
         if self.transactional_id.is_some() {
-            self.add_partitions(deadline)?;
+            self.add_partitions(goes_on)?;
         }
-        self.send_rounds(deadline)
+        self.send_rounds(goes_on)
     }
 
-    pub fn commit(&mut self, timeout: Duration) -> Result<Written, WriteError> {
-        let deadline = Instant::now() + timeout;
-        let written = self.write(timeout)?;
+    pub fn commit(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
+        let written = self.write(goes_on)?;
         if self.transaction_open {
-            let ended = self.end_transaction(true, deadline);
+            let ended = self.end_transaction(true, goes_on);
             self.must_reset |= ended.is_err();
-            ended?;
+            ended.map_err(rounds::in_transaction)?;
             self.leave_transaction();
         }
         Ok(written)
     }
 
-    pub fn abort(&mut self, timeout: Duration) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + timeout;
+    pub fn abort(&mut self, goes_on: GoesOn<'_>) -> Result<(), KafkaError> {
         self.drop_batches();
         self.must_reset = true;
         if self.transaction_open {
-            match self.end_transaction(false, deadline) {
+            match self.end_transaction(false, goes_on) {
                 Ok(()) => {}
                 // The broker has aborted it itself, or took an epoch of its own for that; the next epoch tells.
                 Err(error)
                     if matches!(
                         error.code,
-                        ErrorCode::InvalidTransactionalState | ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced
+                        ErrorCode::InvalidTransactionalState
+                            | ErrorCode::InvalidProducerEpoch
+                            | ErrorCode::ProducerFenced
                     ) => {}
                 Err(error) => return Err(error),
             }
         }
         self.leave_transaction();
-        self.init_producer_id(deadline)
+        self.init_producer_id(goes_on)
     }
 
     fn leave_transaction(&mut self) {

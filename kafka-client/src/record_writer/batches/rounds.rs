@@ -2,7 +2,6 @@
 //! one request to each leader at a time.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName, TransactionalId};
@@ -10,9 +9,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::cluster::RETRY_PAUSE;
 use super::{BatchWriter, Pending};
-use crate::record_writer::WriteError;
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::code_of;
+use crate::record_writer::{GoesOn, WriteError};
 
 /// The last version before a produce request adds its partitions to the transaction itself (KIP-890).
 const PRODUCE: i16 = 9;
@@ -23,7 +22,7 @@ const MAX_REQUEST_BYTES: usize = 32 << 20;
 
 impl BatchWriter {
     /// Sends until nothing is ready. Gives the topics that were refused, which end a transaction at once.
-    pub(super) fn send_rounds(&mut self, deadline: Instant) -> Result<Vec<WriteError>, WriteError> {
+    pub(super) fn send_rounds(&mut self, goes_on: GoesOn<'_>) -> Result<Vec<WriteError>, WriteError> {
         let mut refused: Vec<WriteError> = Vec::new();
         loop {
             let by_leader = self.next_round(&mut refused);
@@ -40,7 +39,7 @@ impl BatchWriter {
                 trouble.get_or_insert_with(|| KafkaError::new(ErrorCode::LeaderNotAvailable, "no leader is known"));
             }
             if let Some(error) = trouble {
-                if Instant::now() >= deadline {
+                if !goes_on(&error) {
                     return Err(error.into());
                 }
                 std::thread::sleep(RETRY_PAUSE);
@@ -246,7 +245,7 @@ fn next_sequence(sequence: i32, records: i32) -> i32 {
 /// `transaction.timeout.ms`, or another producer has taken over. The abort that follows finds out which (KIP-588).
 pub(super) fn in_transaction(error: KafkaError) -> KafkaError {
     match error.code {
-        ErrorCode::InvalidProducerEpoch => {
+        ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced => {
             let context = format!("{}: the epoch is over", error.context);
             KafkaError::classified(ErrorCode::InvalidTransactionalState, context, true, false, true)
         }
