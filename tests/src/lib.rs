@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  tests/*.rs -> KafkaBroker (Apache Kafka, fetched by scripts/kafka.sh) -> clients under test
+//!  tests/group.rs -> WorkerProcess (millrace worker) -> KafkaBroker
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
 //! ```
 
 pub mod broker_laws;
 pub mod inference;
 pub mod kafka;
+pub mod worker_process;
 
 pub use kafka::KafkaBroker;

@@ -1,0 +1,231 @@
+//! A worker as a process of its own: `millrace worker PROPERTIES`, which can be stopped, killed, frozen and thawed.
+//!
+//! ```text
+//!  WorkerProcess::start -> the command, built once -> a shell that watches over the worker
+//!     when the shell's input closes (drop, or the test process died), the worker is killed and its folder removed
+//! ```
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A worker that does not answer within this time will not come.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// A worker that has not ended by then never will.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs "$@" and says its process id; see the module's documentation. $1 is the worker's folder.
+const WATCHDOG: &str = r#"
+folder=$1; shift
+exec 3<&0
+"$@" </dev/null >>"$folder/worker.log" 2>&1 3<&- &
+worker=$!
+echo $worker
+{ read how <&3; kill -KILL $worker; while kill -0 $worker; do :; done; rm -rf "$folder"; } >/dev/null 2>&1 &
+wait $worker
+status=$?
+exec 3<&-
+exit $status
+"#;
+
+/// A running worker.
+pub struct WorkerProcess {
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    folder: PathBuf,
+    pid: Pid,
+    watchdog: Mutex<Child>,
+}
+
+impl WorkerProcess {
+    /// Starts a worker with these properties, and `listeners` and `state.dir` of its own. Returns when REST answers.
+    ///
+    /// # Errors
+    /// When the command cannot be built or the worker does not come up; the end of its log is in the error.
+    pub async fn start(properties: &[(&str, String)]) -> Result<Self> {
+        let properties: Vec<(String, String)> = properties
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        let worker = tokio::task::spawn_blocking(move || Self::spawn(&properties)).await??;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let answer = reqwest::get(format!("{}/", worker.url)).await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(worker);
+            }
+            let ended = worker.watchdog().try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                bail!(
+                    "the worker does not answer ({ended:?}); the end of its log:\n{}",
+                    worker.log_tail()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn spawn(properties: &[(String, String)]) -> Result<Self> {
+        let command = millrace()?;
+        let folder = tempfile::Builder::new().prefix("millrace-worker-").tempdir()?.keep();
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut text = format!(
+            "listeners=http://127.0.0.1:{port}\nstate.dir={}\n",
+            folder.join("state").display()
+        );
+        for (name, value) in properties {
+            text.push_str(&format!("{name}={value}\n"));
+        }
+        let path = folder.join("worker.properties");
+        std::fs::write(&path, text)?;
+        let mut watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "worker"])
+            .arg(&folder)
+            .arg(command)
+            .arg("worker")
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("run sh")?;
+        let output = watchdog.stdout.take().context("the watchdog has no output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let pid = Pid::from_raw(line.trim().parse()?).context("the worker has no process id")?;
+        Ok(Self {
+            url: format!("http://127.0.0.1:{port}"),
+            folder,
+            pid,
+            watchdog: Mutex::new(watchdog),
+        })
+    }
+
+    fn watchdog(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.watchdog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `host:port`, as statuses name this worker.
+    pub fn id(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// Stops the worker cleanly (SIGTERM) and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end, or not with success.
+    pub async fn stop(&self) -> Result<()> {
+        kill_process(self.pid, Signal::TERM)?;
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            let ended = self.watchdog().try_wait()?;
+            match ended {
+                Some(status) => {
+                    ensure!(status.success(), "the worker ended with {status}:\n{}", self.log_tail());
+                    return Ok(());
+                }
+                None if Instant::now() > deadline => bail!("the worker does not stop:\n{}", self.log_tail()),
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Kills the worker at once (SIGKILL).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&self) -> Result<()> {
+        Ok(kill_process(self.pid, Signal::KILL)?)
+    }
+
+    /// Freezes the worker (SIGSTOP): it holds its connections and does nothing.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze(&self) -> Result<()> {
+        Ok(kill_process(self.pid, Signal::STOP)?)
+    }
+
+    /// Lets a frozen worker go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn thaw(&self) -> Result<()> {
+        Ok(kill_process(self.pid, Signal::CONT)?)
+    }
+
+    /// The whole log so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.folder.join("worker.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines
+            .get(lines.len().saturating_sub(60)..)
+            .unwrap_or_default()
+            .join("\n")
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut kept = std::env::temp_dir();
+            kept.push(format!("millrace-worker-{}.log", self.id().replace(':', "-")));
+            let copied = std::fs::copy(self.folder.join("worker.log"), &kept);
+            eprintln!(
+                "the log of worker {} is kept in {}: {copied:?}",
+                self.id(),
+                kept.display()
+            );
+        }
+        let mut watchdog = self.watchdog();
+        // closing its input has the worker killed, frozen or not, and its folder removed
+        drop(watchdog.stdin.take());
+        let _ = watchdog.wait();
+        drop(watchdog);
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The command, built as `make build` does, once for all tests of a binary.
+fn millrace() -> Result<&'static Path> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    match built {
+        Ok(path) => Ok(path),
+        Err(error) => bail!("{error}"),
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // target/PROFILE/deps/THIS
+    let this = std::env::current_exe()?;
+    let profile = this.parent().and_then(Path::parent).context("no target directory")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--workspace", "--bins"]).current_dir(workspace);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    if let Some(target) = profile.parent() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let output = cargo.output().context("run cargo build --workspace --bins")?;
+    ensure!(
+        output.status.success(),
+        "cargo build --workspace --bins failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(profile.join("millrace"))
+}
