@@ -198,7 +198,8 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// The command, built as `make build` does, once for all tests of a binary.
+/// The command, built once for all tests of a binary, with the features that tests are built with: a test of the
+/// command's own package brings it along.
 fn millrace() -> Result<&'static Path> {
     static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
@@ -214,17 +215,19 @@ fn build() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let profile = this.parent().and_then(Path::parent).context("no target directory")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--workspace", "--bins"]).current_dir(workspace);
+    cargo
+        .args(["test", "--no-run", "--workspace", "--test", "demo"])
+        .current_dir(workspace);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
     if let Some(target) = profile.parent() {
         cargo.arg("--target-dir").arg(target);
     }
-    let output = cargo.output().context("run cargo build --workspace --bins")?;
+    let output = cargo.output().context("run cargo test --no-run")?;
     ensure!(
         output.status.success(),
-        "cargo build --workspace --bins failed:\n{}",
+        "building the millrace command failed:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(profile.join("millrace"))
