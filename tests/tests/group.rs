@@ -362,7 +362,9 @@ async fn put_inference(worker: &WorkerProcess, group: &str) {
         "value.converter.schemas.enable": "false",
         "processing.guarantee": "exactly_once_v2",
     });
-    ok(worker, "PUT", "/connectors/inference/config", Some(config)).await;
+    // topics of a connector's state are named by it, whatever its group
+    let path = format!("/connectors/{group}-inference/config");
+    ok(worker, "PUT", &path, Some(config)).await;
 }
 
 const HOUSEHOLDS: u32 = 8;
@@ -426,7 +428,18 @@ async fn check_predictions(broker: &KafkaBroker, group: &str, count: u32) {
             .or_default()
             .push(value["score"].as_f64().unwrap() as u32);
     }
-    assert_eq!(scores, expected(count));
+    for (household, expected) in expected(count) {
+        let found = scores.remove(&household).unwrap_or_default();
+        let differs = found
+            .iter()
+            .zip(&expected)
+            .position(|(found, expected)| found != expected);
+        assert_eq!(
+            (differs, found.len()),
+            (None, expected.len()),
+            "{household}: another state than that of an undisturbed run"
+        );
+    }
 }
 
 fn source_of(record: &LogRecord) -> String {
@@ -466,9 +479,11 @@ async fn carries_on(group: &str, fate: Fate) {
     put_inference(&other, group).await;
     let lines = format!("{group}-lines");
     ok(&one, "POST", "/connectors", Some(source("source", &file, &lines))).await;
-    let all = ["inference", "inference-0", "inference-1", "source", "source-0"];
+    let inference = format!("{group}-inference");
+    let tasks = [format!("{inference}-0"), format!("{inference}-1")];
+    let all = [&inference, &tasks[0], &tasks[1], "source", "source-0"];
     let places = until_shared(&one, &all, &[&one, &other]).await;
-    let (fated, left) = match places["inference-0"] == one.id() {
+    let (fated, left) = match places[&tasks[0]] == one.id() {
         true => (&one, &other),
         false => (&other, &one),
     };
