@@ -370,7 +370,9 @@ impl Membership {
 
     fn send(&mut self, now: Instant, kind: Kind, request: Request) -> Next {
         self.in_flight = Some((kind, now));
-        self.next_heartbeat = now + self.timeouts.heartbeat;
+        if kind == Kind::Heartbeat {
+            self.next_heartbeat = now + self.timeouts.heartbeat;
+        }
         Next::Send(request)
     }
 
@@ -445,6 +447,7 @@ impl Membership {
             return;
         };
         self.alive = now;
+        self.next_heartbeat = now + self.timeouts.heartbeat;
         let round = self.next_round();
         self.phase = Phase::Stable { round };
         self.work = Work::Held;
