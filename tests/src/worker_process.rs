@@ -1,10 +1,12 @@
-//! A worker as a process of its own: `millrace worker PROPERTIES`, which can be stopped, killed, frozen and thawed.
+//! A worker as a process of its own: `millrace worker PROPERTIES`, or Java's `ConnectDistributed PROPERTIES`, which can be
+//! stopped, killed, frozen and thawed.
 //!
 //! ```text
 //!  WorkerProcess::start -> the command, built once -> a shell that watches over the worker
 //!     when the shell's input closes (drop, or the test process died), the worker is killed and its folder removed
 //! ```
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -49,11 +51,26 @@ impl WorkerProcess {
     /// # Errors
     /// When the command cannot be built or the worker does not come up; the end of its log is in the error.
     pub async fn start(properties: &[(&str, String)]) -> Result<Self> {
+        Self::launch(properties, millrace_worker).await
+    }
+
+    /// Starts a Java worker of Apache Kafka 4.3.1 with these properties, `listeners` of its own and the file connectors.
+    ///
+    /// # Errors
+    /// When Kafka cannot be fetched or the worker does not come up; the end of its log is in the error.
+    pub async fn start_java(properties: &[(&str, String)]) -> Result<Self> {
+        Self::launch(properties, java_worker).await
+    }
+
+    async fn launch(
+        properties: &[(&str, String)],
+        command: fn(&mut Vec<(String, String)>) -> Result<Vec<OsString>>,
+    ) -> Result<Self> {
         let properties: Vec<(String, String)> = properties
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
-        let worker = tokio::task::spawn_blocking(move || Self::spawn(&properties)).await??;
+        let worker = tokio::task::spawn_blocking(move || Self::spawn(properties, command)).await??;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let answer = reqwest::get(format!("{}/", worker.url)).await;
@@ -71,15 +88,18 @@ impl WorkerProcess {
         }
     }
 
-    fn spawn(properties: &[(String, String)]) -> Result<Self> {
-        let command = millrace()?;
+    fn spawn(
+        mut properties: Vec<(String, String)>,
+        command: fn(&mut Vec<(String, String)>) -> Result<Vec<OsString>>,
+    ) -> Result<Self> {
+        let command = command(&mut properties)?;
         let folder = tempfile::Builder::new().prefix("millrace-worker-").tempdir()?.keep();
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut text = format!(
             "listeners=http://127.0.0.1:{port}\nstate.dir={}\n",
             folder.join("state").display()
         );
-        for (name, value) in properties {
+        for (name, value) in &properties {
             text.push_str(&format!("{name}={value}\n"));
         }
         let path = folder.join("worker.properties");
@@ -87,8 +107,7 @@ impl WorkerProcess {
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "worker"])
             .arg(&folder)
-            .arg(command)
-            .arg("worker")
+            .args(command)
             .arg(&path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -196,6 +215,37 @@ impl Drop for WorkerProcess {
         drop(watchdog);
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn millrace_worker(_: &mut Vec<(String, String)>) -> Result<Vec<OsString>> {
+    Ok(vec![millrace()?.into(), "worker".into()])
+}
+
+fn java_worker(properties: &mut Vec<(String, String)>) -> Result<Vec<OsString>> {
+    let libs = kafka_script("install")?;
+    properties.push(("plugin.path".to_owned(), kafka_script("connect-plugins")?));
+    properties.push(("plugin.discovery".to_owned(), "service_load".to_owned()));
+    let arguments = [
+        "java",
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        &format!("{libs}/*"),
+        "org.apache.kafka.connect.cli.ConnectDistributed",
+    ];
+    Ok(arguments.map(OsString::from).to_vec())
+}
+
+fn kafka_script(command: &str) -> Result<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
+    let output = Command::new(&script).arg(command).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("run {}", script.display()))?;
+    ensure!(
+        output.status.success(),
+        "scripts/kafka.sh {command} failed; see its output above"
+    );
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// The command, built once for all tests of a binary, with the features that tests are built with: a test of the

@@ -530,3 +530,111 @@ async fn the_work_of_a_worker_that_is_killed_is_taken_over() {
 async fn a_worker_that_wakes_after_its_session_writes_nothing_any_more() {
     carries_on("freezes", Fate::Freezes).await;
 }
+
+/// A worker alone, and any leader, keeps running what it goes on to run.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_connector_restarts_nothing_on_a_worker_alone() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let worker = WorkerProcess::start(&properties(broker, "alone")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lines");
+    append(&file, 0..1);
+    let mut wanted: Vec<String> = Vec::new();
+    for name in ["one", "two", "three"] {
+        ok(&worker, "POST", "/connectors", Some(source(name, &file, "alone-lines"))).await;
+        wanted.extend([name.to_owned(), format!("{name}-0")]);
+        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        until_shared(&worker, &wanted, &[&worker]).await;
+    }
+    let records = broker
+        .dump("alone-status", IsolationLevel::ReadUncommitted)
+        .await
+        .unwrap();
+    let mut states: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for record in &records {
+        let key = String::from_utf8(record.key.as_deref().unwrap().to_vec()).unwrap();
+        let status: Value = serde_json::from_str(&text_of(record)).unwrap();
+        if status.get("state").is_some() {
+            states.entry(key).or_default().push(status["state"].clone());
+        }
+    }
+    assert_eq!(states.len(), 6);
+    for (key, states) in states {
+        assert_eq!(states, ["RUNNING"], "{key}");
+    }
+    worker.stop().await.unwrap();
+}
+
+/// Both workers run file connectors, each takes requests that the leader must carry out, and `left` takes over when
+/// `gone` goes.
+async fn with_java(broker: &KafkaBroker, group: &str, left: &WorkerProcess, gone: &WorkerProcess) {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = format!("{group}-lines");
+    let names = ["a", "b", "c"];
+    for (worker, name) in [left, gone, gone].into_iter().zip(names) {
+        let file = folder.path().join(name);
+        append(&file, 0..50);
+        let (status, created) = send(worker, "POST", "/connectors", Some(source(name, &file, &lines))).await;
+        assert_eq!(status, 201, "{created}\n{}\n{}", left.log_tail(), gone.log_tail());
+    }
+    let all = ["a", "a-0", "b", "b-0", "c", "c-0"];
+    let places = until_shared(left, &all, &[left, gone]).await;
+    assert_eq!(places.values().filter(|id| *id == left.id()).count(), 3, "{places:?}");
+    for worker in [left, gone] {
+        for name in names {
+            let path = format!("/connectors/{name}/restart?includeTasks=true");
+            assert_eq!(send(worker, "POST", &path, None).await.0, 202);
+            until_shared(left, &all, &[left, gone]).await;
+            assert_eq!(
+                send(worker, "POST", &format!("/connectors/{name}/tasks/0/restart"), None)
+                    .await
+                    .0,
+                204
+            );
+        }
+        let changed = json!({ "batch.size": if worker.id() == left.id() { "7" } else { "8" } });
+        ok(worker, "PATCH", "/connectors/b/config", Some(changed.clone())).await;
+        eventually("the change reaches the task", async || {
+            let tasks = ok(worker, "GET", "/connectors/b/tasks", None).await;
+            if tasks[0]["config"]["batch.size"] == changed["batch.size"] {
+                Ok(())
+            } else {
+                Err(tasks.to_string())
+            }
+        })
+        .await;
+    }
+    until_shared(left, &all, &[left, gone]).await;
+    gone.stop().await.ok();
+    for name in names {
+        append(&folder.path().join(name), 50..100);
+    }
+    until_shared(left, &all, &[left]).await;
+    until_lines(broker, &lines, 0..100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_java_worker_follows() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let mut properties = properties(broker, "java-follows");
+    let leader = WorkerProcess::start(&properties).await.unwrap();
+    ok(&leader, "GET", "/health", None).await;
+    properties.push(("connect.protocol", "eager".to_owned()));
+    let follower = WorkerProcess::start_java(&properties).await.unwrap();
+    ok(&follower, "GET", "/health", None).await;
+    with_java(broker, "java-follows", &leader, &follower).await;
+    leader.stop().await.unwrap();
+}
+
+/// On its default protocol, which gives way to the eager one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_java_worker_leads() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let properties = properties(broker, "java-leads");
+    let leader = WorkerProcess::start_java(&properties).await.unwrap();
+    ok(&leader, "GET", "/health", None).await;
+    let follower = WorkerProcess::start(&properties).await.unwrap();
+    ok(&follower, "GET", "/health", None).await;
+    with_java(broker, "java-leads", &follower, &leader).await;
+    follower.stop().await.unwrap();
+}

@@ -63,7 +63,7 @@ impl Dealt {
 /// The highest config offset that a member has read up to.
 pub fn highest_offset(members: &BTreeMap<String, MemberMetadata>) -> i64 {
     let offsets = members.values().map(|member| member.config_offset);
-    offsets.max().unwrap_or_default()
+    offsets.max().unwrap_or(-1)
 }
 
 /// Deals connectors and tasks to `members`, which hold `leader`. A leader that has read less of the config topic than
@@ -163,6 +163,13 @@ mod tests {
             assert_eq!(assignment.work, super::super::assignor::Assignment::default());
         }
         assert_eq!(round.dealt, None);
+    }
+
+    #[test]
+    fn the_offset_of_an_empty_config_topic_is_that_of_java() {
+        let round = deal("m1", &members(&[("m1", -1)]), &ClusterState::default());
+        let own = &round.assignments["m1"];
+        assert_eq!((own.error, own.config_offset), (AssignmentError::None, -1));
     }
 
     #[test]

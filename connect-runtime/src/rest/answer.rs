@@ -17,7 +17,7 @@ pub struct Answer {
     /// `Location`, if any
     pub location: Option<String>,
     /// another worker must answer: its URL; the rest is for where that cannot be
-    pub forward_to: Option<String>,
+    pub forward_to: Option<Box<str>>,
 }
 
 /// The body of an answer.
@@ -88,7 +88,7 @@ impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
         let mut answer = Answer::error(refusal.status(), refusal.message());
         if let Refusal::Elsewhere(url) = refusal {
-            answer.forward_to = Some(url);
+            answer.forward_to = Some(url.into());
         }
         answer
     }
