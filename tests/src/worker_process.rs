@@ -197,6 +197,7 @@ impl WorkerProcess {
 }
 
 impl Drop for WorkerProcess {
+    #[allow(clippy::print_stderr)] // what a failed test says
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut kept = std::env::temp_dir();
