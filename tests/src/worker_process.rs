@@ -213,8 +213,6 @@ impl Drop for WorkerProcess {
         // closing its input has the worker killed, frozen or not, and its folder removed
         drop(watchdog.stdin.take());
         let _ = watchdog.wait();
-        drop(watchdog);
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

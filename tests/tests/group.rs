@@ -565,6 +565,42 @@ async fn another_connector_restarts_nothing_on_a_worker_alone() {
     worker.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_group_runs_everything() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let mut properties = properties(broker, "none");
+    properties.push(("group.membership.enable", "false".to_owned()));
+    let worker = WorkerProcess::start(&properties).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lines");
+    append(&file, 0..10);
+    ok(&worker, "POST", "/connectors", Some(source("one", &file, "none-lines"))).await;
+    until_shared(&worker, &["one", "one-0"], &[&worker]).await;
+    until_lines(broker, "none-lines", 0..10).await;
+    let groups = Admin::new(&broker.config()).unwrap().list_groups().await.unwrap();
+    assert!(!groups.contains(&"none".to_owned()), "{groups:?}");
+    worker.stop().await.unwrap();
+}
+
+/// What would change what the group promises, and is not supported, is refused by name at the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_protocols_are_refused_by_name() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    for (name, value, said) in [
+        ("connect.protocol", "sessioned", "set it to eager"),
+        ("connect.protocol", "compatible", "set it to eager"),
+        ("security.protocol", "SSL", "group.membership.enable=false"),
+    ] {
+        let mut properties = properties(broker, "refused");
+        properties.push((name, value.to_owned()));
+        let Err(refused) = WorkerProcess::start(&properties).await else {
+            panic!("{name}={value} is taken")
+        };
+        let refused = refused.to_string();
+        assert!(refused.contains(name) && refused.contains(said), "{refused}");
+    }
+}
+
 /// Both workers run file connectors, each takes requests that the leader must carry out, and `left` takes over when
 /// `gone` goes.
 async fn with_java(broker: &KafkaBroker, group: &str, left: &WorkerProcess, gone: &WorkerProcess) {
