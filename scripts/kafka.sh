@@ -2,6 +2,8 @@
 # Apache Kafka for the tests.
 #
 #   scripts/kafka.sh install     fetch its jars once; prints the folder that holds them
+#   scripts/kafka.sh connect-plugins
+#                                as install, and the file connectors of Kafka Connect; prints their plugin path
 #   scripts/kafka.sh tool CLASS ARGUMENT...
 #                                run one of its command line tools,
 #                                e.g. org.apache.kafka.tools.consumer.ConsoleConsumer
@@ -53,9 +55,36 @@ install() {
     echo "$libs"
 }
 
+connect_plugins() {
+    install >/dev/null
+    if [ ! -d "$home/plugins" ]; then
+        exec 9>"$services/.kafka-$version.lock"
+        flock 9
+        if [ ! -d "$home/plugins" ]; then
+            require mvn maven
+            local staging
+            staging=$(mktemp -d "$services/.plugins-$version.XXXXXX")
+            echo "kafka.sh: fetching the file connectors of Kafka Connect $version into $home/plugins" >&2
+            if ! mvn --batch-mode --quiet dependency:copy -Dartifact="org.apache.kafka:connect-file:$version" \
+                -DoutputDirectory="$staging/connect-file" >&2; then
+                rm -rf "$staging"
+                echo "kafka.sh: Maven could not fetch connect-file $version; see above" >&2
+                exit 1
+            fi
+            chmod 755 "$staging"
+            mv "$staging" "$home/plugins"
+        fi
+        flock -u 9
+    fi
+    echo "$home/plugins"
+}
+
 case "${1:-}" in
 install)
     install
+    ;;
+connect-plugins)
+    connect_plugins
     ;;
 tool)
     shift
@@ -63,7 +92,7 @@ tool)
     exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$libs/*" "$@"
     ;;
 *)
-    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -3,8 +3,8 @@
 //! ```text
 //!   worker.properties --config--> WorkerConfig                       plugins (one list, made by the binary)
 //!                                      |                                |
-//!   HTTP --rest--> Command --herder::shell--> config topic --fold--> ClusterState --assignor--> what this worker runs
-//!                     ^                                                                             |
+//!   HTTP --rest--> Command --herder::shell--> config topic --fold--> ClusterState --round--> what this worker runs
+//!                     ^                       other workers <--membership--> deal, assign          |
 //!   status topic <----+---- TaskEvents <---- RunningTask <---- TaskRunner::start(TaskSpec) <--------+
 //!                                                |
 //!   source:  task.poll -> transforms -> converters -> producer -> acknowledged offsets -> offsets topic
@@ -29,6 +29,7 @@ pub mod converters;
 pub mod errors;
 pub mod herder;
 pub mod logging;
+pub mod membership;
 pub mod plugins;
 pub mod rest;
 pub mod storage;
@@ -37,6 +38,7 @@ pub mod tasks;
 pub mod transforms;
 pub mod validate;
 mod worker;
+mod worker_client;
 
 pub use config::{WorkerConfig, WorkerConfigError};
 pub use plugins::Plugins;

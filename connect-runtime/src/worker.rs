@@ -81,6 +81,7 @@ impl Worker {
             worker,
             plugins,
             loggers,
+            client: Arc::default(),
             stage: RwLock::new("The worker is currently reading its internal topics."),
             ready: OnceLock::new(),
         });
@@ -146,6 +147,7 @@ impl StartingWorker {
             plugins: Arc::clone(&state.plugins),
             providers: Arc::clone(&providers),
             worker_id: Arc::clone(&state.worker_id),
+            client: Arc::clone(&state.client),
             loggers: state.loggers.clone(),
         };
         let (plugins, worker) = (Arc::clone(&state.plugins), Arc::clone(&state.worker));

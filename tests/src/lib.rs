@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  tests/*.rs -> KafkaBroker (Apache Kafka, fetched by scripts/kafka.sh) -> clients under test
+//!  tests/group.rs -> WorkerProcess (millrace worker) -> KafkaBroker
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
 //!  tests/inference_sink*.rs -> inference_scenarios (what the inference sink promises over any broker) -> the same two
 //! ```
@@ -12,5 +13,6 @@ pub mod inference;
 pub mod inference_scenarios;
 pub mod kafka;
 pub mod worker;
+pub mod worker_process;
 
 pub use kafka::KafkaBroker;

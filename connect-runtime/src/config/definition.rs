@@ -219,6 +219,14 @@ fn group(definition: ConfigDef) -> ConfigDef {
     definition
         .define(required("group.id", Text, "Name of the group of workers."))
         .define(key(
+            "group.membership.enable",
+            Boolean,
+            "true",
+            Low,
+            "Whether the worker joins the group of workers. Without it the worker runs everything itself: never start two \
+             such workers with one group.id.",
+        ))
+        .define(key(
             "session.timeout.ms",
             Int,
             "10000",
@@ -253,9 +261,9 @@ fn group(definition: ConfigDef) -> ConfigDef {
             key(
                 "connect.protocol",
                 Text,
-                "sessioned",
+                "eager",
                 Low,
-                "Protocol among the workers of the group.",
+                "Protocol among the workers of the group. Only eager is supported.",
             )
             .validator(Validator::CaseInsensitiveIn(vec!["eager", "compatible", "sessioned"])),
         )

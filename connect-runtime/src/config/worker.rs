@@ -2,8 +2,11 @@
 
 use super::clients::OverridePolicy;
 use super::definition::definition;
+use crate::membership::GroupSettings;
+use crate::membership::machine::Timeouts;
 use connect_api::config::{ParsedConfig, with_prefix};
 use connect_api::{ConfigDef, ConfigMap};
+use kafka_client::{ClientConfig, KafkaError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +33,8 @@ pub struct WorkerConfig {
     pub offset_flush_timeout: Duration,
     /// `task.shutdown.graceful.timeout.ms`
     pub task_shutdown_graceful_timeout: Duration,
+    /// `worker.sync.timeout.ms`
+    pub worker_sync_timeout: Duration,
     /// `topic.creation.enable`
     pub topic_creation_enable: bool,
     /// `topic.tracking.enable`
@@ -91,6 +96,7 @@ impl WorkerConfig {
             offset_flush_interval: milliseconds("offset.flush.interval.ms"),
             offset_flush_timeout: milliseconds("offset.flush.timeout.ms"),
             task_shutdown_graceful_timeout: milliseconds("task.shutdown.graceful.timeout.ms"),
+            worker_sync_timeout: milliseconds("worker.sync.timeout.ms"),
             topic_creation_enable: parsed.boolean("topic.creation.enable"),
             topic_tracking_enable: parsed.boolean("topic.tracking.enable"),
             properties,
@@ -111,6 +117,34 @@ impl WorkerConfig {
     /// `bootstrap.servers`, comma-separated.
     pub fn bootstrap_servers(&self) -> String {
         self.parsed.list("bootstrap.servers").join(",")
+    }
+
+    /// How the group of workers is reached and what it is told.
+    pub fn group_settings(&self) -> Result<GroupSettings, KafkaError> {
+        Ok(GroupSettings {
+            group: self.group_id.to_string(),
+            bootstrap: self.parsed.list("bootstrap.servers").to_vec(),
+            client: ClientConfig::from_java(self.own_clients().admin)?,
+            session_timeout: self.milliseconds("session.timeout.ms"),
+            rebalance_timeout: self.milliseconds("rebalance.timeout.ms"),
+            request_timeout: self.milliseconds("request.timeout.ms"),
+            membership: self.parsed.boolean("group.membership.enable"),
+        })
+    }
+
+    /// Times of this worker's membership.
+    pub fn group_timeouts(&self) -> Timeouts {
+        Timeouts {
+            session: self.milliseconds("session.timeout.ms"),
+            heartbeat: self.milliseconds("heartbeat.interval.ms"),
+            unsync_backoff: self.milliseconds("worker.unsync.backoff.ms"),
+            retry: self.milliseconds("retry.backoff.ms"),
+            longest_retry: self.milliseconds("retry.backoff.max.ms"),
+        }
+    }
+
+    fn milliseconds(&self, option: &str) -> Duration {
+        Duration::from_millis(self.parsed.integer(option).unwrap_or_default().max(0).unsigned_abs())
     }
 
     /// Which client options connectors may override.
@@ -175,6 +209,25 @@ fn unsupported(properties: &ConfigMap) -> Vec<String> {
         refuse(
             "exactly.once.source.support",
             "not supported for source connectors; set it to disabled",
+        );
+    }
+    if matches!(
+        text("connect.protocol").to_ascii_lowercase().as_str(),
+        "compatible" | "sessioned"
+    ) {
+        refuse(
+            "connect.protocol",
+            "incremental cooperative rebalancing is not supported; set it to eager, or leave it out. Java workers of \
+             the group may keep their value: the group speaks the protocol that all members offer",
+        );
+    }
+    let security = text("security.protocol");
+    let joins = !text("group.membership.enable").eq_ignore_ascii_case("false");
+    if joins && !security.is_empty() && !security.eq_ignore_ascii_case("PLAINTEXT") {
+        refuse(
+            "security.protocol",
+            "the worker's group is reached over PLAINTEXT only; set group.membership.enable=false to run this worker \
+             without a group, as the only one with its group.id",
         );
     }
     if text("listeners").to_ascii_lowercase().contains("https://") {

@@ -16,9 +16,18 @@ pub enum Refusal {
     Conflict(String),
     /// the request is wrong (400)
     BadRequest(String),
+    /// another worker must do it: the URL of that worker (forwarded; 409 where it cannot be)
+    Elsewhere(String),
     /// anything else (500)
     Failed(String),
 }
+
+/// Nobody is known to lead (contract 1.2, 3).
+pub(crate) const NO_LEADER: &str =
+    "Cannot complete request momentarily due to no known leader URL, likely because a rebalance was underway.";
+/// A request was sent on twice and is at the wrong worker still (contract 1.2, 4).
+pub(crate) const CONFLICTING: &str =
+    "Cannot complete request because of a conflicting operation (e.g. worker rebalance)";
 
 impl Refusal {
     /// HTTP status.
@@ -26,7 +35,7 @@ impl Refusal {
         match self {
             Refusal::BadRequest(_) => 400,
             Refusal::NotFound(_) => 404,
-            Refusal::Conflict(_) => 409,
+            Refusal::Conflict(_) | Refusal::Elsewhere(_) => 409,
             Refusal::Failed(_) => 500,
         }
     }
@@ -37,6 +46,7 @@ impl Refusal {
             Refusal::NotFound(text) | Refusal::Conflict(text) | Refusal::BadRequest(text) | Refusal::Failed(text) => {
                 text
             }
+            Refusal::Elsewhere(_) => CONFLICTING,
         }
     }
 }
@@ -77,12 +87,13 @@ pub enum Command {
         /// answer
         reply: Reply<()>,
     },
-    /// Writes a task set that a connector generated, if it still has the configuration it was made from.
+    /// Writes a task set that a connector generated, if it still has the configuration it was made from. A follower has
+    /// its leader write it.
     PublishTasks {
         /// connector
         name: String,
-        /// the connector's state from which they were generated
-        made_from: ConnectorState,
+        /// the connector's state from which they were generated; unknown where another worker did
+        made_from: Option<ConnectorState>,
         /// its tasks' configurations
         tasks: Vec<ConfigMap>,
         /// answer: whether anything was written

@@ -67,15 +67,28 @@ pub enum Change {
 }
 
 /// Everything that the config topic says.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClusterState {
-    /// offset after the last record read; what a worker reports to its group
+    /// offset after the last record read, -1 before the first; what a worker reports to its group. A Java worker reports
+    /// -1 as well, and never gets as far as the 0 of an empty topic
     pub offset: i64,
     /// key that signs requests among workers
     pub session_key: Option<SessionKey>,
     connectors: BTreeMap<String, ConnectorState>,
     targets: HashMap<String, TargetState>,
     deferred: HashMap<String, BTreeMap<usize, ConfigMap>>,
+}
+
+impl Default for ClusterState {
+    fn default() -> Self {
+        Self {
+            offset: -1,
+            session_key: None,
+            connectors: BTreeMap::new(),
+            targets: HashMap::new(),
+            deferred: HashMap::new(),
+        }
+    }
 }
 
 impl ClusterState {

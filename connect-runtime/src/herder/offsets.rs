@@ -3,8 +3,8 @@
 use super::command::{OffsetChange, Refusal};
 use super::connector::plugin_named;
 use super::fold::{ClusterState, ConnectorState};
+use super::herder::Shared;
 use super::isolation::isolated;
-use super::shell::Shared;
 use crate::storage::config_record::TargetState;
 use crate::storage::{OffsetStore, SourceOffset};
 use connect_api::record::SourceMap;

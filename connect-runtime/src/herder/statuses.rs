@@ -1,27 +1,29 @@
 //! What this worker writes about its connectors and tasks.
 
+use super::fold::ClusterState;
 use crate::config::WorkerConfig;
 use crate::storage::StatusTopic;
 use crate::storage::status_table::{State, Status, StatusRecord, StatusTable, TopicUse};
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Writes statuses under this worker's name and generation.
+/// Writes statuses under this worker's name and the generation of its group.
 pub(super) struct StatusWriter {
     topic: Arc<StatusTopic>,
     table: Arc<RwLock<StatusTable>>,
     worker_id: Arc<str>,
-    generation: i32,
+    generation: AtomicI32,
     topic_tracking: bool,
 }
 
 impl StatusWriter {
-    pub(super) fn new(topic: Arc<StatusTopic>, worker: &WorkerConfig, worker_id: Arc<str>, generation: i32) -> Self {
+    pub(super) fn new(topic: Arc<StatusTopic>, worker: &WorkerConfig, worker_id: Arc<str>) -> Self {
         Self {
             table: topic.table(),
             topic,
             worker_id,
-            generation,
+            generation: AtomicI32::new(0),
             topic_tracking: worker.topic_tracking_enable,
         }
     }
@@ -31,7 +33,12 @@ impl StatusWriter {
     }
 
     pub(super) fn generation(&self) -> i32 {
-        self.generation
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// What is written from now on is of this generation.
+    pub(super) fn set_generation(&self, generation: i32) {
+        self.generation.store(generation, Ordering::Release);
     }
 
     fn status(&self, state: State, trace: Option<String>, version: &str) -> Status {
@@ -39,7 +46,7 @@ impl StatusWriter {
             state,
             trace,
             worker_id: self.worker_id.to_string(),
-            generation: i64::from(self.generation),
+            generation: i64::from(self.generation()),
             version: (!version.is_empty()).then(|| version.to_owned()),
         }
     }
@@ -79,6 +86,27 @@ impl StatusWriter {
         self.topic.put(StatusRecord::Connector(name.to_owned(), None));
     }
 
+    /// Removes the statuses of connectors and tasks that `cluster` does not know, as the leader does in every round.
+    pub(super) fn remove_unknown(&self, cluster: &ClusterState) {
+        let mut connectors = Vec::new();
+        let mut tasks = Vec::new();
+        for (name, held) in self.table.read().connectors() {
+            match cluster.connector(name) {
+                None => connectors.push(name.clone()),
+                Some(state) => {
+                    let beyond = held.tasks.range(state.tasks.len()..);
+                    tasks.extend(beyond.map(|(task, _)| (name.clone(), *task)));
+                }
+            }
+        }
+        for name in connectors {
+            self.connector_removed(&name, 0);
+        }
+        for (name, task) in tasks {
+            self.task_removed(&name, task);
+        }
+    }
+
     pub(super) fn topic_used(&self, name: &str, task: usize, topic: &str) {
         let known = || {
             self.table
@@ -89,7 +117,7 @@ impl StatusWriter {
         if !self.topic_tracking || known() {
             return;
         }
-        let discovered_ms = super::shell::now_ms();
+        let discovered_ms = super::now_ms();
         self.topic.put(StatusRecord::Topic(
             topic.to_owned(),
             name.to_owned(),

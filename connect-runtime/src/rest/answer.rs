@@ -16,6 +16,8 @@ pub struct Answer {
     pub body: AnswerBody,
     /// `Location`, if any
     pub location: Option<String>,
+    /// another worker must answer: its URL; the rest is for where that cannot be
+    pub forward_to: Option<Box<str>>,
 }
 
 /// The body of an answer.
@@ -25,6 +27,8 @@ pub enum AnswerBody {
     Empty,
     Json(Value),
     Text(&'static str, String),
+    /// JSON of another worker
+    Relayed(Vec<u8>),
 }
 
 impl Answer {
@@ -39,6 +43,7 @@ impl Answer {
             status,
             body: AnswerBody::Json(body),
             location: None,
+            forward_to: None,
         }
     }
 
@@ -48,6 +53,7 @@ impl Answer {
             status,
             body: AnswerBody::Empty,
             location: None,
+            forward_to: None,
         }
     }
 
@@ -62,6 +68,7 @@ impl Answer {
             AnswerBody::Empty => (None, Vec::new()),
             AnswerBody::Json(value) => (Some("application/json"), value.to_string().into_bytes()),
             AnswerBody::Text(content_type, text) => (Some(content_type), text.into_bytes()),
+            AnswerBody::Relayed(bytes) => (Some("application/json"), bytes),
         };
         let mut response = Response::new(Body::from(bytes));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -79,7 +86,11 @@ impl Answer {
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        Answer::error(refusal.status(), refusal.message())
+        let mut answer = Answer::error(refusal.status(), refusal.message());
+        if let Refusal::Elsewhere(url) = refusal {
+            answer.forward_to = Some(url.into());
+        }
+        answer
     }
 }
 

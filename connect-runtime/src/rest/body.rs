@@ -47,6 +47,16 @@ pub(super) fn config_map(bytes: &[u8]) -> Result<ConfigMap, Answer> {
     read_config(&parse(bytes)?)
 }
 
+/// The body of `POST /connectors/{c}/tasks`.
+pub(super) fn task_configs(bytes: &[u8]) -> Result<Vec<ConfigMap>, Answer> {
+    let raw = parse(bytes)?;
+    let tasks: Vec<Box<RawValue>> = serde_json::from_str(raw.get()).map_err(|_| {
+        let java_type = "java.util.ArrayList<java.util.Map<java.lang.String,java.lang.String>>";
+        wrong_type(java_type, &raw)
+    })?;
+    tasks.iter().map(|task| read_config(task)).collect()
+}
+
 fn read_config(raw: &RawValue) -> Result<ConfigMap, Answer> {
     object(raw, "java.util.LinkedHashMap<java.lang.String,java.lang.String>")?
         .into_iter()
@@ -240,6 +250,10 @@ mod tests {
         let (_, state) = message(create_connector(br#"{"name":"a","initial_state":"ASLEEP"}"#).unwrap_err());
         assert!(state.contains("Cannot construct instance of"));
         assert_eq!(message(offsets(br#"{"offsets":[]}"#).unwrap_err()).0, 400);
+        assert_eq!(task_configs(b"[]"), Ok(vec![]));
+        assert_eq!(task_configs(br#"[{"a":"1"},{}]"#).unwrap().len(), 2);
+        let (_, tasks) = message(task_configs(br#"{"a":"1"}"#).unwrap_err());
+        assert!(tasks.starts_with("Cannot deserialize value of type `java.util.ArrayList"));
     }
 
     #[test]

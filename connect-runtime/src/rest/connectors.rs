@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 type Outcome = Result<Answer, Answer>;
 
-fn config_json(config: &ConfigMap) -> Value {
+pub(crate) fn config_json(config: &ConfigMap) -> Value {
     Value::Object(
         config
             .iter()
@@ -119,6 +119,7 @@ pub(super) async fn create(state: &RestState, ready: &Ready, bytes: &[u8]) -> Ou
             "The config of the connector is missing: the body must hold name and config",
         ));
     };
+    ready.require_leader().await?;
     if ready.herder.cluster().read().connector(&name).is_some() {
         return Err(Answer::error(409, format!("Connector {name} already exists")));
     }
@@ -126,12 +127,15 @@ pub(super) async fn create(state: &RestState, ready: &Ready, bytes: &[u8]) -> Ou
 }
 
 pub(super) async fn put_config(state: &RestState, ready: &Ready, name: String, bytes: &[u8]) -> Outcome {
-    put(state, ready, name, body::config_map(bytes)?, None, false).await
+    let config = body::config_map(bytes)?;
+    ready.require_leader().await?;
+    put(state, ready, name, config, None, false).await
 }
 
 /// A merge patch: a null value removes its option.
 pub(super) async fn patch_config(state: &RestState, ready: &Ready, name: String, bytes: &[u8]) -> Outcome {
     let patch = body::config_map(bytes)?;
+    ready.require_leader().await?;
     let mut config = (*found(ready, &name)?.config).clone();
     for (option, value) in patch {
         match value {
@@ -191,6 +195,7 @@ async fn put(
 }
 
 pub(super) async fn delete(ready: &Ready, name: String) -> Outcome {
+    ready.require_leader().await?;
     ready.ask(|reply| Command::DeleteConnector { name, reply }).await?;
     Ok(Answer::empty(204))
 }
@@ -247,12 +252,31 @@ pub(super) fn get_task_status(ready: &Ready, name: &str, task: &str) -> Outcome 
 }
 
 pub(super) async fn set_target(ready: &Ready, name: String, target: TargetState) -> Outcome {
+    if target == TargetState::Stopped {
+        ready.require_leader().await?;
+    }
     ready.ask(|reply| Command::SetTarget { name, target, reply }).await?;
     Ok(Answer::empty(if target == TargetState::Stopped { 204 } else { 202 }))
 }
 
+/// A task set that a connector of a follower has generated (contract 1.11).
+pub(super) async fn publish_tasks(ready: &Ready, name: String, bytes: &[u8]) -> Outcome {
+    let tasks = body::task_configs(bytes)?;
+    ready.require_leader().await?;
+    ready
+        .ask(|reply| Command::PublishTasks {
+            name,
+            made_from: None,
+            tasks,
+            reply,
+        })
+        .await?;
+    Ok(Answer::empty(204))
+}
+
 pub(super) async fn restart_task(ready: &Ready, name: String, task: &str) -> Outcome {
     let task = task_number(&name, task, "Unknown task:")?;
+    ready.position().await;
     ready.ask(|reply| Command::RestartTask { name, task, reply }).await?;
     Ok(Answer::empty(204))
 }
@@ -268,9 +292,11 @@ pub(super) async fn restart(state: &RestState, ready: &Ready, name: String, quer
         only_failed: asked("onlyFailed"),
     };
     if !request.include_tasks && !request.only_failed {
+        ready.position().await;
         ready.ask(|reply| Command::RestartConnector { name, reply }).await?;
         return Ok(Answer::empty(204));
     }
+    ready.require_leader().await?;
     let kind = match ready.herder.cluster().read().connector(&name) {
         Some(connector) => type_of(&state.plugins, &connector.config),
         None => "unknown",
@@ -349,6 +375,7 @@ pub(super) async fn get_offsets(state: &RestState, ready: &Ready, name: &str) ->
 
 pub(super) async fn change_offsets(ready: &Ready, name: String, bytes: Option<&[u8]>) -> Outcome {
     let changes = bytes.map(body::offsets).transpose()?;
+    ready.require_leader().await?;
     let message = ready
         .ask(|reply| Command::ChangeOffsets { name, changes, reply })
         .await?;

@@ -13,6 +13,7 @@ mod answer;
 mod body;
 mod connector_plugins;
 mod connectors;
+mod forward;
 mod listener;
 mod loggers;
 mod metrics;
@@ -21,6 +22,7 @@ pub mod route;
 mod state;
 
 pub use answer::{Answer, AnswerBody};
+pub(crate) use connectors::config_json;
 pub use listener::{BoundListeners, RestServer};
 pub(crate) use negotiation::header_rule;
 pub use state::{ExtensionState, MountedExtension, Ready, RestState};
@@ -28,7 +30,7 @@ pub use state::{ExtensionState, MountedExtension, Ready, RestState};
 use crate::herder::Command;
 use crate::storage::config_record::TargetState;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, header};
 use connect_api::extension::{RestRequest, RestResponse};
 use percent_encoding::percent_decode_str;
 use route::{NoRoute, Route};
@@ -84,14 +86,35 @@ async fn dispatch(state: &Arc<RestState>, request: Request<Body>) -> Response<Bo
         return refusal.into_response();
     }
     let query = query(&request);
-    let bytes = match axum::body::to_bytes(request.into_body(), BODY_LIMIT).await {
+    let (path, raw_query) = (
+        request.uri().path().to_owned(),
+        request.uri().query().unwrap_or_default().to_owned(),
+    );
+    let authorization = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| value.as_bytes().to_vec());
+    let body = match axum::body::to_bytes(request.into_body(), BODY_LIMIT).await {
         Ok(bytes) => bytes,
         Err(_) => return Answer::error(413, format!("The body is larger than {BODY_LIMIT} bytes")).into_response(),
     };
-    handle(state, route, &query, &bytes)
-        .await
-        .unwrap_or_else(|refusal| refusal)
-        .into_response()
+    let answer = match handle(state, route, &query, &body).await {
+        Ok(answer) => answer,
+        Err(refusal) => match refusal.forward_to.clone() {
+            Some(url) => {
+                let original = forward::Original {
+                    method,
+                    path,
+                    query: raw_query,
+                    authorization,
+                    body,
+                };
+                forward::forward(state, &url, original).await
+            }
+            None => refusal,
+        },
+    };
+    answer.into_response()
 }
 
 async fn handle(
@@ -108,6 +131,7 @@ async fn handle(
                 status: 200,
                 body,
                 location: None,
+                forward_to: None,
             });
         }
         Route::ListLoggers | Route::GetLogger(_) | Route::SetLogger(_)
@@ -144,9 +168,10 @@ async fn handle(
         Route::GetOffsets(name) => connectors::get_offsets(state, ready, &name).await,
         Route::AlterOffsets(name) => connectors::change_offsets(ready, name, Some(bytes)).await,
         Route::ResetOffsets(name) => connectors::change_offsets(ready, name, None).await,
-        Route::Internal(endpoint) => Err(Answer::error(
+        Route::PublishTasks(name) => connectors::publish_tasks(ready, name, bytes).await,
+        Route::Fence(_) => Err(Answer::error(
             501,
-            format!("{endpoint} is not supported: this worker is the only member of its group and has no followers"),
+            "Fencing of source connectors is not supported: exactly.once.source.support of this worker is disabled",
         )),
         Route::ListPlugins => Ok(connector_plugins::list(state, query)),
         Route::GetPluginConfig(plugin) => connector_plugins::config(state, &plugin, query),
@@ -167,11 +192,25 @@ async fn health(state: &RestState) -> Answer {
         let stage = *state.stage.read();
         return Answer::json(503, body("starting", format!("Worker is still starting up. {stage}")));
     };
-    match tokio::time::timeout(HEALTH_LIMIT, ready.ask(|reply| Command::Ping { reply })).await {
-        Ok(Ok(())) => Answer::ok(body(
+    // a worker that has not joined its group runs nothing
+    let joined = async {
+        if ready.position().await.is_none() {
+            return Ok(false);
+        }
+        ready.ask(|reply| Command::Ping { reply }).await.map(|()| true)
+    };
+    match tokio::time::timeout(HEALTH_LIMIT, joined).await {
+        Ok(Ok(true)) => Answer::ok(body(
             "healthy",
             "Worker has completed startup and is ready to handle requests.".to_owned(),
         )),
+        Ok(Ok(false)) => Answer::json(
+            503,
+            body(
+                "starting",
+                "Worker is still starting up. The worker is currently joining its group.".to_owned(),
+            ),
+        ),
         _ => Answer::json(
             500,
             body(

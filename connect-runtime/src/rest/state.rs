@@ -2,14 +2,19 @@
 
 use super::answer::Answer;
 use crate::config::WorkerConfig;
-use crate::herder::{Command, Herder, Refusal};
+use crate::herder::{Command, Herder, Position, Refusal};
 use crate::logging::Loggers;
 use crate::plugins::Plugins;
 use crate::validate::Validator;
+use crate::worker_client::WorkerClient;
 use connect_api::WorkerExtension;
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long a request waits for a rebalance to end before it is refused.
+const REBALANCE_WAIT: Duration = Duration::from_secs(10);
 
 /// How far an extension has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct RestState {
     pub(crate) worker_id: Arc<str>,
     pub(crate) extensions: Vec<MountedExtension>,
     pub(crate) loggers: Loggers,
+    /// requests to other workers
+    pub(crate) client: Arc<WorkerClient>,
     pub(crate) stage: RwLock<&'static str>,
     pub(crate) ready: OnceLock<Ready>,
 }
@@ -55,6 +62,21 @@ impl RestState {
 }
 
 impl Ready {
+    /// This worker's place in its group, waiting for it while the worker joins.
+    pub(super) async fn position(&self) -> Option<Position> {
+        let mut position = self.herder.position();
+        let joined = position.wait_for(Option::is_some);
+        match tokio::time::timeout(REBALANCE_WAIT, joined).await {
+            Ok(Ok(position)) => position.clone(),
+            _ => None,
+        }
+    }
+
+    /// Refuses what only the leader of the group may do, with the way to it.
+    pub(super) async fn require_leader(&self) -> Result<(), Answer> {
+        Ok(Position::require_leader(self.position().await.as_ref())?)
+    }
+
     /// Sends a command and waits for its answer.
     pub(super) async fn ask<T>(
         &self,

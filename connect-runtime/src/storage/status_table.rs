@@ -172,7 +172,6 @@ pub struct ConnectorStatuses {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatusTable {
     connectors: BTreeMap<String, ConnectorStatuses>,
-    highest_generation: i64,
 }
 
 impl StatusTable {
@@ -186,20 +185,25 @@ impl StatusTable {
         self.connectors.iter()
     }
 
-    /// The highest generation that any status was written in.
-    pub fn highest_generation(&self) -> i64 {
-        self.highest_generation
-    }
-
     /// Takes a record.
     pub fn apply(&mut self, record: StatusRecord) {
         match record {
             StatusRecord::Connector(name, status) => {
-                self.saw(status.as_ref());
-                self.edit(name, |statuses| statuses.connector = status);
+                self.edit(name, |statuses| {
+                    // the connector runs elsewhere already: its former owner's farewell comes late
+                    let late = status.as_ref().is_some_and(|status| {
+                        status.state == State::Unassigned
+                            && statuses
+                                .connector
+                                .as_ref()
+                                .is_some_and(|held| held.generation > status.generation)
+                    });
+                    if !late {
+                        statuses.connector = status;
+                    }
+                });
             }
             StatusRecord::Task(name, task, status) => {
-                self.saw(status.as_ref());
                 self.edit(name, |statuses| match status {
                     None => {
                         statuses.tasks.remove(&task);
@@ -208,7 +212,9 @@ impl StatusTable {
                         // the task runs elsewhere already: its former owner's farewell comes late
                         let late = status.state == State::Unassigned
                             && statuses.tasks.get(&task).is_some_and(|held| {
-                                held.state == State::Running && held.generation >= status.generation
+                                held.state == State::Running
+                                    && held.generation >= status.generation
+                                    && held.worker_id != status.worker_id
                             });
                         if !late {
                             statuses.tasks.insert(task, status);
@@ -223,12 +229,6 @@ impl StatusTable {
                 };
             }),
         }
-    }
-
-    fn saw(&mut self, status: Option<&Status>) {
-        self.highest_generation = self
-            .highest_generation
-            .max(status.map_or(0, |status| status.generation));
     }
 
     fn edit(&mut self, name: String, edit: impl FnOnce(&mut ConnectorStatuses)) {
@@ -298,20 +298,30 @@ mod tests {
     #[test]
     fn a_late_farewell_does_not_hide_a_running_task() {
         let mut table = StatusTable::default();
-        table.apply(StatusRecord::Task("a".to_owned(), 0, Some(status(State::Running, 3))));
-        table.apply(StatusRecord::Task(
-            "a".to_owned(),
-            0,
-            Some(status(State::Unassigned, 3)),
-        ));
-        assert_eq!(table.connector("a").unwrap().tasks[&0].state, State::Running);
-        table.apply(StatusRecord::Task(
-            "a".to_owned(),
-            0,
-            Some(status(State::Unassigned, 4)),
-        ));
-        assert_eq!(table.connector("a").unwrap().tasks[&0].state, State::Unassigned);
+        let task = |status| StatusRecord::Task("a".to_owned(), 0, Some(status));
+        let of = |worker: &str, status: Status| Status {
+            worker_id: worker.to_owned(),
+            ..status
+        };
+        let state = |table: &StatusTable| table.connector("a").unwrap().tasks[&0].state;
+        table.apply(task(of("new", status(State::Running, 3))));
+        table.apply(task(of("old", status(State::Unassigned, 3))));
+        assert_eq!(state(&table), State::Running);
+        // the owner itself has stopped it
+        table.apply(task(of("new", status(State::Unassigned, 3))));
+        assert_eq!(state(&table), State::Unassigned);
+        table.apply(task(of("new", status(State::Running, 3))));
+        table.apply(task(of("old", status(State::Unassigned, 4))));
+        assert_eq!(state(&table), State::Unassigned);
         table.apply(StatusRecord::Task("a".to_owned(), 0, None));
         assert_eq!(table.connector("a"), None);
+
+        let connector = |status| StatusRecord::Connector("a".to_owned(), Some(status));
+        table.apply(connector(of("new", status(State::Running, 4))));
+        table.apply(connector(of("old", status(State::Unassigned, 3))));
+        let held = |table: &StatusTable| table.connector("a").unwrap().connector.clone().unwrap().state;
+        assert_eq!(held(&table), State::Running);
+        table.apply(connector(of("new", status(State::Unassigned, 4))));
+        assert_eq!(held(&table), State::Unassigned);
     }
 }

@@ -6,6 +6,7 @@ use crate::config::WorkerConfig;
 use kafka_client::{LogClients, LogRecord, TopicLog};
 use parking_lot::RwLock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -27,6 +28,7 @@ pub struct StatusTopic {
     table: Arc<RwLock<StatusTable>>,
     writes: mpsc::UnboundedSender<Write>,
     writer: AbortHandle,
+    queued: AtomicU64,
 }
 
 impl StatusTopic {
@@ -55,7 +57,12 @@ impl StatusTopic {
         .await?;
         let (writes, queue) = mpsc::unbounded_channel();
         let writer = tokio::spawn(write_in_order(log, queue)).abort_handle();
-        Ok(Self { table, writes, writer })
+        Ok(Self {
+            table,
+            writes,
+            writer,
+            queued: AtomicU64::new(0),
+        })
     }
 
     /// The statuses, shared: as of the last record read.
@@ -65,8 +72,14 @@ impl StatusTopic {
 
     /// Queues a write. Writes of one key keep their order.
     pub fn put(&self, record: StatusRecord) {
+        self.queued.fetch_add(1, Ordering::AcqRel);
         // the queue ends only with the worker
         let _ = self.writes.send(Write::Record(record));
+    }
+
+    /// How many writes have been queued.
+    pub fn writes(&self) -> u64 {
+        self.queued.load(Ordering::Acquire)
     }
 
     /// Returns when everything queued so far is written and read back, or after `timeout`.
