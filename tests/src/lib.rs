@@ -2,11 +2,14 @@
 //!
 //! ```text
 //!  tests/*.rs -> KafkaBroker (Apache Kafka, fetched by scripts/kafka.sh) -> clients under test
+//!  tests/postgres_*.rs -> PostgresServer (the Debian package) -> the worker with the Postgres connector -> KafkaBroker
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
 //! ```
 
 pub mod broker_laws;
 pub mod inference;
 pub mod kafka;
+pub mod postgres;
 
 pub use kafka::KafkaBroker;
+pub use postgres::PostgresServer;

@@ -57,8 +57,14 @@ mod tests {
     #[test]
     fn forms_of_arrays() {
         assert_eq!(elements("{}").unwrap(), Vec::<Option<String>>::new());
-        assert_eq!(elements("[0:1]={1,2}").unwrap(), [Some("1".to_owned()), Some("2".to_owned())]);
-        assert_eq!(elements("{NULL,\"NULL\",\"\"}").unwrap(), [None, Some("NULL".to_owned()), Some(String::new())]);
+        assert_eq!(
+            elements("[0:1]={1,2}").unwrap(),
+            [Some("1".to_owned()), Some("2".to_owned())]
+        );
+        assert_eq!(
+            elements("{NULL,\"NULL\",\"\"}").unwrap(),
+            [None, Some("NULL".to_owned()), Some(String::new())]
+        );
         assert!(elements("{{1},{2}}").unwrap_err().contains("dimension"));
         assert!(elements("1,2").is_err());
     }

@@ -44,8 +44,15 @@ impl Captured {
     ///
     /// # Errors
     /// A column whose type Debezium represents and this connector does not.
-    pub(super) fn new(table: Table, config: &PostgresConfig, envelopes: &EnvelopeSchemas) -> Result<Self, ConnectError> {
-        let TableName { schema, table: relation } = &table.name;
+    pub(super) fn new(
+        table: Table,
+        config: &PostgresConfig,
+        envelopes: &EnvelopeSchemas,
+    ) -> Result<Self, ConnectError> {
+        let TableName {
+            schema,
+            table: relation,
+        } = &table.name;
         let mut columns = Vec::with_capacity(table.columns.len());
         let mut key_columns = Vec::new();
         for column in &table.columns {
@@ -107,7 +114,10 @@ impl Captured {
                 Some(Arc::new(key.named(format!("{base}.Key"))))
             }
         };
-        let value = Arc::new(Schema { optional: true, ..value });
+        let value = Arc::new(Schema {
+            optional: true,
+            ..value
+        });
         Ok(Self {
             topic: topic(&base).into(),
             envelope: Arc::new(envelopes.envelope(&value, &base)),
@@ -129,7 +139,10 @@ impl Captured {
     /// Reads the value of the column at `at`.
     pub(super) fn read(&self, at: usize, cell: &Cell<'_>) -> Result<Value, ConnectError> {
         let Some(column) = self.columns.get(at) else {
-            return Err(ConnectError::fatal(format!("a row of table {} has too many columns", self.name)));
+            return Err(ConnectError::fatal(format!(
+                "a row of table {} has too many columns",
+                self.name
+            )));
         };
         match cell {
             Cell::Null if column.optional => Ok(Value::Null),
@@ -181,7 +194,10 @@ impl Captured {
             true => row,
             false => {
                 let columns = self.columns.iter().zip(row);
-                columns.filter(|(column, _)| column.in_value).map(|(_, value)| value).collect()
+                columns
+                    .filter(|(column, _)| column.in_value)
+                    .map(|(_, value)| value)
+                    .collect()
             }
         };
         Value::Struct(Struct {

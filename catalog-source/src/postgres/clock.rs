@@ -23,7 +23,13 @@ pub(super) fn time_micros(text: &str) -> Result<i64, String> {
     let wrong = || format!("not a time: {text}");
     let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
     let mut parts = clock.split(':');
-    let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok()).map(i64::from).ok_or_else(wrong);
+    let mut next = || {
+        parts
+            .next()
+            .and_then(|part| part.parse::<u32>().ok())
+            .map(i64::from)
+            .ok_or_else(wrong)
+    };
     let (hours, minutes, seconds) = (next()?, next()?, next()?);
     let fraction = micros(fraction).ok_or_else(wrong)?;
     Ok(((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + fraction)
@@ -62,9 +68,7 @@ pub(super) fn timestamp_micros(text: &str) -> Result<i64, String> {
         _ => {}
     }
     let (text, before_christ) = without_era(text);
-    let (day, clock) = text
-        .split_once(' ')
-        .ok_or_else(|| format!("not a timestamp: {text}"))?;
+    let (day, clock) = text.split_once(' ').ok_or_else(|| format!("not a timestamp: {text}"))?;
     let days = date(day, before_christ)?;
     let micros = time_micros(clock)?;
     days.checked_mul(MICROS_OF_DAY)
@@ -145,7 +149,13 @@ fn offset_micros(zone: &str) -> Result<i64, String> {
 fn date(text: &str, before_christ: bool) -> Result<i64, String> {
     let wrong = || format!("not a date: {text}");
     let mut parts = text.splitn(3, '-');
-    let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok()).map(i64::from).ok_or_else(wrong);
+    let mut next = || {
+        parts
+            .next()
+            .and_then(|part| part.parse::<u32>().ok())
+            .map(i64::from)
+            .ok_or_else(wrong)
+    };
     let (year, month, day) = (next()?, next()?, next()?);
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return Err(wrong());
@@ -190,17 +200,32 @@ mod tests {
         assert_eq!(zoned_time("01:00:00+02:30").unwrap(), "22:30:00Z");
         assert_eq!(timestamp_micros("1936-10-25 22:10:12.608"), Ok(-1_047_174_587_392_000));
         assert_eq!(timestamp_millis("2016-11-04 13:51:30.123456"), Ok(1_478_267_490_123));
-        assert_eq!(timestamp_micros("4713-12-31 23:59:59.999999 BC"), Ok(-210_831_897_600_000_001));
-        assert_eq!(timestamp_micros("294247-01-01 23:59:59.999999"), Ok(9_223_371_331_200_000_000 - 1));
+        assert_eq!(
+            timestamp_micros("4713-12-31 23:59:59.999999 BC"),
+            Ok(-210_831_897_600_000_001)
+        );
+        assert_eq!(
+            timestamp_micros("294247-01-01 23:59:59.999999"),
+            Ok(9_223_371_331_200_000_000 - 1)
+        );
         assert_eq!(timestamp_micros("infinity"), Ok(9_223_372_036_825_200_000));
         let zoned = |text| zoned_timestamp(text, 6).unwrap();
         assert_eq!(zoned("2016-11-04 11:51:30.123456+00"), "2016-11-04T11:51:30.123456Z");
         assert_eq!(zoned("2020-04-01 11:51:02+00"), "2020-04-01T11:51:02.000000Z");
         assert_eq!(zoned("21016-11-04 06:51:30.123456+00"), "+21016-11-04T06:51:30.123456Z");
-        assert_eq!(zoned("4714-12-31 23:59:59.999999+00 BC"), "-4713-12-31T23:59:59.999999Z");
+        assert_eq!(
+            zoned("4714-12-31 23:59:59.999999+00 BC"),
+            "-4713-12-31T23:59:59.999999Z"
+        );
         assert_eq!(zoned("infinity"), "infinity");
-        assert_eq!(zoned_timestamp("2016-11-04 11:51:30+00", 0).unwrap(), "2016-11-04T11:51:30Z");
-        assert_eq!(zoned_timestamp("2016-11-04 11:51:30.1+00", 3).unwrap(), "2016-11-04T11:51:30.100Z");
+        assert_eq!(
+            zoned_timestamp("2016-11-04 11:51:30+00", 0).unwrap(),
+            "2016-11-04T11:51:30Z"
+        );
+        assert_eq!(
+            zoned_timestamp("2016-11-04 11:51:30.1+00", 3).unwrap(),
+            "2016-11-04T11:51:30.100Z"
+        );
     }
 
     proptest! {

@@ -4,7 +4,9 @@ use super::connection::Server;
 use super::filter::RegexList;
 use super::refused;
 use connect_api::ConnectError;
-use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, ParsedConfig, ParsedValue, Validator};
+use connect_api::config::{
+    ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, ParsedConfig, ParsedValue, Validator,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -222,7 +224,9 @@ fn pace_options(definition: ConfigDef) -> ConfigDef {
     };
     definition
         .define(number("max.batch.size", Int, "2048", 1.0).doc("Most records that are handed on at once."))
-        .define(number("max.queue.size", Int, "8192", 1.0).doc("Records that are read ahead; more than max.batch.size."))
+        .define(
+            number("max.queue.size", Int, "8192", 1.0).doc("Records that are read ahead; more than max.batch.size."),
+        )
         .define(
             number("poll.interval.ms", Long, "500", 1.0)
                 .doc("No effect: changes are handed on when they arrive, without polling."),

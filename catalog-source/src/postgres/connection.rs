@@ -137,7 +137,8 @@ impl Connection {
                     let offered = message.body.split(|byte| *byte == 0);
                     if !offered.into_iter().any(|name| name == SCRAM_SHA_256.as_bytes()) {
                         return Err(PostgresError::Protocol(
-                            "the server offers no SASL mechanism but ones with channel binding, which needs TLS".to_owned(),
+                            "the server offers no SASL mechanism but ones with channel binding, which needs TLS"
+                                .to_owned(),
                         ));
                     }
                     let started = ScramSha256::new(server.password.as_bytes(), ChannelBinding::unsupported());

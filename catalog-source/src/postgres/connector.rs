@@ -69,8 +69,15 @@ impl ConnectorPlugin for PostgresSource {
             Err(error) => {
                 let message = error.message();
                 // options that contradict one another name themselves
-                let named = ["skipped.operations", "max.queue.size", "schema.exclude.list", "table.exclude.list"];
-                let option = named.into_iter().find(|name| message.contains(&format!("configuration {name}")));
+                let named = [
+                    "skipped.operations",
+                    "max.queue.size",
+                    "schema.exclude.list",
+                    "table.exclude.list",
+                ];
+                let option = named
+                    .into_iter()
+                    .find(|name| message.contains(&format!("configuration {name}")));
                 entry(values, option.unwrap_or("column.exclude.list"))
                     .errors
                     .push(message.to_owned());
@@ -100,7 +107,10 @@ impl ConnectorPlugin for PostgresSource {
         config: &ConfigMap,
         offsets: &[(SourceMap, Option<SourceMap>)],
     ) -> Result<bool, ConnectError> {
-        let prefix = config.get("topic.prefix").and_then(Option::as_deref).unwrap_or_default();
+        let prefix = config
+            .get("topic.prefix")
+            .and_then(Option::as_deref)
+            .unwrap_or_default();
         let ours = offset::partition(prefix);
         for (partition, offset) in offsets {
             if *partition != ours && offset.is_some() {
@@ -109,9 +119,13 @@ impl ConnectorPlugin for PostgresSource {
                     serde_json::Value::Object(ours)
                 )));
             }
-            let readable = offset.as_ref().is_none_or(|offset| matches!(Resume::read(Some(offset)), Resume::From(_)));
+            let readable = offset
+                .as_ref()
+                .is_none_or(|offset| matches!(Resume::read(Some(offset)), Resume::From(_)));
             if !readable {
-                return Err(ConnectError::config("an offset needs lsn, a position of the log as a whole number"));
+                return Err(ConnectError::config(
+                    "an offset needs lsn, a position of the log as a whole number",
+                ));
             }
         }
         Ok(true)

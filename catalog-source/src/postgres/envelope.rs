@@ -43,7 +43,10 @@ impl EnvelopeSchemas {
     pub(super) fn new() -> Self {
         let required = |of| Arc::new(Schema::new(of));
         let optional = |of| Arc::new(Schema::optional(of));
-        let version = |schema: Schema, version| Schema { version: Some(version), ..schema };
+        let version = |schema: Schema, version| Schema {
+            version: Some(version),
+            ..schema
+        };
         let snapshot = Schema {
             optional: true,
             default: Some(Value::from("false")),

@@ -129,7 +129,9 @@ impl PostgresError {
             (PostgresError::Unreachable(reason), _) => format!(
                 "{place} cannot be reached ({reason}): check database.hostname and database.port, and that the server runs"
             ),
-            (_, "28P01") => format!("{place} refused the password of user {user}: check database.user and database.password"),
+            (_, "28P01") => {
+                format!("{place} refused the password of user {user}: check database.user and database.password")
+            }
             (_, "28000") => format!("{place} does not let user {user} in: {self}; check database.user and pg_hba.conf"),
             (_, "3D000") => format!("{place} has no database {database}: check database.dbname"),
             (_, "42501") => format!(

@@ -94,7 +94,11 @@ mod tests {
         assert!(!list.matches("xpublic.products"));
         assert!(list.matches("inventory.ab"));
         assert!(!list.matches("inventory.abc"));
-        assert!(RegexList::new("a,(").unwrap_err().contains("( is not a regular expression"));
+        assert!(
+            RegexList::new("a,(")
+                .unwrap_err()
+                .contains("( is not a regular expression")
+        );
         assert!(RegexList::new(" , ").unwrap().is_empty());
     }
 

@@ -96,7 +96,12 @@ mod tests {
         assert_eq!(Resume::read(None), Resume::Beginning);
         assert_eq!(Resume::read(Some(&of_snapshot(5, 1, false))), Resume::Beginning);
         assert_eq!(Resume::read(Some(&of_snapshot(5, 1, true))), Resume::From(5));
-        let place = Place { lsn: 9, last_commit: 7, xid: 1, micros: 0 };
+        let place = Place {
+            lsn: 9,
+            last_commit: 7,
+            xid: 1,
+            micros: 0,
+        };
         let mut offset = of_change(&place, "UPDATE");
         assert_eq!(Resume::read(Some(&offset)), Resume::From(7));
         ends_transaction(&mut offset, 10);

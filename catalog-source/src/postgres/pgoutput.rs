@@ -96,7 +96,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message<'_>, String> {
         b'I' => {
             let relation = reader.u32()?;
             match reader.byte()? {
-                b'N' => Message::Insert { relation, new: reader.row()? },
+                b'N' => Message::Insert {
+                    relation,
+                    new: reader.row()?,
+                },
                 other => return Err(format!("an insert with a row of kind {other}")),
             }
         }
@@ -112,12 +115,19 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message<'_>, String> {
                     Some(old)
                 }
             };
-            Message::Update { relation, old, new: reader.row()? }
+            Message::Update {
+                relation,
+                old,
+                new: reader.row()?,
+            }
         }
         b'D' => {
             let relation = reader.u32()?;
             let kind = reader.byte()?;
-            Message::Delete { relation, old: reader.old_row(kind)? }
+            Message::Delete {
+                relation,
+                old: reader.old_row(kind)?,
+            }
         }
         b'T' => {
             let count = reader.u32()?;
@@ -145,7 +155,9 @@ impl<'a> Reader<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let taken = self.take(N)?;
-        taken.try_into().map_err(|_| "a message of pgoutput ends early".to_owned())
+        taken
+            .try_into()
+            .map_err(|_| "a message of pgoutput ends early".to_owned())
     }
 
     fn byte(&mut self) -> Result<u8, String> {
@@ -184,7 +196,12 @@ impl<'a> Reader<'a> {
             })
         };
         let columns = (0..count).map(|_| column(self)).collect::<Result<_, _>>()?;
-        Ok(Relation { oid, schema, table, columns })
+        Ok(Relation {
+            oid,
+            schema,
+            table,
+            columns,
+        })
     }
 
     fn old_row(&mut self, kind: u8) -> Result<OldRow<'a>, String> {
@@ -245,17 +262,51 @@ mod tests {
 
     #[test]
     fn begin_commit_and_relation() {
-        let begin = [&b"B"[..], &7_u64.to_be_bytes(), &(-5_i64).to_be_bytes(), &9_u32.to_be_bytes()].concat();
-        assert_eq!(decode(&begin), Ok(Message::Begin { final_lsn: 7, commit_time: -5, xid: 9 }));
-        let commit = [&b"C\0"[..], &7_u64.to_be_bytes(), &8_u64.to_be_bytes(), &0_u64.to_be_bytes()].concat();
+        let begin = [
+            &b"B"[..],
+            &7_u64.to_be_bytes(),
+            &(-5_i64).to_be_bytes(),
+            &9_u32.to_be_bytes(),
+        ]
+        .concat();
+        assert_eq!(
+            decode(&begin),
+            Ok(Message::Begin {
+                final_lsn: 7,
+                commit_time: -5,
+                xid: 9
+            })
+        );
+        let commit = [
+            &b"C\0"[..],
+            &7_u64.to_be_bytes(),
+            &8_u64.to_be_bytes(),
+            &0_u64.to_be_bytes(),
+        ]
+        .concat();
         assert_eq!(decode(&commit), Ok(Message::Commit { end_lsn: 8 }));
         let relation = [
-            &b"R"[..], &3_u32.to_be_bytes(), b"public\0t\0d", &1_u16.to_be_bytes(), b"\x01id\0", &23_u32.to_be_bytes(),
+            &b"R"[..],
+            &3_u32.to_be_bytes(),
+            b"public\0t\0d",
+            &1_u16.to_be_bytes(),
+            b"\x01id\0",
+            &23_u32.to_be_bytes(),
             &(-1_i32).to_be_bytes(),
         ]
         .concat();
-        let column = RelationColumn { key: true, name: "id".to_owned(), type_oid: 23, modifier: -1 };
-        let expected = Relation { oid: 3, schema: "public".to_owned(), table: "t".to_owned(), columns: vec![column] };
+        let column = RelationColumn {
+            key: true,
+            name: "id".to_owned(),
+            type_oid: 23,
+            modifier: -1,
+        };
+        let expected = Relation {
+            oid: 3,
+            schema: "public".to_owned(),
+            table: "t".to_owned(),
+            columns: vec![column],
+        };
         assert_eq!(decode(&relation), Ok(Message::Relation(expected)));
     }
 

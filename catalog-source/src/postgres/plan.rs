@@ -91,7 +91,10 @@ mod tests {
                     }
                     // a new slot without a snapshot only where nobody had one and nothing was committed
                     if plan == Plan::StreamNew {
-                        assert_eq!((mode, resume, slot), (SnapshotMode::NoData, Resume::Beginning, Slot::Missing));
+                        assert_eq!(
+                            (mode, resume, slot),
+                            (SnapshotMode::NoData, Resume::Beginning, Slot::Missing)
+                        );
                     }
                     // where the slot has what follows the offset, only `always` repeats the snapshot
                     if resume == Resume::From(7) && slot == Slot::Holds(5) {
@@ -105,10 +108,19 @@ mod tests {
 
     #[test]
     fn an_interrupted_snapshot_begins_again_with_the_slot_it_had() {
-        let again = Plan::Snapshot { slot: SnapshotSlot::Existing(5), stream: true };
+        let again = Plan::Snapshot {
+            slot: SnapshotSlot::Existing(5),
+            stream: true,
+        };
         assert_eq!(plan(SnapshotMode::Initial, Resume::Beginning, Slot::Holds(5)), again);
-        assert_eq!(plan(SnapshotMode::Initial, Resume::From(7), Slot::Missing), Plan::ChangesLost);
-        let new = Plan::Snapshot { slot: SnapshotSlot::New, stream: true };
+        assert_eq!(
+            plan(SnapshotMode::Initial, Resume::From(7), Slot::Missing),
+            Plan::ChangesLost
+        );
+        let new = Plan::Snapshot {
+            slot: SnapshotSlot::New,
+            stream: true,
+        };
         assert_eq!(plan(SnapshotMode::WhenNeeded, Resume::From(7), Slot::Lost), new);
     }
 }

@@ -171,14 +171,19 @@ impl Reader {
             mode => mode,
         };
         let streams = mode != SnapshotMode::InitialOnly;
-        let purpose = if streams { Purpose::Replication } else { Purpose::Queries };
+        let purpose = if streams {
+            Purpose::Replication
+        } else {
+            Purpose::Queries
+        };
         let mut connection = Connection::open(&config.server, purpose).await?;
         connection
             .query("SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
             .await?;
         let wanted = tables::wanted(&mut connection, config).await?;
-        tables::check_lists(config, &wanted)
-            .map_err(|reason| ConnectError::config(format!("Invalid value for configuration table.include.list: {reason}")))?;
+        tables::check_lists(config, &wanted).map_err(|reason| {
+            ConnectError::config(format!("Invalid value for configuration table.include.list: {reason}"))
+        })?;
         let mut captured = wanted.tables;
         let mut slot = super::plan::Slot::Missing;
         if streams {
@@ -193,7 +198,13 @@ impl Reader {
             captured.retain(|table| !table.partitioned);
         }
         let planned = plan(mode, self.resume, slot);
-        let replaces = matches!(planned, Plan::Snapshot { slot: SnapshotSlot::New, .. });
+        let replaces = matches!(
+            planned,
+            Plan::Snapshot {
+                slot: SnapshotSlot::New,
+                ..
+            }
+        );
         if replaces && slot == super::plan::Slot::Lost {
             server::drop_slot(&mut connection, config).await?;
         }

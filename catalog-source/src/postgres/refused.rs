@@ -75,7 +75,10 @@ const OPTIONS: &[(&str, &str)] = &[
     ("snapshot.query.mode.custom.name", ""),
     ("snapshot.select.statement.overrides", ""),
     ("snapshot.tables.order.by.row.count", "disabled"),
-    ("sourceinfo.struct.maker", "io.debezium.connector.postgresql.PostgresSourceInfoStructMaker"),
+    (
+        "sourceinfo.struct.maker",
+        "io.debezium.connector.postgresql.PostgresSourceInfoStructMaker",
+    ),
     ("statistics.metrics.enabled", "true"),
     ("streaming.delay.ms", "0"),
     ("table.ignore.builtin", "true"),
@@ -83,7 +86,10 @@ const OPTIONS: &[(&str, &str)] = &[
     ("topic.delimiter", "."),
     ("topic.naming.strategy", "io.debezium.schema.SchemaTopicNamingStrategy"),
     ("topic.transaction", "transaction"),
-    ("transaction.metadata.factory", "io.debezium.pipeline.txmetadata.DefaultTransactionMetadataFactory"),
+    (
+        "transaction.metadata.factory",
+        "io.debezium.pipeline.txmetadata.DefaultTransactionMetadataFactory",
+    ),
     ("xmin.fetch.interval.ms", "0"),
 ];
 
@@ -137,7 +143,11 @@ mod tests {
         let message = refused("message.key.columns", "public.a:id").unwrap();
         assert!(message.contains("configuration message.key.columns: this option of Debezium is not supported"));
         assert!(refused("column.mask.with.10.chars", "a.b.c").is_some());
-        assert!(refused("hstore.handling.mode", "map").unwrap().contains("set it to json"));
+        assert!(
+            refused("hstore.handling.mode", "map")
+                .unwrap()
+                .contains("set it to json")
+        );
         // what Debezium does anyway, other options, and options of nobody pass
         assert_eq!(refused("hstore.handling.mode", "JSON"), None);
         assert_eq!(refused("signal.data.collection", ""), None);

@@ -50,7 +50,10 @@ impl StreamedTable {
                 places,
                 warned_of_unchanged: false,
             })),
-            None => Err(PostgresError::Protocol(format!("table {} lacks columns in the stream", captured.name))),
+            None => Err(PostgresError::Protocol(format!(
+                "table {} lacks columns in the stream",
+                captured.name
+            ))),
         }
     }
 
@@ -73,7 +76,12 @@ impl StreamedTable {
                     }
                 },
                 Some(cell) => cell,
-                None => return Err(ConnectError::data(format!("a row of table {} is too short", self.captured.name))),
+                None => {
+                    return Err(ConnectError::data(format!(
+                        "a row of table {} is too short",
+                        self.captured.name
+                    )));
+                }
             };
             values.push(self.captured.read(at, cell)?);
         }
@@ -107,7 +115,10 @@ async fn read_again(relation: &Relation, config: &PostgresConfig) -> Result<Tabl
         schema: relation.schema.as_str().into(),
         table: relation.table.as_str().into(),
     };
-    let catalog = tables::by_name(&mut connection, &name).await?.map(|table| table.columns).unwrap_or_default();
+    let catalog = tables::by_name(&mut connection, &name)
+        .await?
+        .map(|table| table.columns)
+        .unwrap_or_default();
     let has_key = catalog.iter().any(|column| column.key.is_some());
     let mut columns = Vec::with_capacity(relation.columns.len());
     for (place, column) in (1..).zip(&relation.columns) {
@@ -131,11 +142,7 @@ async fn read_again(relation: &Relation, config: &PostgresConfig) -> Result<Tabl
 }
 
 /// A column that the catalog no longer has: it was dropped, renamed or altered after the change that is read now.
-async fn gone(
-    connection: &mut Connection,
-    column: &RelationColumn,
-    key: Option<i32>,
-) -> Result<Column, PostgresError> {
+async fn gone(connection: &mut Connection, column: &RelationColumn, key: Option<i32>) -> Result<Column, PostgresError> {
     let (base_type, labels) = tables::type_of(connection, column.type_oid).await?;
     Ok(Column {
         name: column.name.as_str().into(),

@@ -33,7 +33,9 @@ pub(super) async fn requirements(
         ))
         .await?;
     let Some([Some(wal_level), Some(replicates), Some(published)]) = rows.first().map(Vec::as_slice) else {
-        return Err(PostgresError::Protocol("pg_roles does not know the current user".to_owned()));
+        return Err(PostgresError::Protocol(
+            "pg_roles does not know the current user".to_owned(),
+        ));
     };
     if wal_level != "logical" {
         missing.push(Requirement {
@@ -105,7 +107,11 @@ pub(super) async fn ensure_publication(
         }
         (Autocreate::Filtered, Some(_)) => return Ok(()),
     };
-    tracing::info!(publication = config.publication, statement, "bringing the publication up to date");
+    tracing::info!(
+        publication = config.publication,
+        statement,
+        "bringing the publication up to date"
+    );
     match connection.query(&statement).await {
         Ok(_) => Ok(()),
         Err(PostgresError::Server(error)) => Err(PostgresError::Task(ConnectError::fatal(format!(
@@ -139,10 +145,16 @@ pub(super) async fn slot(connection: &mut Connection, config: &PostgresConfig) -
         ))))
     };
     if plugin.as_deref() != Some("pgoutput") {
-        return wrong(format!("is of plug-in {}, not pgoutput", plugin.as_deref().unwrap_or("none")));
+        return wrong(format!(
+            "is of plug-in {}, not pgoutput",
+            plugin.as_deref().unwrap_or("none")
+        ));
     }
     if database.as_deref() != Some(config.server.database.as_str()) {
-        return wrong(format!("belongs to database {}", database.as_deref().unwrap_or_default()));
+        return wrong(format!(
+            "belongs to database {}",
+            database.as_deref().unwrap_or_default()
+        ));
     }
     if let Some(reader) = reader {
         return Err(PostgresError::Server(ServerError {
@@ -167,7 +179,11 @@ pub(super) async fn create_slot(
     config: &PostgresConfig,
     in_snapshot: bool,
 ) -> Result<u64, PostgresError> {
-    let snapshot = if in_snapshot { "USE_SNAPSHOT" } else { "NOEXPORT_SNAPSHOT" };
+    let snapshot = if in_snapshot {
+        "USE_SNAPSHOT"
+    } else {
+        "NOEXPORT_SNAPSHOT"
+    };
     tracing::info!(
         slot = config.slot,
         "creating the replication slot, which waits for transactions that are open now"

@@ -67,7 +67,10 @@ async fn begin(reader: &Reader, connection: &mut Connection, slot: SnapshotSlot)
     let lsn = match slot {
         SnapshotSlot::New => server::create_slot(connection, &reader.config, true).await?,
         SnapshotSlot::Existing(from) => {
-            tracing::info!(slot = reader.config.slot, "taking a snapshot beside the slot that is there");
+            tracing::info!(
+                slot = reader.config.slot,
+                "taking a snapshot beside the slot that is there"
+            );
             from
         }
         SnapshotSlot::None => {

@@ -162,7 +162,9 @@ impl Stream<'_> {
             }
             Message::Commit { end_lsn, .. } => self.commit(end_lsn),
             Message::Relation(relation) => {
-                let same = |known: &&Arc<Captured>| *known.name.schema == *relation.schema && *known.name.table == *relation.table;
+                let same = |known: &&Arc<Captured>| {
+                    *known.name.schema == *relation.schema && *known.name.table == *relation.table
+                };
                 let known = self.known.iter().find(same).cloned();
                 let reader = &self.reader;
                 let table = StreamedTable::new(&relation, known, &reader.config, &reader.envelopes).await?;
@@ -188,7 +190,9 @@ impl Stream<'_> {
                     };
                     let captured = Arc::clone(&table.captured);
                     match before {
-                        Some(before) if !captured.same_key(&before, &after) => self.moved(&captured, lsn, before, after),
+                        Some(before) if !captured.same_key(&before, &after) => {
+                            self.moved(&captured, lsn, before, after)
+                        }
                         before => self.push(&captured, lsn, Operation::Update, (before, Some(after))),
                     }
                 }
@@ -236,10 +240,18 @@ impl Stream<'_> {
         };
         let at = self.records.len();
         self.push(table, lsn, Operation::Delete, (Some(before), None));
-        mark(self.records.get_mut(at..).unwrap_or_default(), "__debezium.newkey", &new_key);
+        mark(
+            self.records.get_mut(at..).unwrap_or_default(),
+            "__debezium.newkey",
+            &new_key,
+        );
         let at = self.records.len();
         self.push(table, lsn, Operation::Create, (None, Some(after)));
-        mark(self.records.get_mut(at..).unwrap_or_default(), "__debezium.oldkey", &old_key);
+        mark(
+            self.records.get_mut(at..).unwrap_or_default(),
+            "__debezium.oldkey",
+            &old_key,
+        );
     }
 
     fn push(
@@ -249,7 +261,13 @@ impl Stream<'_> {
         operation: Operation,
         change: (Option<Vec<connect_api::Value>>, Option<Vec<connect_api::Value>>),
     ) {
-        if self.reader.config.skipped.iter().any(|skipped| skipped == operation.code()) {
+        if self
+            .reader
+            .config
+            .skipped
+            .iter()
+            .any(|skipped| skipped == operation.code())
+        {
             return;
         }
         let transaction = self.transaction.unwrap_or(Transaction { xid: 0, micros: 0 });
@@ -353,4 +371,3 @@ impl Stream<'_> {
         self.connection.send_status(self.received, durable, ask).await
     }
 }
-

@@ -73,7 +73,9 @@ pub(super) async fn wanted(connection: &mut Connection, config: &PostgresConfig)
     let mut all = Vec::with_capacity(rows.len());
     for row in rows {
         let [Some(schema), Some(table), Some(oid), Some(partitioned)] = row.as_slice() else {
-            return Err(PostgresError::Protocol("pg_class has a table without a name".to_owned()));
+            return Err(PostgresError::Protocol(
+                "pg_class has a table without a name".to_owned(),
+            ));
         };
         all.push(format!("{schema}.{table}"));
         if config.capture.takes_table(schema, table) {
@@ -117,7 +119,11 @@ pub(super) async fn by_name(connection: &mut Connection, name: &TableName) -> Re
         oid,
         partitioned: partitioned == "t",
         row_filter: None,
-        columns: columns(connection, &[oid]).await?.into_iter().map(|(_, column)| column).collect(),
+        columns: columns(connection, &[oid])
+            .await?
+            .into_iter()
+            .map(|(_, column)| column)
+            .collect(),
     }))
 }
 
@@ -150,10 +156,21 @@ async fn columns(connection: &mut Connection, tables: &[u32]) -> Result<Vec<(u32
 }
 
 fn column(row: Row) -> Result<(u32, Column), PostgresError> {
-    let [Some(table), Some(name), Some(type_oid), Some(modifier), Some(base_type), Some(base_modifier), labels, optional, key] =
-        row.as_slice()
+    let [
+        Some(table),
+        Some(name),
+        Some(type_oid),
+        Some(modifier),
+        Some(base_type),
+        Some(base_modifier),
+        labels,
+        optional,
+        key,
+    ] = row.as_slice()
     else {
-        return Err(PostgresError::Protocol("pg_attribute has a column without a type".to_owned()));
+        return Err(PostgresError::Protocol(
+            "pg_attribute has a column without a type".to_owned(),
+        ));
     };
     Ok((
         number(table)?,
@@ -221,8 +238,13 @@ pub(super) async fn published(
             check_unpublished(connection, config, &table).await?;
             continue;
         };
-        if let Some(names) = columns.as_deref().and_then(|list| serde_json::from_str::<Vec<String>>(list).ok()) {
-            table.columns.retain(|column| names.iter().any(|name| **name == *column.name));
+        if let Some(names) = columns
+            .as_deref()
+            .and_then(|list| serde_json::from_str::<Vec<String>>(list).ok())
+        {
+            table
+                .columns
+                .retain(|column| names.iter().any(|name| **name == *column.name));
         }
         table.row_filter.clone_from(filter);
         captured.push(table);

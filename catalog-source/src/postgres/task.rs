@@ -124,7 +124,10 @@ impl SourceTask for PostgresTask {
         if running.config.drop_slot_on_stop
             && let Err(error) = drop_slot(&running.config).await
         {
-            tracing::warn!(slot = running.config.slot, "could not drop the replication slot: {error}");
+            tracing::warn!(
+                slot = running.config.slot,
+                "could not drop the replication slot: {error}"
+            );
         }
     }
 }
@@ -169,7 +172,12 @@ impl Running {
         let Some(snapshot) = &self.snapshot else {
             return Ok(Vec::new());
         };
-        let partitions = self.context.topics.layout(topic).await?.map_or(1, |layout| layout.partitions);
+        let partitions = self
+            .context
+            .topics
+            .layout(topic)
+            .await?
+            .map_or(1, |layout| layout.partitions);
         let at = snapshot.micros / 1000;
         let marker = Marker {
             // grows from snapshot to snapshot

@@ -78,15 +78,29 @@ pub(super) enum NotRead {
 
 /// Types that Debezium represents in ways that are not supported here.
 const UNSUPPORTED: &[&str] = &[
-    "bit", "varbit", "interval", "money", "point", "hstore", "geometry", "geography", "tsvector", "vector", "halfvec",
-    "sparsevec", "isbn",
+    "bit",
+    "varbit",
+    "interval",
+    "money",
+    "point",
+    "hstore",
+    "geometry",
+    "geography",
+    "tsvector",
+    "vector",
+    "halfvec",
+    "sparsevec",
+    "isbn",
 ];
 
 impl ColumnType {
     /// The representation of a type, in a column that is `optional` or not.
     pub(super) fn new(catalog: &CatalogType<'_>, options: &ValueOptions, optional: bool) -> Result<Self, NotRead> {
         if let Some(element) = catalog.name.strip_prefix('_') {
-            let element = CatalogType { name: element, ..catalog.clone() };
+            let element = CatalogType {
+                name: element,
+                ..catalog.clone()
+            };
             let element = Self::new(&element, options, true)?;
             return match element {
                 ColumnType::Opaque => Err(NotRead::Unknown),
@@ -101,7 +115,11 @@ impl ColumnType {
             return Err(NotRead::Unsupported);
         }
         let connect = options.times == TimeMode::Connect;
-        let digits = if (0..=6).contains(&catalog.modifier) { catalog.modifier } else { 6 };
+        let digits = if (0..=6).contains(&catalog.modifier) {
+            catalog.modifier
+        } else {
+            6
+        };
         Ok(match catalog.name {
             "bool" => ColumnType::Boolean,
             "int2" => ColumnType::Int16,
@@ -223,7 +241,10 @@ impl ColumnType {
                     Ok(more) => unscaled * BigInt::from(10).pow(more),
                     Err(_) => unscaled / BigInt::from(10).pow((written - *scale).unsigned_abs()),
                 };
-                Value::Decimal { unscaled, scale: *scale }
+                Value::Decimal {
+                    unscaled,
+                    scale: *scale,
+                }
             }
             ColumnType::VariableScaleDecimal(schema) => {
                 let (unscaled, scale) = decimal(text)?;
@@ -266,7 +287,10 @@ impl ColumnType {
             ColumnType::Float64 | ColumnType::DecimalAsDouble => Value::Float64(0.0),
             ColumnType::Text(_) | ColumnType::Enum(_) => Value::from(""),
             ColumnType::Bytes | ColumnType::Opaque => Value::Bytes(Bytes::new()),
-            ColumnType::Decimal(_, scale) => Value::Decimal { unscaled: BigInt::ZERO, scale: *scale },
+            ColumnType::Decimal(_, scale) => Value::Decimal {
+                unscaled: BigInt::ZERO,
+                scale: *scale,
+            },
             ColumnType::VariableScaleDecimal(schema) => Value::Struct(Struct {
                 schema: Arc::clone(schema),
                 values: vec![Value::Int32(0), Value::Bytes(Bytes::from_static(&[0]))],
@@ -282,7 +306,9 @@ impl ColumnType {
     pub(super) fn unavailable(&self, placeholder: &str) -> Option<Value> {
         match self {
             ColumnType::Text(_) | ColumnType::Enum(_) => Some(Value::from(placeholder)),
-            ColumnType::Bytes | ColumnType::Opaque => Some(Value::Bytes(Bytes::copy_from_slice(placeholder.as_bytes()))),
+            ColumnType::Bytes | ColumnType::Opaque => {
+                Some(Value::Bytes(Bytes::copy_from_slice(placeholder.as_bytes())))
+            }
             ColumnType::Array(element, _) => element.unavailable(placeholder).map(|value| Value::Array(vec![value])),
             _ => None,
         }
@@ -291,7 +317,10 @@ impl ColumnType {
 
 /// Debezium's own logical types all have version 1, Connect's too.
 fn named(schema: Schema, name: &str) -> Schema {
-    Schema { version: Some(1), ..schema.named(name) }
+    Schema {
+        version: Some(1),
+        ..schema.named(name)
+    }
 }
 
 fn utf8(text: &[u8]) -> Result<&str, String> {
@@ -312,7 +341,11 @@ fn hexadecimal(text: &str) -> Result<Bytes, String> {
     if digits.len() % 2 != 0 {
         return Err(wrong());
     }
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let value = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
     digits
         .chunks_exact(2)
         .map(|pair| match pair {
@@ -339,7 +372,11 @@ fn decimal(text: &str) -> Result<(BigInt, i32), String> {
         let fraction_number: i64 = if fraction.is_empty() { 0 } else { number(fraction)? };
         let scaled = whole_number * 10_i64.pow(scale.unsigned_abs());
         let negative = whole.starts_with('-');
-        let unscaled = if negative { scaled - fraction_number } else { scaled + fraction_number };
+        let unscaled = if negative {
+            scaled - fraction_number
+        } else {
+            scaled + fraction_number
+        };
         return Ok((unscaled.into(), scale));
     }
     let digits = [whole, fraction].concat();
