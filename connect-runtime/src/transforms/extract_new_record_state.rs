@@ -67,7 +67,7 @@ impl TransformationPlugin for ExtractNewRecordStatePlugin {
         let definition = ConfigDef::new()
             .define(
                 ConfigKey::new("delete.tombstone.handling.mode", ConfigType::String)
-                    .default_null()
+                    .default("tombstone")
                     .validator(Validator::CaseInsensitiveIn(vec![
                         "drop",
                         "tombstone",
@@ -84,13 +84,13 @@ impl TransformationPlugin for ExtractNewRecordStatePlugin {
             )
             .define(
                 ConfigKey::new("drop.tombstones", ConfigType::Boolean)
-                    .default_null()
+                    .default("true")
                     .importance(Importance::Low)
                     .doc("Before Debezium 2.5: whether tombstones are dropped (true where only the old options are given)."),
             )
             .define(
                 ConfigKey::new("delete.handling.mode", ConfigType::String)
-                    .default_null()
+                    .default("drop")
                     .validator(Validator::CaseInsensitiveIn(vec!["drop", "rewrite", "none"]))
                     .importance(Importance::Low)
                     .doc("Before Debezium 2.5: drop, rewrite (the row as it was, with __deleted) or none (a tombstone)."),
@@ -115,15 +115,15 @@ impl TransformationPlugin for ExtractNewRecordStatePlugin {
         let parsed = self.config_def().parse(config)?;
         let text = |name: &str| parsed.text(name).unwrap_or_default().to_ascii_lowercase();
         let given = |name: &str| config.get(name).is_some_and(Option::is_some);
-        let older = given("drop.tombstones") || given("delete.handling.mode");
+        let older = !given("delete.tombstone.handling.mode") && (given("drop.tombstones") || given("delete.handling.mode"));
         let (event, keep_tombstones) = match text("delete.tombstone.handling.mode").as_str() {
-            "" if older => {
+            _ if older => {
                 let event = match text("delete.handling.mode").as_str() {
                     "rewrite" => DeleteEvent::Rewrite,
                     "none" => DeleteEvent::Tombstone,
                     _ => DeleteEvent::Drop,
                 };
-                (event, given("drop.tombstones") && !parsed.boolean("drop.tombstones"))
+                (event, !parsed.boolean("drop.tombstones"))
             }
             "drop" => (DeleteEvent::Drop, false),
             "rewrite" => (DeleteEvent::Rewrite, false),

@@ -11,15 +11,18 @@ use std::time::{Duration, Instant};
 use tests::{KafkaBroker, PostgresServer};
 
 /// A condition that does not hold by then never will.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives something; `state` says in a failure what is there instead.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + PATIENCE;
+    let mut state = "the first look has not come back".to_owned();
     loop {
-        match condition().await {
-            Ok(found) => return found,
-            Err(state) => assert!(Instant::now() < deadline, "waited too long: {what}; instead: {state}"),
+        let look = tokio::time::timeout_at(deadline.into(), condition()).await;
+        match look {
+            Ok(Ok(found)) => return found,
+            Ok(Err(other)) => state = other,
+            Err(_) => panic!("waited too long: {what}; instead: {state}"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -47,7 +50,7 @@ impl Client {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.unwrap();
+        let response = request.timeout(PATIENCE).send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
