@@ -353,7 +353,7 @@ impl Stream<'_> {
             xid: 0,
             micros: super::connection::now_micros(),
         };
-        let offset = offset::of_change(&place, "HEARTBEAT");
+        let offset = offset::of_change(&place, "NOOP");
         self.records.push(self.reader.envelopes.heartbeat(offset));
         self.hand_over().await
     }

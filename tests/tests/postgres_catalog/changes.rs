@@ -311,7 +311,7 @@ async fn snapshot_modes() {
         .run(stage.config(&[
             ("snapshot.mode", "always"),
             ("topic.prefix", "again"),
-            ("heartbeat.interval.ms", "50"),
+            ("heartbeat.interval.ms", "1500"),
         ]))
         .await;
     let beat = eventually("a heartbeat", async || {

@@ -107,9 +107,11 @@ async fn a_restart_goes_on_where_it_was() {
         .unwrap();
     eventually("the slot advances", async || {
         let sql = "INSERT INTO uncaptured VALUES (1); \
-                   SELECT confirmed_flush_lsn >= pg_current_wal_lsn() - 4096 FROM pg_replication_slots WHERE slot_name = 'restarts'";
-        let near = server.psql(&stage.database, sql).await.unwrap();
-        if near == "t" { Ok(()) } else { Err("it is far behind".to_owned()) }
+                   SELECT pg_current_wal_lsn() - s.confirmed_flush_lsn < 10000, pg_current_wal_lsn(), s.confirmed_flush_lsn, \
+                   r.sent_lsn, r.write_lsn, r.flush_lsn FROM pg_replication_slots s \
+                   LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = 'restarts'";
+        let positions = server.psql(&stage.database, sql).await.unwrap();
+        if positions.starts_with("t|") { Ok(()) } else { Err(positions) }
     })
     .await;
     let offset = stage.offset().await;

@@ -137,6 +137,7 @@ impl Stage {
         let mut config = Map::new();
         let port = self.port.to_string();
         for (name, value) in [
+            ("name", self.name.as_str()),
             ("connector.class", "io.debezium.connector.postgresql.PostgresConnector"),
             ("tasks.max", "1"),
             ("database.hostname", "127.0.0.1"),
