@@ -115,7 +115,8 @@ impl TransformationPlugin for ExtractNewRecordStatePlugin {
         let parsed = self.config_def().parse(config)?;
         let text = |name: &str| parsed.text(name).unwrap_or_default().to_ascii_lowercase();
         let given = |name: &str| config.get(name).is_some_and(Option::is_some);
-        let older = !given("delete.tombstone.handling.mode") && (given("drop.tombstones") || given("delete.handling.mode"));
+        let older =
+            !given("delete.tombstone.handling.mode") && (given("drop.tombstones") || given("delete.handling.mode"));
         let (event, keep_tombstones) = match text("delete.tombstone.handling.mode").as_str() {
             _ if older => {
                 let event = match text("delete.handling.mode").as_str() {

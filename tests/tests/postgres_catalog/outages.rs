@@ -63,7 +63,13 @@ async fn a_restart_goes_on_where_it_was() {
         .await
         .unwrap();
     let topic = "restarts.public.t";
-    stage.run(stage.config(&UNWRAP)).await;
+    let options = [
+        UNWRAP[0],
+        UNWRAP[1],
+        ("table.include.list", "public.t"),
+        ("status.update.interval.ms", "200"),
+    ];
+    stage.run(stage.config(&options)).await;
     catches_up(&stage, server, topic).await;
 
     // the connector's task
@@ -111,7 +117,7 @@ async fn a_restart_goes_on_where_it_was() {
                    r.sent_lsn, r.write_lsn, r.flush_lsn FROM pg_replication_slots s \
                    LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = 'restarts'";
         let positions = server.psql(&stage.database, sql).await.unwrap();
-        if positions.starts_with("t|") { Ok(()) } else { Err(positions) }
+        if positions.starts_with("t|") { Ok(()) } else { Err(format!("{positions} {}", stage.send("GET", "/status").await.1)) }
     })
     .await;
     let offset = stage.offset().await;
