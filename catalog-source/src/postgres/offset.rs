@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   partition  {"server": PREFIX}
-//!   offset     {"ts_usec", "txId", "lsn", "lsn_proc", "lsn_commit", "messageType"}            of a change
-//!              {"ts_usec", "lsn", "snapshot": "INITIAL", "last_snapshot_record", "snapshot_completed"}   of the snapshot
+//!   offset     {"ts_usec", "txId", "lsn", "lsn_proc", "lsn_commit", "messageType"}                        of a change
+//!              {"snapshot": true}                                                              within a snapshot
+//!              {"ts_usec", "lsn", "snapshot": "INITIAL", "last_snapshot_record", "snapshot_completed"}    of its end
 //! ```
 //! `lsn_commit` is where the last transaction ends that is wholly before the record: streaming goes on from there.
 
@@ -44,14 +45,22 @@ impl Resume {
     }
 }
 
-/// The offset of a snapshot's record; `last` where it ends the snapshot.
-pub(super) fn of_snapshot(lsn: u64, micros: i64, last: bool) -> SourceMap {
+/// The offset of a record within a snapshot: it says no more than that the snapshot must begin again, because every record
+/// carries a copy.
+pub(super) fn within_snapshot() -> SourceMap {
+    let mut offset = SourceMap::new();
+    offset.insert("snapshot".to_owned(), true.into());
+    offset
+}
+
+/// The offset of the last record of a snapshot.
+pub(super) fn end_of_snapshot(lsn: u64, micros: i64) -> SourceMap {
     let mut offset = SourceMap::new();
     offset.insert("ts_usec".to_owned(), micros.into());
     offset.insert("lsn".to_owned(), lsn.into());
     offset.insert("snapshot".to_owned(), "INITIAL".into());
-    offset.insert("last_snapshot_record".to_owned(), last.into());
-    offset.insert("snapshot_completed".to_owned(), last.into());
+    offset.insert("last_snapshot_record".to_owned(), true.into());
+    offset.insert("snapshot_completed".to_owned(), true.into());
     offset
 }
 
@@ -94,8 +103,8 @@ mod tests {
     #[test]
     fn where_to_go_on() {
         assert_eq!(Resume::read(None), Resume::Beginning);
-        assert_eq!(Resume::read(Some(&of_snapshot(5, 1, false))), Resume::Beginning);
-        assert_eq!(Resume::read(Some(&of_snapshot(5, 1, true))), Resume::From(5));
+        assert_eq!(Resume::read(Some(&within_snapshot())), Resume::Beginning);
+        assert_eq!(Resume::read(Some(&end_of_snapshot(5, 1))), Resume::From(5));
         let place = Place {
             lsn: 9,
             last_commit: 7,

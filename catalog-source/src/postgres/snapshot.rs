@@ -37,7 +37,7 @@ pub(super) async fn take(
     };
     let mut snapshot = Snapshot {
         reader,
-        offset: offset::of_snapshot(begun.lsn, begun.micros, false),
+        offset: offset::within_snapshot(),
         begun,
         records: Vec::new(),
         previous: None,
@@ -150,7 +150,7 @@ impl Snapshot<'_> {
         };
         self.first = false;
         let offset = match last {
-            true => offset::of_snapshot(self.begun.lsn, self.begun.micros, true),
+            true => offset::end_of_snapshot(self.begun.lsn, self.begun.micros),
             false => self.offset.clone(),
         };
         let change = (None, Some(values));
@@ -166,7 +166,7 @@ impl Snapshot<'_> {
         }
         let end = SnapshotEnd {
             rows,
-            offset: offset::of_snapshot(self.begun.lsn, self.begun.micros, true),
+            offset: offset::end_of_snapshot(self.begun.lsn, self.begun.micros),
             micros: self.begun.micros,
         };
         let records = std::mem::take(&mut self.records);

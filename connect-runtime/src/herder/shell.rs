@@ -562,12 +562,15 @@ impl Shell {
             .actors
             .into_values()
             .map(|actor| async move {
+                // held to the end: without it the actor ends at once, and its tasks would be abandoned instead of stopped
+                let desired = actor.desired;
                 let (done, stopped) = oneshot::channel();
                 if actor.inbox.send(Message::Shutdown(done)).is_ok() {
                     // an error means that the actor has ended already
                     let _ = stopped.await;
                 }
                 let _ = actor.task.await;
+                drop(desired);
             })
             .collect();
         futures::future::join_all(stops).await;

@@ -337,6 +337,12 @@ async fn snapshot_modes() {
     })
     .await;
     // the slot goes with the connector where that is asked for
+    assert_eq!(stage.send("DELETE", "").await.0, 204);
+    eventually("the connector is gone", async || {
+        let (status, body) = stage.send("GET", "/status").await;
+        if status == 404 { Ok(()) } else { Err(body.to_string()) }
+    })
+    .await;
     stage
         .run(stage.config(&[("slot.drop.on.stop", "true"), ("topic.prefix", "again")]))
         .await;
