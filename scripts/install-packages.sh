@@ -25,6 +25,7 @@ for purpose in "$@"; do
     test)
       need default-jre-headless 'runs Apache Kafka, the broker that the tests are judged by' command -v java
       need maven 'fetches Apache Kafka' command -v mvn
+      need postgresql 'is what the Postgres connector reads from' compgen -G '/usr/lib/postgresql/*/bin/postgres'
       ;;
     *)
       echo "install-packages.sh: no such purpose: $purpose (build, test)" >&2

@@ -1,7 +1,8 @@
 //! Catalogs into compacted topics, from which every worker fills its global stores.
 //!
 //! ```text
-//!   file/    CSV or JSON lines --rows--> compare with the topic --changed rows, tombstones, marker--> compacted topic
+//!   file/      CSV or JSON lines --rows--> compare with the topic --changed rows, tombstones, marker--> compacted topic
+//!   postgres/  snapshot, then logical replication --changes, tombstones--> topics, one per table
 //! ```
 #![cfg_attr(
     test,
@@ -17,11 +18,12 @@
 
 pub mod file;
 pub mod marker;
+pub mod postgres;
 
 use connect_api::ConnectorPlugin;
 use std::sync::Arc;
 
 /// Every connector of this crate.
 pub fn plugins() -> Vec<Arc<dyn ConnectorPlugin>> {
-    vec![Arc::new(file::FileCatalogSource)]
+    vec![Arc::new(file::FileCatalogSource), Arc::new(postgres::PostgresSource)]
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  tests/*.rs -> KafkaBroker (Apache Kafka, fetched by scripts/kafka.sh) -> clients under test
 //!  tests/group.rs -> WorkerProcess (millrace worker) -> KafkaBroker
+//!  tests/postgres_*.rs -> PostgresServer (the Debian package) -> the worker with the Postgres connector -> KafkaBroker
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
 //!  tests/inference_sink*.rs -> inference_scenarios (what the inference sink promises over any broker) -> the same two
 //! ```
@@ -14,5 +15,7 @@ pub mod inference_scenarios;
 pub mod kafka;
 pub mod worker;
 pub mod worker_process;
+pub mod postgres;
 
 pub use kafka::KafkaBroker;
+pub use postgres::PostgresServer;

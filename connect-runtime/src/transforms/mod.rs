@@ -12,6 +12,7 @@
 
 mod chain;
 mod extract_field;
+mod extract_new_record_state;
 mod field_path;
 mod filter;
 mod hoist_field;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 /// Every built-in transformation.
 pub fn plugins() -> Vec<Arc<dyn TransformationPlugin>> {
     let mut plugins: Vec<Arc<dyn TransformationPlugin>> = vec![
+        Arc::new(extract_new_record_state::ExtractNewRecordStatePlugin),
         Arc::new(filter::FilterPlugin),
         Arc::new(regex_router::RegexRouterPlugin),
         Arc::new(value_to_key::ValueToKeyPlugin),

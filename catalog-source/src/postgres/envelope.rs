@@ -1,0 +1,262 @@
+//! Debezium's envelope: `before`, `after`, `source`, `transaction`, `op`, `ts_ms`, `ts_us`, `ts_ns`.
+//! (Debezium documentation, "PostgreSQL connector: Data change events".)
+
+use super::captured::{Captured, RowValues};
+use super::config::PostgresConfig;
+use super::connection::now_micros;
+use super::offset;
+use connect_api::record::SourceMap;
+use connect_api::{Datum, Header, Schema, SchemaAndValue, SchemaType, SourceRecord, Struct, Value};
+use indexmap::IndexMap;
+use std::sync::Arc;
+
+/// What happened to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Read,
+    Create,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    /// The letter in `op`.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Operation::Read => "r",
+            Operation::Create => "c",
+            Operation::Update => "u",
+            Operation::Delete => "d",
+        }
+    }
+}
+
+/// Schemas that the envelopes of all tables share.
+pub(super) struct EnvelopeSchemas {
+    source: Arc<Schema>,
+    transaction: Arc<Schema>,
+    heartbeat_key: Arc<Schema>,
+    heartbeat_value: Arc<Schema>,
+}
+
+impl EnvelopeSchemas {
+    pub(super) fn new() -> Self {
+        let required = |of| Arc::new(Schema::new(of));
+        let optional = |of| Arc::new(Schema::optional(of));
+        let version = |schema: Schema, version| Schema {
+            version: Some(version),
+            ..schema
+        };
+        let snapshot = Schema {
+            optional: true,
+            default: Some(Value::from("false")),
+            version: Some(1),
+            parameters: Some(IndexMap::from([(
+                "allowed".to_owned(),
+                "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental".to_owned(),
+            )])),
+            ..Schema::new(SchemaType::String).named("io.debezium.data.Enum")
+        };
+        let source = Schema::structure([
+            ("version", required(SchemaType::String)),
+            ("connector", required(SchemaType::String)),
+            ("name", required(SchemaType::String)),
+            ("ts_ms", required(SchemaType::Int64)),
+            ("snapshot", Arc::new(snapshot)),
+            ("db", required(SchemaType::String)),
+            ("sequence", optional(SchemaType::String)),
+            ("ts_us", optional(SchemaType::Int64)),
+            ("ts_ns", optional(SchemaType::Int64)),
+            ("schema", required(SchemaType::String)),
+            ("table", required(SchemaType::String)),
+            ("txId", optional(SchemaType::Int64)),
+            ("lsn", optional(SchemaType::Int64)),
+            ("xmin", optional(SchemaType::Int64)),
+            ("origin", optional(SchemaType::String)),
+            ("origin_lsn", optional(SchemaType::Int64)),
+        ]);
+        let transaction = Schema::structure([
+            ("id", required(SchemaType::String)),
+            ("total_order", required(SchemaType::Int64)),
+            ("data_collection_order", required(SchemaType::Int64)),
+        ]);
+        let heartbeat_key = Schema::structure([("serverName", required(SchemaType::String))]);
+        let heartbeat_value = Schema::structure([("ts_ms", required(SchemaType::Int64))]);
+        let heartbeat = "io.debezium.connector.common.Heartbeat";
+        Self {
+            source: Arc::new(version(source.named("io.debezium.connector.postgresql.Source"), 1)),
+            transaction: Arc::new(Schema {
+                optional: true,
+                ..version(transaction.named("event.block"), 1)
+            }),
+            heartbeat_key: Arc::new(version(
+                heartbeat_key.named("io.debezium.connector.common.ServerNameKey"),
+                1,
+            )),
+            heartbeat_value: Arc::new(version(heartbeat_value.named(heartbeat), 1)),
+        }
+    }
+
+    /// The envelope's schema of a table.
+    pub(super) fn envelope(&self, value: &Arc<Schema>, base: &str) -> Schema {
+        let optional = |of| Arc::new(Schema::optional(of));
+        let envelope = Schema::structure([
+            ("before", Arc::clone(value)),
+            ("after", Arc::clone(value)),
+            ("source", Arc::clone(&self.source)),
+            ("transaction", Arc::clone(&self.transaction)),
+            ("op", Arc::new(Schema::new(SchemaType::String))),
+            ("ts_ms", optional(SchemaType::Int64)),
+            ("ts_us", optional(SchemaType::Int64)),
+            ("ts_ns", optional(SchemaType::Int64)),
+        ]);
+        Schema {
+            version: Some(2),
+            ..envelope.named(format!("{base}.Envelope"))
+        }
+    }
+}
+
+/// Where a record comes from.
+pub(super) struct Origin {
+    /// first, true, last, false
+    pub(super) snapshot: &'static str,
+    pub(super) lsn: u64,
+    pub(super) last_commit: Option<u64>,
+    pub(super) xid: Option<u32>,
+    /// since 1970
+    pub(super) micros: i64,
+}
+
+/// Makes the records of one connector.
+pub(super) struct Envelopes {
+    pub(super) schemas: EnvelopeSchemas,
+    partition: Arc<SourceMap>,
+    tombstones: bool,
+    heartbeat_topic: Arc<str>,
+    version: Value,
+    connector: Value,
+    name: Value,
+    database: Value,
+}
+
+impl Envelopes {
+    pub(super) fn new(config: &PostgresConfig) -> Self {
+        Self {
+            schemas: EnvelopeSchemas::new(),
+            partition: Arc::new(offset::partition(&config.prefix)),
+            tombstones: config.tombstones,
+            heartbeat_topic: Arc::clone(&config.heartbeat_topic),
+            version: Value::from(env!("CARGO_PKG_VERSION")),
+            connector: Value::from("postgresql"),
+            name: Value::String(Arc::clone(&config.prefix)),
+            database: Value::from(config.server.database.as_str()),
+        }
+    }
+
+    /// The record of a change, with its tombstone where it is a delete.
+    pub(super) fn push(
+        &self,
+        records: &mut Vec<SourceRecord>,
+        table: &Captured,
+        operation: Operation,
+        (before, after): (Option<RowValues>, Option<RowValues>),
+        origin: &Origin,
+        offset: SourceMap,
+    ) {
+        let key = match after.as_ref().or(before.as_ref()) {
+            Some(row) => table.key(row),
+            None => Datum::null(),
+        };
+        let now = now_micros();
+        let row = |row: Option<RowValues>| row.map_or(Value::Null, |row| table.value(row));
+        let envelope = Struct {
+            schema: Arc::clone(&table.envelope),
+            values: vec![
+                row(before),
+                row(after),
+                self.source(table, origin),
+                Value::Null,
+                Value::from(operation.code()),
+                Value::Int64(now / 1000),
+                Value::Int64(now),
+                Value::Int64(now.saturating_mul(1000)),
+            ],
+        };
+        let value = Datum::new(SchemaAndValue {
+            schema: Some(Arc::clone(&table.envelope)),
+            value: Value::Struct(envelope),
+        });
+        let tombstone = operation == Operation::Delete && self.tombstones;
+        let more = tombstone.then(|| self.record(&table.topic, key.clone(), Datum::null(), offset.clone()));
+        records.push(self.record(&table.topic, key, value, offset));
+        records.extend(more);
+    }
+
+    /// A record of this connector's partition.
+    pub(super) fn record(&self, topic: &Arc<str>, key: Datum, value: Datum, offset: SourceMap) -> SourceRecord {
+        SourceRecord {
+            source_partition: Arc::clone(&self.partition),
+            source_offset: offset,
+            topic: Arc::clone(topic),
+            partition: None,
+            timestamp_ms: None,
+            key,
+            value,
+            headers: Vec::new(),
+        }
+    }
+
+    /// A sign of life.
+    pub(super) fn heartbeat(&self, offset: SourceMap) -> SourceRecord {
+        let data = |schema: &Arc<Schema>, value| {
+            Datum::new(SchemaAndValue {
+                schema: Some(Arc::clone(schema)),
+                value: Value::Struct(Struct {
+                    schema: Arc::clone(schema),
+                    values: vec![value],
+                }),
+            })
+        };
+        let key = data(&self.schemas.heartbeat_key, self.name.clone());
+        let value = data(&self.schemas.heartbeat_value, Value::Int64(now_micros() / 1000));
+        self.record(&self.heartbeat_topic, key, value, offset)
+    }
+
+    fn source(&self, table: &Captured, origin: &Origin) -> Value {
+        let lsn = origin.lsn.cast_signed();
+        let sequence = match origin.last_commit {
+            Some(commit) => Value::from(format!("[\"{commit}\",\"{lsn}\"]")),
+            None => Value::from(format!("[null,\"{lsn}\"]")),
+        };
+        Value::Struct(Struct {
+            schema: Arc::clone(&self.schemas.source),
+            values: vec![
+                self.version.clone(),
+                self.connector.clone(),
+                self.name.clone(),
+                Value::Int64(origin.micros / 1000),
+                Value::from(origin.snapshot),
+                self.database.clone(),
+                sequence,
+                Value::Int64(origin.micros),
+                Value::Int64(origin.micros.saturating_mul(1000)),
+                Value::String(Arc::clone(&table.name.schema)),
+                Value::String(Arc::clone(&table.name.table)),
+                origin.xid.map_or(Value::Null, |xid| Value::Int64(i64::from(xid))),
+                Value::Int64(lsn),
+                Value::Null,
+                Value::Null,
+                Value::Null,
+            ],
+        })
+    }
+}
+
+/// Tells a reader of a record that the row has moved to, or came from, another key.
+pub(super) fn key_header(name: &str, key: &Datum) -> Option<Header> {
+    Some(Header {
+        name: name.into(),
+        data: key.get().ok()?.clone(),
+    })
+}

@@ -1,0 +1,129 @@
+//! Lists of regular expressions as Debezium reads them: separated by commas (`\,` is a comma of a pattern), each matching
+//! whole names, regardless of case. Pure.
+
+use regex::{Regex, RegexBuilder};
+
+/// A list of patterns.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RegexList {
+    patterns: Vec<(String, Regex)>,
+}
+
+impl RegexList {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// Why a pattern is not a regular expression.
+    pub(super) fn new(text: &str) -> Result<Self, String> {
+        let patterns = split(text)
+            .into_iter()
+            .map(|pattern| {
+                let whole = format!(r"\A(?:{pattern})\z");
+                match RegexBuilder::new(&whole).case_insensitive(true).build() {
+                    Ok(regex) => Ok((pattern, regex)),
+                    Err(error) => Err(format!("{pattern} is not a regular expression: {error}")),
+                }
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self { patterns })
+    }
+
+    /// Whether there is no pattern.
+    pub(super) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether one of the patterns matches the whole of `name`.
+    pub(super) fn matches(&self, name: &str) -> bool {
+        self.patterns.iter().any(|(_, regex)| regex.is_match(name))
+    }
+
+    /// Patterns that match none of `names` though they are plain names: somebody expected them to be there.
+    pub(super) fn plain_without_match<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = &'a str> {
+        self.patterns
+            .iter()
+            .filter(|(pattern, regex)| is_plain(pattern) && !names.iter().any(|name| regex.is_match(name)))
+            .map(|(pattern, _)| pattern.as_str())
+    }
+}
+
+fn is_plain(pattern: &str) -> bool {
+    let literal = pattern.replace("\\.", ".");
+    literal
+        .chars()
+        .all(|character| character.is_alphanumeric() || matches!(character, '_' | '.' | '-' | ' '))
+}
+
+/// Cuts at commas that no backslash escapes; blanks around patterns and empty patterns are dropped.
+fn split(text: &str) -> Vec<String> {
+    let mut patterns = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let Some(last) = patterns.last_mut() else { break };
+        match character {
+            '\\' if characters.peek() == Some(&',') => {
+                characters.next();
+                last.push(',');
+            }
+            '\\' => {
+                last.push('\\');
+                last.extend(characters.next());
+            }
+            ',' => patterns.push(String::new()),
+            other => last.push(other),
+        }
+    }
+    patterns
+        .into_iter()
+        .map(|pattern| pattern.trim().to_owned())
+        .filter(|pattern| !pattern.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns_match_whole_names_in_any_case() {
+        let list = RegexList::new(r"public\.products, inventory\.[a-c]{1\,2}").unwrap();
+        assert!(list.matches("public.products"));
+        assert!(list.matches("PUBLIC.Products"));
+        assert!(!list.matches("public.products_old"));
+        assert!(!list.matches("xpublic.products"));
+        assert!(list.matches("inventory.ab"));
+        assert!(!list.matches("inventory.abc"));
+        assert!(
+            RegexList::new("a,(")
+                .unwrap_err()
+                .contains("( is not a regular expression")
+        );
+        assert!(RegexList::new(" , ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_plain_name_that_is_nowhere_is_found() {
+        let list = RegexList::new(r"public\.a,public.b,public\.c.*").unwrap();
+        let names = ["public.a".to_owned()];
+        assert_eq!(list.plain_without_match(&names).collect::<Vec<_>>(), ["public.b"]);
+    }
+
+    proptest! {
+        /// A list of plain names matches exactly these names.
+        #[test]
+        fn names_match_themselves(names in proptest::collection::vec("[a-z]{1,4}", 1..5), other in "[a-z]{1,4}") {
+            let list = RegexList::new(&names.join(",")).unwrap();
+            prop_assert_eq!(list.matches(&other), names.contains(&other));
+            for name in &names {
+                prop_assert!(list.matches(&name.to_uppercase()));
+            }
+        }
+
+        /// Any text is a list or an error.
+        #[test]
+        fn any_text_is_read(text in ".{0,40}") {
+            let _ = RegexList::new(&text);
+        }
+    }
+}

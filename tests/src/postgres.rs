@@ -1,0 +1,369 @@
+//! A PostgreSQL server for a test: its own folder and port, gone with the test.
+//!
+//! ```text
+//!  PostgresServer::start -> scripts/install-packages.sh (once per machine) -> initdb -> a shell that watches over postgres
+//!     the shell's input: "stop" ends the server cleanly, "kill" at once; when it closes (drop, or the test process died),
+//!     the server is killed and its folder removed
+//!  psql: runs statements as the superuser `postgres`, over the server's socket
+//! ```
+//! PostgreSQL does not run as root: where the tests do, it runs as the user `postgres`, which the package made.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::OnceCell;
+
+/// A server that does not answer within this time will not come.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks at whether it answers.
+const PROBE_INTERVAL: Duration = Duration::from_millis(30);
+
+/// Runs "$@" and watches over it; see the module's documentation. $1 is the server's folder. SIGINT is PostgreSQL's fast
+/// shutdown; a killed postmaster takes its children with it when they notice, so its whole process group is killed.
+const WATCHDOG: &str = r#"
+folder=$1; shift
+exec 3<&0
+setsid "$@" </dev/null >>"$folder/server.log" 2>&1 3<&- &
+server=$!
+{
+    how=; read how <&3
+    case "$how" in
+    stop) kill -INT $server ;;
+    kill) kill -KILL -$server ;;
+    *) kill -KILL -$server; while kill -0 $server; do :; done; rm -rf "$folder" ;;
+    esac
+} 2>/dev/null &
+wait $server
+status=$?
+exec 3<&-
+exit $status
+"#;
+
+/// A running PostgreSQL server with `wal_level=logical`. Users log in with their password over TCP (scram-sha-256).
+pub struct PostgresServer {
+    folder: PathBuf,
+    binaries: PathBuf,
+    port: u16,
+    watchdog: Mutex<Option<Child>>,
+}
+
+/// One server for all tests of a binary.
+static SHARED: OnceCell<PostgresServer> = OnceCell::const_new();
+
+impl PostgresServer {
+    /// The server that tests of this binary share; it ends with the process. Use databases of your own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn shared() -> Result<&'static Self> {
+        SHARED.get_or_try_init(|| Self::start(&[])).await
+    }
+
+    /// A server of one's own, with more (or other) settings of `postgresql.conf`.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not there or does not start; the end of its log is in the error.
+    pub async fn start(settings: &[(&str, &str)]) -> Result<Self> {
+        let settings: Vec<(String, String)> = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let server = tokio::task::spawn_blocking(move || Self::prepare(&settings)).await??;
+        server.run().await?;
+        Ok(server)
+    }
+
+    fn prepare(settings: &[(String, String)]) -> Result<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/install-packages.sh");
+        let installed = Command::new(&script)
+            .arg("test")
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .status();
+        if !installed
+            .with_context(|| format!("run {}", script.display()))?
+            .success()
+        {
+            bail!("scripts/install-packages.sh test failed; see its output above");
+        }
+        let folder = tempfile::Builder::new().prefix("millrace-postgres-").tempdir()?.keep();
+        let server = Self {
+            folder,
+            binaries: binaries()?,
+            port: TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+            watchdog: Mutex::new(None),
+        };
+        server.initialise(settings)?;
+        Ok(server)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn initialise(&self, settings: &[(String, String)]) -> Result<()> {
+        if is_root()? {
+            let owned = Command::new("chown").arg("postgres:").arg(&self.folder).output()?;
+            check(&owned, "chown postgres:")?;
+        }
+        let data = self.data();
+        let made = self
+            .program("initdb")
+            .args([
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+            ])
+            .arg("-D")
+            .arg(&data)
+            .output()?;
+        check(&made, "initdb")?;
+        let port = self.port.to_string();
+        let folder = self.folder.display().to_string();
+        let mut all: Vec<(String, String)> = [
+            ("listen_addresses", "127.0.0.1"),
+            ("port", port.as_str()),
+            ("unix_socket_directories", folder.as_str()),
+            ("wal_level", "logical"),
+            ("max_wal_senders", "20"),
+            ("max_replication_slots", "20"),
+            // nothing outlives the machine, but a commit must be seen by slots at once
+            ("fsync", "off"),
+            ("full_page_writes", "off"),
+            ("log_replication_commands", "on"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        for (name, value) in settings {
+            all.retain(|(known, _)| known != name);
+            all.push((name.clone(), value.clone()));
+        }
+        let lines: Vec<String> = all
+            .iter()
+            .map(|(name, value)| format!("{name} = '{value}'\n"))
+            .collect();
+        let mut configuration = std::fs::OpenOptions::new()
+            .append(true)
+            .open(data.join("postgresql.conf"))?;
+        configuration.write_all(lines.concat().as_bytes())?;
+        Ok(())
+    }
+
+    /// A program of the server, as a user that may run it.
+    fn program(&self, name: &str) -> Command {
+        let path = self.binaries.join(name);
+        match is_root() {
+            Ok(false) => Command::new(path),
+            _ => {
+                let mut command = Command::new("setpriv");
+                command
+                    .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                    .arg(path);
+                command
+            }
+        }
+    }
+
+    /// Starts the server and waits until it answers.
+    async fn run(&self) -> Result<()> {
+        let mut server = self.program("postgres");
+        server.arg("-D").arg(self.data());
+        let watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "postgres"])
+            .arg(&self.folder)
+            .arg(server.get_program())
+            .args(server.get_args())
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("run sh")?;
+        *self.watchdog() = Some(watchdog);
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let Err(error) = self.psql("postgres", "SELECT 1").await else {
+                return Ok(());
+            };
+            let ended = match self.watchdog().as_mut() {
+                Some(watchdog) => watchdog.try_wait()?,
+                None => bail!("the server was stopped while it started"),
+            };
+            if let Some(status) = ended {
+                bail!(
+                    "PostgreSQL ended with {status} while it started; the end of its log:\n{}",
+                    self.log_tail()
+                );
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "PostgreSQL did not answer ({error}); the end of its log:\n{}",
+                    self.log_tail()
+                );
+            }
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    fn watchdog(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The port it listens on, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs statements in `database` as the superuser; what they return, as text: columns separated by `|`, rows by lines.
+    ///
+    /// # Errors
+    /// When a statement fails; the server's message is in the error.
+    pub async fn psql(&self, database: &str, statements: &str) -> Result<String> {
+        let mut command = Command::new(self.binaries.join("psql"));
+        command
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-U",
+                "postgres",
+                "-d",
+                database,
+                "-p",
+            ])
+            .arg(self.port.to_string())
+            .arg("-h")
+            .arg(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .current_dir("/");
+        let statements = statements.to_owned();
+        let output = tokio::task::spawn_blocking(move || -> Result<Output> {
+            let mut psql = command.spawn().context("run psql")?;
+            let mut input = psql.stdin.take().context("psql has no input")?;
+            // psql may end before it has read everything
+            let writing = std::thread::spawn(move || {
+                let _ = input.write_all(statements.as_bytes());
+            });
+            let output = psql.wait_with_output()?;
+            let _ = writing.join();
+            Ok(output)
+        })
+        .await??;
+        check(&output, "psql")?;
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+
+    /// Kills the server at once (SIGKILL); its data stays. Returns when it is gone.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill(&self) -> Result<()> {
+        self.end("kill\n").await
+    }
+
+    /// Stops the server cleanly, without waiting for clients; its data stays. Returns when it is gone.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn stop(&self) -> Result<()> {
+        self.end("stop\n").await
+    }
+
+    async fn end(&self, how: &'static str) -> Result<()> {
+        let Some(mut watchdog) = self.watchdog().take() else {
+            bail!("the server does not run")
+        };
+        tokio::task::spawn_blocking(move || {
+            let mut input = watchdog.stdin.take().context("the watchdog has no input")?;
+            input.write_all(how.as_bytes())?;
+            watchdog.wait()?;
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Starts the server again after `kill` or `stop`, on the same port with the same data.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn restart(&self) -> Result<()> {
+        // what a killed server leaves behind; no other server has this folder
+        let _ = std::fs::remove_file(self.data().join("postmaster.pid"));
+        self.run().await
+    }
+
+    /// The last lines of the server's log.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read(self.folder.join("server.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines
+            .get(lines.len().saturating_sub(40)..)
+            .unwrap_or_default()
+            .join("\n")
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // the test fails: its folder goes, so the log is kept by being shown
+            let _ = writeln!(std::io::stderr(), "the end of PostgreSQL's log:\n{}", self.log_tail());
+        }
+        match self.watchdog().take() {
+            Some(mut watchdog) => {
+                // Closing its input has the server killed and its folder removed.
+                drop(watchdog.stdin.take());
+                let _ = watchdog.wait();
+            }
+            None => {
+                let _ = std::fs::remove_dir_all(&self.folder);
+            }
+        }
+    }
+}
+
+fn check(output: &Output, what: &str) -> Result<()> {
+    if !output.status.success() {
+        bail!("{what} failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(())
+}
+
+fn is_root() -> Result<bool> {
+    let id = Command::new("id").arg("-u").output().context("run id")?;
+    Ok(id.stdout.trim_ascii() == b"0")
+}
+
+/// Where the newest installed server's programs are.
+fn binaries() -> Result<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|version| {
+            let number = version.file_name().to_str()?.parse().ok()?;
+            let binaries = version.path().join("bin");
+            binaries.join("postgres").exists().then_some((number, binaries))
+        })
+        .collect();
+    found.sort_unstable();
+    match found.pop() {
+        Some((_, binaries)) => Ok(binaries),
+        None => bail!("PostgreSQL is not installed: there is no /usr/lib/postgresql/*/bin/postgres"),
+    }
+}
