@@ -36,6 +36,11 @@ test: ## install what is missing and run all tests, those against Apache Kafka i
 	@scripts/install-packages.sh build test
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
 
+.PHONY: soak
+soak: ## kill the worker 50 times at random moments under load (MILLRACE_SOAK_SEED=N repeats a run)
+	@scripts/install-packages.sh build test
+	MILLRACE_SOAK_KILLS=$${MILLRACE_SOAK_KILLS:-50} $(CARGO) test $(PROFILE) --workspace --test soak -- --nocapture
+
 .PHONY: check
 check: ## formatting, lints, documentation, crate directions, licences
 	@scripts/install-packages.sh build

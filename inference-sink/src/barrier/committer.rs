@@ -156,9 +156,11 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
             });
         }
     }
+    crash_point::reached("commit.outputs_flushed");
     let (groups, log) = (commit.groups.len(), commit.log.len());
     reports.reset(groups + log);
     producer.begin_transaction().map_err(plain)?;
+    crash_point::reached("commit.begun");
     for (index, group) in commit.groups.iter().enumerate() {
         let last = group.records.len().saturating_sub(1);
         for (number, record) in group.records.iter().enumerate() {
@@ -175,6 +177,7 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
             producer.send_waiting(&record, token, SEND_TIMEOUT).map_err(plain)?;
         }
     }
+    crash_point::reached("commit.changelog_sent");
     let log_topic = commit.log_topic.as_deref().unwrap_or_default();
     for (index, entry) in commit.log.iter().enumerate() {
         let record = ProducerRecord {
@@ -212,6 +215,7 @@ fn write(producer: &Producer, reports: &Reports, commit: &Commit) -> Answer {
         };
         producer.send_waiting(&record, 0, SEND_TIMEOUT).map_err(plain)?;
     }
+    crash_point::reached("commit.all_sent");
     let committed = producer.commit_transaction(COMMIT_TIMEOUT);
     let (offsets, failed) = reports.take();
     if let Err(error) = committed {
