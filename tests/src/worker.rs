@@ -1,7 +1,7 @@
 //! The real worker as a process: the built `millrace` command on a properties file, driven over REST.
 //!
 //! ```text
-//!  WorkerProcess::new(bootstrap, group) -> set properties -> start (cargo build once, spawn, wait for REST and extensions)
+//!  WorkerProcess::new(bootstrap, group) -> set properties -> start (spawn, wait for REST and extensions)
 //!     put, get, until: REST          start_to_crash: as start, with a crash point armed
 //!     kill, stop, wait_until_killed -> wipe_state -> start again: same port, same directories
 //! ```
@@ -12,9 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio::sync::OnceCell;
 
 /// A condition that does not hold by then never will.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -125,7 +123,7 @@ impl WorkerProcess {
     }
 
     async fn spawn(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        let binary = binary().await?;
+        let binary = binary()?;
         let file = self.directory.path().join("worker.properties");
         let text: String = self
             .properties
@@ -136,7 +134,7 @@ impl WorkerProcess {
         let arguments = [Path::new("worker"), &file];
         self.process = None;
         let name = self.properties.get("group.id").map_or("worker", String::as_str);
-        self.process = Some(ServiceProcess::spawn(name, binary, arguments, environment)?);
+        self.process = Some(ServiceProcess::spawn(name, &binary, arguments, environment)?);
         Ok(())
     }
 
@@ -259,38 +257,28 @@ impl WorkerProcess {
     }
 }
 
-/// The `millrace` command, built once for a test process, with the features of the whole workspace: crash points are armed.
-async fn binary() -> Result<&'static Path> {
-    static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
-    let built = BINARY.get_or_try_init(|| async { tokio::task::spawn_blocking(build).await? });
-    built.await.map(PathBuf::as_path)
-}
-
-/// `cargo test --workspace` has built it already, and then this looks at file times only; `cargo test --package tests` has
-/// not.
-fn build() -> Result<PathBuf> {
-    let directory = build_directory()?;
-    let profile = directory.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
-    let profile = if profile == "debug" { "dev" } else { profile };
+/// The `millrace` command beside the test's own executable, with the features of the whole workspace: crash points are armed.
+/// `cargo test --workspace` builds it before it runs any test. One that is older than the code is refused.
+fn binary() -> Result<PathBuf> {
+    const BUILD: &str = "build it with `cargo test --release --workspace --test demo --no-run`";
+    let binary = build_directory()?.join("millrace");
+    let built = std::fs::metadata(&binary).and_then(|file| file.modified());
+    let built = built.with_context(|| format!("{} is not there: {BUILD}", binary.display()))?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bin",
-            "millrace",
-            "--profile",
-            profile,
-        ])
-        .arg("--target-dir")
-        .arg(directory.join(".."))
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .status()
-        .context("run cargo")?;
-    if !built.success() {
-        bail!("the millrace command could not be built; see above");
+    let mut open: Vec<PathBuf> = std::fs::read_dir(&root)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    open.retain(|directory| directory.join("Cargo.toml").is_file() && !directory.ends_with("tests"));
+    open.iter_mut().for_each(|directory| directory.push("src"));
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if std::fs::metadata(&path)?.modified()? > built {
+                bail!("{} is older than {}: {BUILD}", binary.display(), path.display());
+            }
+        }
     }
-    Ok(directory.join("millrace"))
+    Ok(binary)
 }
