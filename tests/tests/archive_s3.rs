@@ -82,10 +82,13 @@ async fn a_server_that_is_down_is_waited_for() -> Result<()> {
     };
     job.worker.until("/metrics", waiting).await?;
     // An entry that waits is invisible, as every expired one.
-    let (status, body) = job
-        .worker
-        .request("GET", "/inference/stores/households/keys/h0", None)
-        .await?;
+    let expected = tests::fault_job::events::expected("events");
+    let mut gone = expected
+        .archived
+        .iter()
+        .filter(|(name, _)| !expected.alive.contains(name));
+    let path = format!("/inference/stores/households/keys/{}", gone.next().unwrap().0);
+    let (status, body) = job.worker.request("GET", &path, None).await?;
     assert_eq!(status, 404, "{body}");
     s3.start_again().await?;
     let outcome = job.finish(&s3).await?;

@@ -219,7 +219,10 @@ async fn while_a_model_reads_from_the_feature_log() -> Result<()> {
         let name = point.replace(['.', '_'], "-");
         let mut job = FaultJob::start(&name, &bootstrap, &s3.endpoint(), EXACTLY_ONCE).await?;
         job.worker.success("POST", &format!("{MODEL}/pause"), None).await?;
-        let detached = |_, status: &Value| status["mode"] == "detached";
+        let detached = |_, status: &Value| {
+            let partitions = status["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+            partitions.len() == 2 && partitions.iter().all(|partition| partition["mode"].is_object())
+        };
         job.worker.until(&format!("{MODEL}/status"), detached).await?;
         if point == "detached.rows_logged" {
             job.worker.kill()?;
