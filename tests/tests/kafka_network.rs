@@ -19,11 +19,19 @@ async fn connections_that_hold_and_break_cost_time_alone() -> Result<()> {
         job.finish(&s3).await?
     };
     let mut job = FaultJob::start("disturbed", &proxy.address(), &s3.endpoint(), "exactly_once_v2").await?;
-    for fault in [Fault::Hold, Fault::Cut, Fault::Delay(Duration::from_millis(30)), Fault::Cut] {
+    for fault in [
+        Fault::Hold,
+        Fault::Cut,
+        Fault::Delay(Duration::from_millis(30)),
+        Fault::Cut,
+    ] {
         // The batch is under way when the network changes.
         job.send_batch()?;
         proxy.set(fault);
-        let healthy = job.worker.until("/health", |_, health| health["status"].is_string()).await;
+        let healthy = job
+            .worker
+            .until("/health", |_, health| health["status"].is_string())
+            .await;
         proxy.set(Fault::Pass);
         healthy?;
         job.send_batch()?;

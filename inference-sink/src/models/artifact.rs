@@ -250,7 +250,8 @@ mod tests {
     #[test]
     fn a_kept_copy_is_used_while_it_is_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
