@@ -41,6 +41,11 @@ bench: build ## the product beside the programs it replaces: a table, and bench-
 	@scripts/install-packages.sh test
 	$(TARGET)/release/millrace-bench $(ONLY)
 
+.PHONY: soak
+soak: ## kill the worker 50 times at random moments under load (MILLRACE_SOAK_SEED=N repeats a run)
+	@scripts/install-packages.sh build test
+	MILLRACE_SOAK_KILLS=$${MILLRACE_SOAK_KILLS:-50} $(CARGO) test $(PROFILE) --workspace --test soak -- --nocapture
+
 .PHONY: check
 check: ## formatting, lints, documentation, crate directions, licences
 	@scripts/install-packages.sh build

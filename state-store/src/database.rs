@@ -82,6 +82,9 @@ impl Family {
     }
 }
 
+/// Where files of rows lie, below the database's directory, until they are taken in.
+pub(crate) const BULK_LOAD_DIRECTORY: &str = "bulk";
+
 /// How long the local copy may trail the topics after a crash, when little is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(300);
 
@@ -129,6 +132,8 @@ impl Database {
             .iter()
             .map(|(_, name)| ColumnFamilyDescriptor::new(*name, family_options(&budget, &cache)));
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| opening_error(path, &error))?;
+        // Files of rows that a process which died had written and not taken in; their store is loaded again.
+        let _ = std::fs::remove_dir_all(path.join(BULK_LOAD_DIRECTORY));
         Ok(Database {
             inner: Arc::new(Inner {
                 db,

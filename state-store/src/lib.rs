@@ -11,6 +11,8 @@
 //! compacted topic -> global::GlobalStore          bulk load -> rows -> versions at markers -> gate -> hot rows
 //!                       |
 //! due entries ----> archive                       intent -> Parquet object -> manifest and tombstones -> read by key
+//!                       v
+//! archive.url ----> objects                       a directory, or a bucket of S3
 //! ```
 //! Topics are the truth, the database is a copy: it is written without a log, data and position in one batch.
 
@@ -32,6 +34,7 @@ mod error;
 pub mod global;
 mod keyed;
 mod keyspace;
+pub mod objects;
 mod stream_time;
 mod ttl;
 

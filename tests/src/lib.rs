@@ -4,18 +4,28 @@
 //!  tests/*.rs -> KafkaBroker (Apache Kafka, fetched by scripts/kafka.sh) -> clients under test
 //!  tests/group.rs -> WorkerProcess (millrace worker) -> KafkaBroker
 //!  tests/postgres_*.rs -> PostgresServer (the Debian package) -> the worker with the Postgres connector -> KafkaBroker
+//!             -> S3Server (versitygw, built by scripts/s3-server.sh), FaultProxy before any of them
+//!             -> WorkerProcess (the built millrace command) -> FaultJob: a job whose results are known, disturbed
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
 //!  tests/inference_sink*.rs -> inference_scenarios (what the inference sink promises over any broker) -> the same two
 //! ```
 
 pub mod broker;
 pub mod broker_laws;
+pub mod fault_job;
+pub mod fault_proxy;
 pub mod inference;
 pub mod inference_scenarios;
 pub mod kafka;
+pub mod postgres;
+pub mod process;
+pub mod s3;
+pub mod whole_worker;
 pub mod worker;
 pub mod worker_process;
-pub mod postgres;
 
+pub use fault_proxy::{Fault, FaultProxy};
 pub use kafka::KafkaBroker;
 pub use postgres::PostgresServer;
+pub use s3::S3Server;
+pub use worker::WorkerProcess;

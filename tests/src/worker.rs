@@ -1,176 +1,284 @@
-//! A whole worker in the process of a test, and its REST interface as a client sees it.
+//! The real worker as a process: the built `millrace` command on a properties file, driven over REST.
+//!
+//! ```text
+//!  WorkerProcess::new(bootstrap, group) -> set properties -> start (spawn, wait for REST and extensions)
+//!     put, get, until: REST          start_to_crash: as start, with a crash point armed
+//!     kill, stop, wait_until_killed -> wipe_state -> start again: same port, same directories
+//! ```
+//! Its log is kept (see [`crate::process`]).
 
-#![allow(clippy::indexing_slicing)] // of JSON values: one that has no such member gives null
-
-use std::sync::Arc;
+use crate::process::{ServiceProcess, build_directory, free_port};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use connect_api::{ConfigMap, ConnectorPlugin, WorkerExtension};
-use connect_runtime::logging::Loggers;
-use connect_runtime::{Plugins, Worker};
-use inference_sink::{InferenceService, InferenceSink};
-use serde_json::Value;
-
-use crate::inference_scenarios::models;
-
 /// A condition that does not hold by then never will.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(20);
-/// A request that is not answered by then hangs, whatever Kafka does meanwhile.
-const ANSWER: Duration = Duration::from_secs(10);
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A worker with every connector that this repository has, over one broker.
-pub struct WholeWorker {
-    worker: Worker,
-    /// what its inference connectors share
-    pub inference: Arc<InferenceService>,
-    /// its REST interface
-    pub rest: RestClient,
-}
-
-impl WholeWorker {
-    /// Starts one with its files below `directory`.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub async fn start(bootstrap: &str, group: &str, directory: &std::path::Path) -> Result<Self> {
-        let inference = Arc::new(InferenceService::new());
-        let mut plugins = Plugins::builtin();
-        plugins.connectors.extend(connectors::plugins());
-        let sink = Arc::new(InferenceSink::new(Arc::clone(&inference))) as Arc<dyn ConnectorPlugin>;
-        plugins.connectors.push(sink);
-        plugins
-            .extensions
-            .push(Arc::clone(&inference) as Arc<dyn WorkerExtension>);
-        let properties = properties(bootstrap, group, directory);
-        let starting = Worker::start(&properties, Arc::new(plugins), Loggers::detached()).await?;
-        let rest = RestClient::new(starting.id())?;
-        let worker = starting.finish().await?;
-        Ok(Self {
-            worker,
-            inference,
-            rest,
-        })
-    }
-
-    /// Stops it in order.
-    pub async fn stop(self) {
-        drop(self.rest);
-        self.worker.stop().await;
-    }
-}
-
-fn properties(bootstrap: &str, group: &str, directory: &std::path::Path) -> ConfigMap {
-    let topic = |name: &str| format!("{group}-{name}");
-    [
-        ("bootstrap.servers", bootstrap.to_owned()),
-        ("group.id", group.to_owned()),
-        (
-            "key.converter",
-            "org.apache.kafka.connect.storage.StringConverter".to_owned(),
-        ),
-        (
-            "value.converter",
-            "org.apache.kafka.connect.json.JsonConverter".to_owned(),
-        ),
-        ("value.converter.schemas.enable", "false".to_owned()),
-        ("config.storage.topic", topic("configs")),
-        ("offset.storage.topic", topic("offsets")),
-        ("status.storage.topic", topic("status")),
-        ("config.storage.replication.factor", "1".to_owned()),
-        ("offset.storage.replication.factor", "1".to_owned()),
-        ("status.storage.replication.factor", "1".to_owned()),
-        ("offset.storage.partitions", "2".to_owned()),
-        ("status.storage.partitions", "2".to_owned()),
-        ("offset.flush.interval.ms", "200".to_owned()),
-        ("listeners", "http://127.0.0.1:0".to_owned()),
-        ("state.dir", directory.join("state").display().to_string()),
-        ("inference.artifact.allowed.prefixes", models().display().to_string()),
-        ("inference.cores", "2".to_owned()),
-        ("inference.registry.replication.factor", "1".to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), Some(value)))
-    .collect()
-}
-
-/// A client of a worker's REST interface.
-pub struct RestClient {
+/// A worker with its properties and directories; at most one process at a time.
+pub struct WorkerProcess {
+    directory: tempfile::TempDir,
+    properties: BTreeMap<String, String>,
+    port: u16,
     http: reqwest::Client,
-    url: String,
+    process: Option<ServiceProcess>,
 }
 
-impl RestClient {
-    fn new(address: &str) -> Result<Self> {
-        Ok(Self {
-            http: reqwest::Client::builder().timeout(ANSWER).build()?,
-            url: format!("http://{address}"),
+impl WorkerProcess {
+    /// A worker of a group of its own, not started. Internal topics have one replica, and a member that has died is given up
+    /// as soon as Kafka allows.
+    ///
+    /// # Errors
+    /// When there is no port or no temporary directory.
+    pub fn new(bootstrap: &str, group: &str) -> Result<WorkerProcess> {
+        let directory = tempfile::Builder::new().prefix("millrace-worker-").tempdir()?;
+        let port = free_port()?;
+        let state = directory.path().join("state").display().to_string();
+        let mut properties = BTreeMap::new();
+        for (name, value) in [
+            ("bootstrap.servers", bootstrap),
+            ("group.id", group),
+            ("listeners", &format!("http://127.0.0.1:{port}")),
+            ("key.converter", "org.apache.kafka.connect.storage.StringConverter"),
+            ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
+            ("value.converter.schemas.enable", "false"),
+            ("config.storage.topic", &format!("{group}-configs")),
+            ("offset.storage.topic", &format!("{group}-offsets")),
+            ("status.storage.topic", &format!("{group}-status")),
+            ("config.storage.replication.factor", "1"),
+            ("offset.storage.replication.factor", "1"),
+            ("status.storage.replication.factor", "1"),
+            ("offset.storage.partitions", "1"),
+            ("status.storage.partitions", "1"),
+            ("session.timeout.ms", "6000"),
+            ("heartbeat.interval.ms", "1000"),
+            ("scheduled.rebalance.max.delay.ms", "0"),
+            ("inference.registry.replication.factor", "1"),
+            ("inference.cores", "2"),
+            ("state.dir", &state),
+        ] {
+            properties.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(WorkerProcess {
+            directory,
+            properties,
+            port,
+            http: reqwest::Client::builder().timeout(PATIENCE).build()?,
+            process: None,
         })
     }
 
-    /// A request that must be answered with success.
+    /// Sets a property for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.properties.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The directory of this worker alone: `state.dir` is `state` below it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts the process and waits until it answers and its extensions have started.
     ///
     /// # Errors
-    /// When it is refused, or not answered within 10 s.
-    pub async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let mut request = self.http.request(
-            reqwest::Method::from_bytes(method.as_bytes())?,
-            format!("{}{path}", self.url),
-        );
+    /// When it cannot be built or does not get so far; the end of its log is in the error.
+    pub async fn start(&mut self) -> Result<()> {
+        self.spawn(&[]).await?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let healthy = self.request("GET", "/health", None).await;
+            let extended = self.request("GET", "/inference", None).await;
+            if let (Ok((200, _)), Ok((200, _))) = (&healthy, &extended) {
+                return Ok(());
+            }
+            if !self.is_running()? || Instant::now() > deadline {
+                bail!(
+                    "the worker did not start ({healthy:?}, {extended:?}); log {}",
+                    self.log_tail()
+                );
+            }
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    /// Starts the process and returns at once.
+    ///
+    /// # Errors
+    /// When it cannot be built or spawned.
+    pub async fn start_without_waiting(&mut self) -> Result<()> {
+        self.spawn(&[]).await
+    }
+
+    /// Starts a process that dies by SIGKILL at a place of `crash_point`: `NAME`, or `NAME@N` for its Nth pass. It is not
+    /// waited for.
+    ///
+    /// # Errors
+    /// When it cannot be built or spawned.
+    pub async fn start_to_crash(&mut self, crash_point: &str) -> Result<()> {
+        self.spawn(&[(crash_point::VARIABLE, crash_point)]).await
+    }
+
+    async fn spawn(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        let binary = binary()?;
+        let file = self.directory.path().join("worker.properties");
+        let text: String = self
+            .properties
+            .iter()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect();
+        std::fs::write(&file, text)?;
+        let arguments = [Path::new("worker"), &file];
+        self.process = None;
+        let name = self.properties.get("group.id").map_or("worker", String::as_str);
+        self.process = Some(ServiceProcess::spawn(name, &binary, arguments, environment)?);
+        Ok(())
+    }
+
+    /// Kills the process at once (SIGKILL). Returns when it is gone.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the worker does not run")?.kill()
+    }
+
+    /// Stops the process (SIGTERM). Returns its exit code when it is gone.
+    ///
+    /// # Errors
+    /// When none runs.
+    pub fn stop(&mut self) -> Result<i32> {
+        self.process.take().context("the worker does not run")?.stop()
+    }
+
+    /// Whether the process runs.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn is_running(&mut self) -> Result<bool> {
+        self.process.as_mut().map_or(Ok(false), ServiceProcess::is_running)
+    }
+
+    /// Whether the process has ended by SIGKILL, at a crash point for instance.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn was_killed(&mut self) -> Result<bool> {
+        self.process.as_mut().map_or(Ok(false), ServiceProcess::was_killed)
+    }
+
+    /// Deletes the local copies of all stores; only while no process runs.
+    ///
+    /// # Errors
+    /// When a process runs, or the disk's.
+    pub fn wipe_state(&mut self) -> Result<()> {
+        if self.is_running()? {
+            bail!("the worker runs: kill or stop it before its state is wiped");
+        }
+        let state = self.properties.get("state.dir").map(PathBuf::from).unwrap_or_default();
+        match std::fs::remove_dir_all(&state) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("wipe the state"),
+            _ => Ok(()),
+        }
+    }
+
+    /// A request: status and body (JSON, or its text as a string).
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        let method = reqwest::Method::from_bytes(method.as_bytes())?;
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let mut request = self.http.request(method, url);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.with_context(|| format!("{method} {path}"))?;
-        let status = response.status();
+        let response = request.send().await?;
+        let status = response.status().as_u16();
         let text = response.text().await?;
-        ensure!(status.is_success(), "{method} {path}: {status} {text}");
-        Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
-    /// What a path has.
+    /// Puts a document: a connector's configuration at `/connectors/NAME/config`, a resource below `/inference`.
     ///
     /// # Errors
-    /// As [`Self::send`].
+    /// When the answer is no success; it is in the error.
+    pub async fn put(&self, path: &str, document: &Value) -> Result<Value> {
+        self.success("PUT", path, Some(document)).await
+    }
+
+    /// The answer to `GET path`.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
     pub async fn get(&self, path: &str) -> Result<Value> {
-        self.send("GET", path, None).await
+        self.success("GET", path, None).await
     }
 
-    /// Waits until `condition` holds of what a path has; meanwhile it may have nothing.
+    /// A request whose answer must be a success.
     ///
     /// # Errors
-    /// When it does not come.
-    pub async fn until(&self, path: &str, condition: impl Fn(&Value) -> bool) -> Result<Value> {
+    /// As [`Self::put`].
+    pub async fn success(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, answer) = self.request(method, path, body).await?;
+        if !(200..300).contains(&status) {
+            bail!("{method} {path}: {status} {answer}");
+        }
+        Ok(answer)
+    }
+
+    /// Waits until `condition` holds of the answer to `GET path`, and returns it. Answers that do not come are waited out.
+    ///
+    /// # Errors
+    /// When it does not hold in time; the last answer and the end of the log are in the error.
+    pub async fn until(&self, path: &str, condition: impl Fn(u16, &Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let found = self.get(path).await;
-            if let Ok(found) = &found
-                && condition(found)
-            {
-                return Ok(found.clone());
+            let answer = self.request("GET", path, None).await;
+            match answer {
+                Ok((status, body)) if condition(status, &body) => return Ok(body),
+                _ if Instant::now() > deadline => {
+                    bail!(
+                        "GET {path} never became what it should: {answer:?}; log {}",
+                        self.log_tail()
+                    )
+                }
+                _ => tokio::time::sleep(PROBE_INTERVAL).await,
             }
-            ensure!(
-                Instant::now() < deadline,
-                "GET {path} never became what it should: {found:?}"
-            );
-            tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Waits until a connector and all of its tasks run.
-    ///
-    /// # Errors
-    /// When they do not.
-    pub async fn until_running(&self, connector: &str) -> Result<()> {
-        let path = format!("/connectors/{connector}/status");
-        self.until(&path, is_running).await.map(drop)
+    /// The end of the log.
+    pub fn log_tail(&self) -> String {
+        self.process.as_ref().map(ServiceProcess::log_tail).unwrap_or_default()
     }
 }
 
-/// Whether a connector's status says that it and all of its tasks run.
-pub fn is_running(status: &Value) -> bool {
-    let tasks = status["tasks"].as_array();
-    status["connector"]["state"] == "RUNNING"
-        && tasks.is_some_and(|tasks| !tasks.is_empty() && tasks.iter().all(|task| task["state"] == "RUNNING"))
+/// The `millrace` command beside the test's own executable, with the features of the whole workspace: crash points are armed.
+/// `cargo test --workspace` builds it before it runs any test. One that is older than the code is refused.
+fn binary() -> Result<PathBuf> {
+    const BUILD: &str = "build it with `cargo test --release --workspace --test demo --no-run`";
+    let binary = build_directory()?.join("millrace");
+    let built = std::fs::metadata(&binary).and_then(|file| file.modified());
+    let built = built.with_context(|| format!("{} is not there: {BUILD}", binary.display()))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut open: Vec<PathBuf> = std::fs::read_dir(&root)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    open.retain(|directory| directory.join("Cargo.toml").is_file() && !directory.ends_with("tests"));
+    open.iter_mut().for_each(|directory| directory.push("src"));
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if std::fs::metadata(&path)?.modified()? > built {
+                bail!("{} is older than {}: {BUILD}", binary.display(), path.display());
+            }
+        }
+    }
+    Ok(binary)
 }

@@ -44,8 +44,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model-engine", &[]),
     ("feature-engine", &[]),
     ("dev-broker", &[]),
-    ("connect-runtime", &["connect-api", "kafka-client"]),
-    ("state-store", &["connect-api", "kafka-client"]),
+    ("crash-point", &[]),
+    ("connect-runtime", &["connect-api", "kafka-client", "crash-point"]),
+    ("state-store", &["connect-api", "kafka-client", "crash-point"]),
     ("connectors", &["connect-api"]),
     ("catalog-source", &["connect-api"]),
     (
@@ -56,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "state-store",
             "model-engine",
             "feature-engine",
+            "crash-point",
         ],
     ),
     (
@@ -122,6 +124,30 @@ fn the_production_binary_does_not_carry_the_demo_broker() {
         .find(|line| line.starts_with("dev-broker"))
         .expect("a dev-broker dependency");
     assert!(line.contains("optional = true"), "{line}");
+}
+
+#[test]
+fn the_millrace_binary_on_its_own_has_no_crash_points() {
+    let features = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .args([
+                "tree",
+                "--offline",
+                "--edges",
+                "normal,features",
+                "--invert",
+                "crash-point",
+            ])
+            .args(arguments)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!features(&["--package", "millrace"]).contains("armed"));
+    // The check can fail: where the tests are built too, they are on.
+    assert!(features(&["--workspace"]).contains("armed"));
 }
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {

@@ -15,7 +15,7 @@ use tests::inference::{Output, create_topics, produce, read};
 use tests::inference_scenarios::{
     START_MS, artifact, by_household, check_lineage, events as numbered, expected, wait_for,
 };
-use tests::worker::{WholeWorker, is_running};
+use tests::whole_worker::{WholeWorker, is_running};
 
 const EVENTS: i64 = 8_000;
 const PER_SECOND: i64 = 1_000;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::broker::{BrokerUnderTest, OwnDevBroker};
 use tests::inference::{create_topics, produce, read};
 use tests::inference_scenarios::{artifact, events};
-use tests::worker::WholeWorker;
+use tests::whole_worker::WholeWorker;
 
 /// The only test of its process, in which it counts the clients.
 #[tokio::test(flavor = "multi_thread")]

@@ -391,7 +391,9 @@ impl Session<'_> {
             .collect();
         let counters = &self.environment.control.counters;
         let started = Instant::now();
+        crash_point::reached("sink.fetched");
         let accepted = self.task.hand_over(&records)?;
+        crash_point::reached("sink.handed_over");
         counters.batch.record(started.elapsed());
         counters.records_in.add(messages.len() as u64);
         counters.records_out.add(accepted.records as u64);

@@ -238,6 +238,7 @@ fn lost(error: KafkaError) -> KafkaError {
 }
 
 fn write(writer: &mut RecordWriter, patience: &mut Patience, commit: &Commit) -> Answer {
+    crash_point::reached("commit.outputs_flushed");
     let failed = |error: WriteError| failure(commit, error);
     let mut ends: Vec<Option<Place>> = Vec::with_capacity(commit.groups.len());
     for group in &commit.groups {
@@ -255,6 +256,7 @@ fn write(writer: &mut RecordWriter, patience: &mut Patience, commit: &Commit) ->
         }
         ends.push(last);
     }
+    crash_point::reached("commit.changelog_appended");
     let log_topic = commit.log_topic.as_deref().unwrap_or_default();
     let mut log = Vec::with_capacity(commit.log.len());
     for entry in &commit.log {
@@ -286,7 +288,12 @@ fn write(writer: &mut RecordWriter, patience: &mut Patience, commit: &Commit) ->
         };
         writer.append(&record).map_err(failed)?;
     }
+    crash_point::reached("commit.all_appended");
     let written = writer
+        .write(&mut |error| patience.goes_on("writing a transaction", error))
+        .map_err(failed)?;
+    crash_point::reached("commit.all_sent");
+    writer
         .commit(&mut |error| patience.goes_on("committing a transaction", error))
         .map_err(failed)?;
     Ok(Committed {

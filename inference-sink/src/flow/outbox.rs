@@ -48,6 +48,7 @@ impl Outbox {
 
     /// Leaves a result. `wake`: the task's queues were full and may not be any more.
     pub fn put(&self, mut result: BatchResult) {
+        crash_point::reached("inference.predicted");
         if let (Some(sender), Some(outputs)) = (&self.sender, result.outputs.take_if(|_| self.sender.is_some())) {
             sender.send(outputs);
         }

@@ -83,6 +83,19 @@ impl Metrics {
             "Entries of keyed stores that were archived.",
             snapshot.archived as f64,
         );
+        text.family(
+            "archive_waiting",
+            "gauge",
+            "Failed attempts at the object that a partition's expired entries wait for; 0 or absent: nothing waits.",
+        );
+        for ((connector, store, partition), attempts) in started.map(Started::archive_attempts).unwrap_or_default() {
+            let labels = [
+                ("connector", connector.as_str()),
+                ("store", store.as_str()),
+                ("partition", &partition.to_string()),
+            ];
+            text.value("archive_waiting", &labels, f64::from(attempts));
+        }
         text.single(
             "fairness_index",
             "gauge",

@@ -5,11 +5,11 @@
 
 use super::fold::Resources;
 use crate::breaker::BreakerPolicy;
-use crate::models::artifact::{AllowedPrefixes, sha256};
+use crate::models::artifact::{AllowedPrefixes, ArtifactError, sha256};
 use crate::models::{LifeCycle, ModelRuntime, ServedModel};
 use feature_engine::resource::{FieldError, Model, Tenant};
 use parking_lot::{Condvar, Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub struct Deployment {
     pub runtimes: BTreeMap<String, Arc<ModelRuntime>>,
     /// versions that could not be loaded: version and why
     pub failures: BTreeMap<String, (u64, String)>,
+    /// those of them whose artifact's store could not be reached: the loader tries again
+    pub unreachable: BTreeSet<String>,
 }
 
 /// A model's state for status.
@@ -51,6 +53,18 @@ pub struct ModelState {
 }
 
 impl Deployment {
+    /// A model of these topics that has no version to serve because its artifact could not be reached, and why. Events must
+    /// not go past it meanwhile.
+    pub fn awaited(&self, topics: &[Arc<str>]) -> Option<(&str, &str)> {
+        self.unreachable.iter().find_map(|identity| {
+            let model = self.resources.models.get(identity)?;
+            let reads = |topic: &Arc<str>| model.subscribe.topics.iter().any(|subscribed| **subscribed == **topic);
+            let awaited = !self.models.contains_key(identity) && topics.iter().any(reads);
+            let (_, error) = self.failures.get(identity).filter(|_| awaited)?;
+            Some((identity.as_str(), error.as_str()))
+        })
+    }
+
     /// The state of a model that the registry has.
     pub fn state(&self, model: &str) -> Option<ModelState> {
         let document = self.resources.models.get(model)?;
@@ -119,15 +133,23 @@ impl Loader {
 
     /// Loads an artifact for a document, with its hash checked. Blocks on the disk and compiles.
     pub fn load(&self, model: &Arc<Model>, tenant: &Tenant) -> Result<ServedModel, Vec<FieldError>> {
-        let bytes = self.prefixes.read(&model.artifact).map_err(|error| vec![error])?;
-        let hash = sha256(&bytes);
+        let bytes = self.read(model).map_err(|error| vec![error.error])?;
+        Self::compile(model, tenant, &bytes)
+    }
+
+    fn read(&self, model: &Model) -> Result<Vec<u8>, ArtifactError> {
+        self.prefixes.read(&model.artifact, model.sha256.as_deref())
+    }
+
+    fn compile(model: &Arc<Model>, tenant: &Tenant, bytes: &[u8]) -> Result<ServedModel, Vec<FieldError>> {
+        let hash = sha256(bytes);
         if let Some(expected) = model.sha256.as_ref().filter(|expected| **expected != hash) {
             return Err(vec![FieldError::new(
                 "sha256",
                 format!("the artifact's is {hash}, not {expected}"),
             )]);
         }
-        ServedModel::load(model, tenant, &bytes)
+        ServedModel::load(model, tenant, bytes)
     }
 
     /// Brings what is served up to these resources. Returns the new deployment.
@@ -162,10 +184,13 @@ impl Loader {
                         runtime.renew(policy);
                         next.models.insert(identity.clone(), Arc::new(served));
                     }
-                    Err(error) => {
+                    Err((error, unreachable)) => {
                         tracing::error!(model = %identity, version = document.version, error = %error, "model cannot be served");
                         next.failures
                             .insert(identity.clone(), (document.version.unwrap_or(0), error));
+                        if unreachable {
+                            next.unreachable.insert(identity.clone());
+                        }
                         if let Some(old) = old {
                             next.models.insert(identity.clone(), old.clone());
                         }
@@ -182,10 +207,13 @@ impl Loader {
         next
     }
 
-    fn load_and_warm(&self, document: &Arc<Model>, tenant: &Tenant) -> Result<ServedModel, String> {
+    /// Error: why, and whether another attempt may succeed.
+    fn load_and_warm(&self, document: &Arc<Model>, tenant: &Tenant) -> Result<ServedModel, (String, bool)> {
         let join = |errors: Vec<FieldError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let served = self.load(document, tenant).map_err(join)?;
-        served.warm().map_err(|error| format!("warming: {error}"))?;
+        let read = self.read(document);
+        let bytes = read.map_err(|error| (error.error.to_string(), error.unreachable))?;
+        let served = Self::compile(document, tenant, &bytes).map_err(|errors| (join(errors), false))?;
+        served.warm().map_err(|error| (format!("warming: {error}"), false))?;
         Ok(served)
     }
 }

@@ -7,8 +7,8 @@ use connect_api::extension::{RestRequest, RestResponse};
 use feature_engine::AggregateRow;
 use feature_engine::resource::StoreKind;
 use serde_json::{Value, json};
-use state_store::CommittedEntry;
 use state_store::archive::Manifest;
+use state_store::{CommittedEntry, StateError};
 use std::sync::Arc;
 
 /// Keys of one answer.
@@ -83,10 +83,8 @@ pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, store:
 
 /// The newest archived version of a key.
 async fn read_archive(started: &Arc<Started>, store: &str, key: &str) -> RestResponse {
-    let archive = match started.archive() {
-        Ok(Some(archive)) => archive,
-        Ok(None) => return RestResponse::error(400, "the worker's archive.url is not set: nothing is archived"),
-        Err(error) => return RestResponse::error(500, &error.to_string()),
+    let Some(archive) = &started.archive else {
+        return RestResponse::error(400, "the worker's archive.url is not set: nothing is archived");
     };
     let Some(database) = started.open_database() else {
         return RestResponse::error(404, &format!("store {store} has no copy on this worker"));
@@ -111,6 +109,8 @@ async fn read_archive(started: &Arc<Started>, store: &str, key: &str) -> RestRes
                     "value": AggregateRow::decode(&entry.payload).map(|row| format!("{row:?}")).unwrap_or_else(|error| error),
                 })),
                 Ok(None) => {}
+                // The archive is elsewhere and may be back in a moment.
+                Err(error @ StateError::Archive { .. }) => return RestResponse::error(503, &error.to_string()),
                 Err(error) => return RestResponse::error(500, &error.to_string()),
             }
         }
@@ -135,13 +135,16 @@ pub(super) fn status(started: &Started, name: &str) -> Value {
         .filter(|(store, _)| store == name)
         .map(|(_, rows)| rows)
         .sum();
+    let waits = started.archive_waits(name);
     let partitions: Vec<Value> = started
         .keyed_readers(name)
         .into_iter()
         .map(|(connector, partition, reader)| {
             let position = reader.position().ok().flatten();
+            let archive_waits = waits.get(&(connector.clone(), partition));
             json!({
                 "connector": connector, "partition": partition, "rows": reader.len_estimate().unwrap_or(0),
+                "archive_waits": archive_waits,
                 "input_offset": position.map(|position| position.input_offset),
                 "stream_time_ms": position.map(|position| position.stream_time_ms).filter(|ms| *ms > i64::MIN),
                 "changelog_offset": position.map(|position| position.changelog_offset),

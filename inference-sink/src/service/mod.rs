@@ -9,11 +9,13 @@
 mod globals;
 mod options;
 mod resources_dir;
+mod s3_options;
 
 pub use globals::{GlobalRows, GlobalStores};
 pub use options::ServiceOptions;
 
 use crate::detach::Mode;
+use crate::expiry::ArchiveWait;
 use crate::flow::Pool;
 use crate::metrics::Metrics;
 use crate::models::artifact::AllowedPrefixes;
@@ -23,6 +25,7 @@ use async_trait::async_trait;
 use connect_api::config::ConfigDef;
 use connect_api::error::ConnectError;
 use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
+use crossbeam_channel::RecvTimeoutError;
 use kafka_client::ClientConfig;
 use parking_lot::{Mutex, RwLock};
 use state_store::archive::Archive;
@@ -33,6 +36,8 @@ use std::time::Duration;
 
 /// Time for closing the registry's clients, which a task that hangs may still use.
 const CLIENTS_CLOSE: Duration = Duration::from_secs(2);
+/// Between two attempts at models whose artifact's store cannot be reached.
+const ARTIFACT_RETRY: Duration = Duration::from_secs(5);
 
 /// The service. Shared by the worker extension and the connector plugin.
 pub struct InferenceService {
@@ -62,6 +67,8 @@ pub struct Started {
     database: Mutex<Option<Database>>,
     /// open partitions of this worker's tasks: what REST reads
     pub(crate) open_partitions: Mutex<OpenPartitions>,
+    /// where expired entries go; none: `archive.url` is not set
+    pub(crate) archive: Option<Archive>,
     loader_wake: crossbeam_channel::Sender<()>,
 }
 
@@ -74,6 +81,8 @@ pub(crate) struct OpenPartitions {
     pub modes: BTreeMap<(String, String, i32), Mode>,
     /// connector and number of the tasks whose transaction Kafka keeps waiting
     pub waiting: BTreeSet<(String, usize)>,
+    /// by connector, store and partition, of those whose archive stands still
+    pub archive_waits: BTreeMap<(String, String, i32), ArchiveWait>,
 }
 
 impl Default for InferenceService {
@@ -153,9 +162,30 @@ impl Started {
         }
     }
 
-    /// The archive; none where `archive.url` is not set.
-    pub fn archive(&self) -> Result<Option<Archive>, StateError> {
-        self.options.archive_url.as_deref().map(Archive::open).transpose()
+    /// Notes what the archive of a connector's store and partition waits for; none: nothing.
+    pub(crate) fn tell_archive_wait(&self, key: (String, String, i32), wait: Option<ArchiveWait>) {
+        let mut open = self.open_partitions.lock();
+        match wait {
+            Some(wait) => open.archive_waits.insert(key, wait),
+            None => open.archive_waits.remove(&key),
+        };
+    }
+
+    /// What the archive of a store waits for, by connector and partition.
+    pub(crate) fn archive_waits(&self, store: &str) -> BTreeMap<(String, i32), ArchiveWait> {
+        let open = self.open_partitions.lock();
+        open.archive_waits
+            .iter()
+            .filter(|((_, name, _), _)| name == store)
+            .map(|((connector, _, partition), wait)| ((connector.clone(), *partition), wait.clone()))
+            .collect()
+    }
+
+    /// Failed attempts at what waits for the archive, by connector, store and partition.
+    pub(crate) fn archive_attempts(&self) -> BTreeMap<(String, String, i32), u32> {
+        let open = self.open_partitions.lock();
+        let waits = open.archive_waits.iter();
+        waits.map(|(key, wait)| (key.clone(), wait.attempts)).collect()
     }
 
     /// The database, if it is open.
@@ -206,6 +236,13 @@ impl Started {
         let settled = tokio::task::spawn_blocking(move || loader.wait_for(records, Duration::from_secs(60)));
         settled.await.unwrap_or(false)
     }
+
+    /// Waits until this worker serves what the registry says now, however long its models take to load.
+    async fn settle_fully(self: &Arc<Self>) {
+        while !self.settle().await {
+            tracing::warn!("models of the registry are still being loaded; no inference task starts before they are");
+        }
+    }
 }
 
 /// Settings under their Java names as a client configuration; errors name the option.
@@ -247,13 +284,26 @@ impl WorkerExtension for InferenceService {
         )
         .await
         .map_err(|error| ConnectError::retriable(format!("registry topic {topic}: {error}")))?;
-        let loader = Arc::new(Loader::new(AllowedPrefixes::new(&options.allowed_prefixes)));
+        let prefixes = AllowedPrefixes::new(&options.allowed_prefixes).with_s3(
+            &options.s3,
+            tokio::runtime::Handle::current(),
+            options.state_dir.join("artifacts"),
+        );
+        let loader = Arc::new(Loader::new(prefixes));
+        let archive = options
+            .archive_url
+            .as_deref()
+            .map(|url| Archive::open(url, &options.s3));
+        let archive = archive
+            .transpose()
+            .map_err(|error| ConnectError::config(error.to_string()))?;
         let started = Arc::new(Started {
             pool: Pool::new(options.cores, options.run_limit),
             globals: GlobalStores::new(client_config(&context.clients.consumer)?),
             runtime: tokio::runtime::Handle::current(),
             database: Mutex::new(None),
             open_partitions: Mutex::default(),
+            archive,
             context,
             registry,
             loader,
@@ -264,17 +314,21 @@ impl WorkerExtension for InferenceService {
         std::thread::Builder::new()
             .name("inference loader".to_owned())
             .spawn(move || {
-                for () in wakes {
-                    let Some(started) = weak.upgrade() else { return };
-                    follow(&started);
+                loop {
+                    let woken = wakes.recv_timeout(ARTIFACT_RETRY);
+                    let Some(started) = weak.upgrade().filter(|_| woken != Err(RecvTimeoutError::Disconnected)) else {
+                        return;
+                    };
+                    if woken.is_ok() || !started.deployment().unreachable.is_empty() {
+                        follow(&started);
+                    }
                 }
             })
             .map_err(|error| ConnectError::fatal(format!("start the loader thread: {error}")))?;
-        while !started.settle().await {
-            tracing::warn!("models of the registry are still being loaded; no inference task starts before they are");
-        }
+        started.settle_fully().await;
         if let Some(directory) = &started.options.resources_dir {
             resources_dir::apply(&started, directory).await;
+            started.settle_fully().await;
         }
         // From here on tasks start. What one read before would have passed models and state by.
         *self.started.write() = Some(started);

@@ -1,8 +1,10 @@
 //! The inference options of the worker's properties.
 
-use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator, Width};
+use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, ParsedValue, Validator, Width};
 use connect_api::error::ConnectError;
+use state_store::objects::{Location, S3Settings};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 const GROUP: &str = "Inference";
@@ -26,10 +28,16 @@ pub struct ServiceOptions {
     pub state_dir: PathBuf,
     /// `archive.url`
     pub archive_url: Option<String>,
+    /// `s3.*`: of the archive and of models
+    pub s3: S3Settings,
 }
 
 /// The declaration.
 pub fn config_def() -> ConfigDef {
+    super::s3_options::define(inference_options())
+}
+
+fn inference_options() -> ConfigDef {
     let key = |name: &str, config_type, order| {
         ConfigKey::new(name, config_type)
             .group(GROUP, order, Width::Long)
@@ -55,7 +63,7 @@ pub fn config_def() -> ConfigDef {
             key("inference.artifact.allowed.prefixes", ConfigType::List, 4)
                 .default("")
                 .importance(Importance::High)
-                .doc("Where models may be loaded from: file: URLs or directories. Empty: nowhere."),
+                .doc("Where models may be loaded from: s3://BUCKET/PREFIX, file: URLs or directories. Empty: nowhere."),
         )
         .define(
             key("inference.cores", ConfigType::Int, 5)
@@ -78,7 +86,8 @@ pub fn config_def() -> ConfigDef {
         .define(
             key("archive.url", ConfigType::String, 8)
                 .default_null()
-                .doc("Where expired entries of stores with `archive: true` go: a file: URL or a directory."),
+                .validator(Validator::Custom("s3://BUCKET/PREFIX, file:///directory", Arc::new(is_location)))
+                .doc("Where expired entries of stores with `archive: true` go: s3://BUCKET/PREFIX (reached as s3.* says), a file: URL or a directory. Each object is put once (If-None-Match: *), so the object store must honour conditional puts."),
         )
 }
 
@@ -89,15 +98,6 @@ impl ServiceOptions {
         let text = |name: &str| parsed.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
         let number = |name: &str| parsed.integer(name).unwrap_or_default();
         let archive_url = text("archive.url");
-        if let Some((scheme, _)) = archive_url
-            .as_deref()
-            .and_then(|url| url.split_once("://"))
-            .filter(|(s, _)| *s != "file")
-        {
-            return Err(ConnectError::config(format!(
-                "Invalid value for configuration archive.url: scheme {scheme} is not supported yet; use a file: URL"
-            )));
-        }
         Ok(ServiceOptions {
             registry_topic: text("inference.registry.topic"),
             registry_replication: i16::try_from(number("inference.registry.replication.factor")).unwrap_or(-1),
@@ -107,6 +107,17 @@ impl ServiceOptions {
             run_limit: Duration::from_millis(u64::try_from(number("inference.run.limit.ms")).unwrap_or(30_000)),
             state_dir: text("state.dir").unwrap_or_else(|| "state".to_owned()).into(),
             archive_url,
+            s3: super::s3_options::parse(&parsed, properties)?,
         })
+    }
+}
+
+fn is_location(name: &str, value: &ParsedValue) -> Result<(), String> {
+    match value.to_text().filter(|url| !url.is_empty()) {
+        None => Ok(()),
+        Some(url) => Location::parse(&url)
+            .map(|_| ())
+            // The URL is left out: somebody may have written a secret into it.
+            .map_err(|error| format!("Invalid value for configuration {name}: {error}")),
     }
 }

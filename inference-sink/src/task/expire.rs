@@ -14,8 +14,9 @@ impl Open {
         if self.in_flight.is_some() || self.last_expiry.elapsed() < self.options.commit_interval {
             return Ok(());
         }
-        self.last_expiry = std::time::Instant::now();
-        for partition in self.partitions.values_mut() {
+        let now = std::time::Instant::now();
+        self.last_expiry = now;
+        for (number, partition) in &mut self.partitions {
             let Some(now_ms) = partition.stream_time.now_ms() else {
                 continue;
             };
@@ -27,7 +28,12 @@ impl Open {
                 let failed = |error: state_store::StateError| ConnectError::retriable(error.to_string());
                 if slot.archive {
                     if let Some(archiver) = archiver {
-                        self.changed |= archiver.advance(store, now_ms).map_err(failed)?;
+                        let waited = archiver.waiting().cloned();
+                        self.changed |= archiver.advance(store, now_ms, now).map_err(failed)?;
+                        if archiver.waiting() != waited.as_ref() {
+                            let key = (self.context.connector.to_string(), slot.name.clone(), *number);
+                            self.started.tell_archive_wait(key, archiver.waiting().cloned());
+                        }
                     }
                     continue;
                 }

@@ -77,6 +77,9 @@ impl Open {
                 model.flow.runtime.failed(&error, now_ms);
             }
         }
+        if !blocks.is_empty() {
+            crash_point::reached("detached.rows_read");
+        }
         for (index, block) in blocks {
             if let Some(model) = self.models.get(index) {
                 model

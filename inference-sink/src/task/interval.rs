@@ -48,6 +48,7 @@ impl Open {
         if commit.is_empty() {
             return Ok(());
         }
+        crash_point::reached("inference.gathered");
         self.in_flight = Some(in_flight);
         self.committer.commit(commit)
     }
@@ -126,6 +127,7 @@ impl Open {
             {
                 let mut mode = partition.mode(&model);
                 if mode.attach() {
+                    crash_point::reached("detached.attached");
                     partition.set_mode(&model, mode);
                     self.log_reader.forget(number, &model);
                     tracing::info!(model = %model, partition = number, "model attached");
@@ -284,6 +286,8 @@ impl Open {
 
     fn accept(&mut self, answer: Answer, in_flight: InFlight) -> Result<(), Rollback> {
         let committed = answer.map_err(Rollback::Commit)?;
+        crash_point::reached("commit.committed");
+        let logged = !in_flight.log.is_empty();
         for (group, end) in in_flight.groups.into_iter().zip(committed.ends) {
             let Some(partition) = self.partitions.get_mut(&group.partition) else {
                 continue;
@@ -301,6 +305,7 @@ impl Open {
                 },
             };
             written.map_err(|error| Rollback::Local(error.to_string()))?;
+            crash_point::reached("commit.some_stores_written");
             let archiver = group
                 .store
                 .and_then(|index| partition.archivers.get_mut(index)?.as_mut());
@@ -318,6 +323,10 @@ impl Open {
                 *end = (*end).max(offset + 1);
                 self.changed = true;
             }
+        }
+        crash_point::reached("commit.stores_written");
+        if logged {
+            crash_point::reached("detached.rows_logged");
         }
         self.durable = Some(in_flight.offsets);
         if std::mem::take(&mut self.publish_modes) || self.has_detached_work() {

@@ -36,7 +36,9 @@ impl Open {
     }
 
     fn commit_if_due(&mut self, now: Instant) -> Result<(), ConnectError> {
-        let redeploy = self.started.loader.generation() != self.topology.generation;
+        // Not while a new model cannot be loaded: its events would go past it.
+        let redeploy = self.started.loader.generation() != self.topology.generation
+            && self.started.deployment().awaited(&self.topics).is_none();
         let due = now.duration_since(self.last_barrier) >= self.options.commit_interval;
         if redeploy {
             return self.redeploy();

@@ -24,7 +24,10 @@ use kafka_client::{Admin, ErrorCode, KafkaError, NewTopic};
 use state_store::{KeyedPartition, KeyedSpec, StateValue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a task waits for global stores before it says so and is opened again.
+const GLOBAL_STORES_WAIT: Duration = Duration::from_secs(2);
 
 /// The changelog topic of a store.
 pub(super) fn changelog_topic(connector: &str, store: &str) -> String {
@@ -49,6 +52,11 @@ impl Open {
             .map(Arc::from)
             .collect::<Vec<_>>()
             .into();
+        if let Some((model, error)) = started.deployment().awaited(&topics) {
+            return Err(ConnectError::retriable(format!(
+                "model {model} cannot be loaded yet: {error}"
+            )));
+        }
         let admin = Admin::new(&client_config(&context.clients.admin)?).map_err(kafka("admin client"))?;
         let counts = partition_counts(&started, &admin, &topics)?;
         let partition_count = counts.values().copied().max().unwrap_or(0);
@@ -60,9 +68,11 @@ impl Open {
                 .block_on(admin.fence_producers(&earlier))
                 .map_err(kafka("fence tasks of earlier layouts"))?;
         }
+        crash_point::reached("open.layout_agreed");
         let transactional_id = layout.transactional_id(&context.group_id, &context.connector, context.task);
         let on_waiting = waiting_in(&started, &context);
         let committer = Committer::start(&context, &transactional_id, metrics.clone(), on_waiting)?;
+        crash_point::reached("open.producer_initialised");
         let sender = match options.exactly_once {
             true => None,
             false => {
@@ -106,6 +116,7 @@ impl Open {
         let mut numbers: Vec<i32> = owned.iter().map(|partition| partition.partition).collect();
         numbers.sort_unstable();
         numbers.dedup();
+        open.wait_for_global_stores()?;
         let topology = open.compile();
         let progress = open.open_store(&admin, &numbers, PROGRESS, None, false)?;
         let mut stores = open.open_stores(&admin, &numbers, &topology.stores)?;
@@ -119,6 +130,7 @@ impl Open {
         open.install(topology);
         open.open_archivers()?;
         open.assume_log_ends();
+        crash_point::reached("open.restored");
         let starts = owned
             .iter()
             .map(|partition| (partition.clone(), open.start_of(partition)))
@@ -172,6 +184,29 @@ impl Open {
 
     pub(super) fn compile(&self) -> Topology {
         Topology::compile(&self.started.deployment(), &self.topics, &self.started.globals)
+    }
+
+    /// Waits until the global stores have been read as far as their topics went when they were opened: an event that came
+    /// before would be given the defaults of its lookups.
+    fn wait_for_global_stores(&self) -> Result<(), ConnectError> {
+        let until = Instant::now() + GLOBAL_STORES_WAIT;
+        for name in &self.compile().global_stores {
+            let not_yet = |reason: String| ConnectError::retriable(format!("global store {name}: {reason}"));
+            let Some(store) = self.started.globals.store(name) else {
+                let failure = self.started.globals.failure(name);
+                return Err(not_yet(failure.unwrap_or_else(|| "is not open yet".to_owned())));
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if !store.wait_until(left, |_| store.caught_up()) {
+                let trouble = store.status().trouble.map(|trouble| format!(": {trouble}"));
+                let topic = &store.spec().topic;
+                return Err(not_yet(format!(
+                    "topic {topic} has not been read to its end yet{}",
+                    trouble.unwrap_or_default()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Opens one store in all partitions, its changelog made if it is not there, and restores it.
@@ -264,10 +299,7 @@ impl Open {
     /// Takes up the archive's open intents as they were committed.
     pub(super) fn open_archivers(&mut self) -> Result<(), ConnectError> {
         let failed = |error: state_store::StateError| ConnectError::config(error.to_string());
-        let archive = match self.topology.stores.iter().any(|slot| slot.archive) {
-            true => self.started.archive().map_err(failed)?,
-            false => None,
-        };
+        let archive = self.started.archive.clone();
         for partition in self.partitions.values_mut() {
             partition.archivers = partition
                 .stores
@@ -374,6 +406,8 @@ impl Open {
             .retain(|(owner, _, number), _| *owner != connector || !self.partitions.contains_key(number));
         open.modes
             .retain(|(_, owner, number), _| *owner != connector || !self.partitions.contains_key(number));
+        open.archive_waits
+            .retain(|(owner, _, number), _| *owner != connector || !self.partitions.contains_key(number));
     }
 
     pub(super) fn create_topic(&self, admin: &Admin, topic: NewTopic) -> Result<(), ConnectError> {

@@ -75,6 +75,7 @@ pub(super) fn restore<V: StateValue>(
         store
             .finish_restore(end)
             .map_err(|error| ConnectError::retriable(error.to_string()))?;
+        crash_point::reached("restore.partition_written");
     }
     Ok(())
 }
@@ -104,6 +105,9 @@ fn read<V: StateValue>(
             last_progress = Instant::now();
         } else if last_progress.elapsed() > STALLED {
             return Err("nothing could be read for 60 s".to_owned());
+        }
+        if !fetched.messages.is_empty() {
+            crash_point::reached("restore.fetched");
         }
         for message in &fetched.messages {
             let Some(store) = stores.get_mut(&message.partition()) else {

@@ -25,6 +25,8 @@ pub struct Topology {
     pub tenants: Vec<Arc<str>>,
     /// models, each once; subscribers name them by index
     pub models: Vec<(Arc<ServedModel>, Arc<ModelRuntime>)>,
+    /// global stores that the plans look things up in
+    pub global_stores: BTreeSet<String>,
     /// models that somebody paused
     pub paused: BTreeSet<String>,
     /// topics of shed events, by tenant
@@ -167,6 +169,7 @@ impl Topology {
         let plan = FeaturePlan::compile(view, &all, &Stores(resources))
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let plan = Arc::new(plan);
+        self.global_stores.extend(plan.global_stores().iter().cloned());
         let text = |document: Option<serde_json::Value>| document.map(|d| d.to_string()).unwrap_or_default();
         self.reads_headers |= text(serde_json::to_value(view).ok()).contains("headers")
             || models

@@ -14,17 +14,17 @@ mod parquet_file;
 
 pub use intent::{Intent, IntentLog, Step};
 pub use manifest::Manifest;
-pub use parquet_file::{encode, find};
+pub use parquet_file::{encode, entries, find};
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::changelog::EntryVersion;
 use crate::error::StateError;
+use crate::objects::{Location, S3Settings};
 
 /// An entry read back from the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,26 +55,18 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens `archive.url`: `file:///directory` (or a plain path), made if it is not there.
+    /// Opens `archive.url`: `s3://BUCKET/PREFIX`, `file:///directory` or a plain path, made if it is not there. No request is
+    /// made: a server that is down is met by the first put or read.
     ///
-    /// Errors: [`StateError::Archive`] for another scheme, by name, or a directory that cannot be made.
-    pub fn open(url: &str) -> Result<Archive, StateError> {
+    /// Errors: [`StateError::Archive`] for another scheme, by name, a directory that cannot be made, or settings that
+    /// contradict each other.
+    pub fn open(url: &str, s3: &S3Settings) -> Result<Archive, StateError> {
         let failed = |detail: String| StateError::Archive {
-            object: format!("archive.url {url}"),
+            object: "archive.url".to_owned(),
             detail,
         };
-        let directory = match url.split_once("://") {
-            None => url,
-            Some(("file", path)) => path,
-            Some((scheme, _)) => {
-                return Err(failed(format!(
-                    "scheme {scheme} is not supported: use file:///directory"
-                )));
-            }
-        };
-        std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
-        let objects = LocalFileSystem::new_with_prefix(directory).map_err(|error| failed(error.to_string()))?;
-        Ok(Self::with_objects(Arc::new(objects.with_fsync(true))))
+        let objects = Location::parse(url).and_then(|location| location.open(s3));
+        Ok(Self::with_objects(objects.map_err(failed)?))
     }
 
     /// An archive in any object store that honours `PutMode::Create`.
@@ -84,10 +76,16 @@ impl Archive {
 
     /// Puts an object unless there is one of that name (`If-None-Match: *`).
     pub async fn put(&self, object: &str, bytes: Bytes) -> Result<Put, StateError> {
+        let path = Path::from(object);
         let options = PutOptions::from(PutMode::Create);
-        match self.objects.put_opts(&Path::from(object), bytes.into(), options).await {
+        match self.objects.put_opts(&path, bytes.into(), options).await {
             Ok(_) => Ok(Put::Written),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Put::AlreadyThere),
+            // S3 also refuses a put while another one of the same name is under way (409 ConditionalRequestConflict), and
+            // that one may still fail: entries are deleted on the strength of this answer, so it is asked for the object.
+            Err(object_store::Error::AlreadyExists { .. }) => match self.objects.head(&path).await {
+                Ok(_) => Ok(Put::AlreadyThere),
+                Err(error) => Err(failed(object, &error)),
+            },
             Err(error) => Err(failed(object, &error)),
         }
     }

@@ -99,6 +99,45 @@ fn number_column(group: &mut Group<'_>, values: impl Iterator<Item = i64>) -> Re
     Ok(())
 }
 
+/// Every entry of an object, by key and version.
+pub fn entries(object: &str, bytes: Bytes) -> Result<Vec<ArchivedEntry>, StateError> {
+    all(bytes).map_err(|error| StateError::Archive {
+        object: object.to_owned(),
+        detail: format!("is not readable: {error}"),
+    })
+}
+
+fn all(bytes: Bytes) -> Result<Vec<ArchivedEntry>, ParquetError> {
+    let file = SerializedFileReader::new(bytes)?;
+    let mut entries = Vec::new();
+    for number in 0..file.num_row_groups() {
+        let group = file.get_row_group(number)?;
+        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        let (keys, values) = (
+            bytes_of(group.get_column_reader(KEY)?, rows)?,
+            bytes_of(group.get_column_reader(VALUE)?, rows)?,
+        );
+        let (write_times, expiry_times, versions) = (
+            numbers_of(group.get_column_reader(WRITE_TIME)?, rows)?,
+            numbers_of(group.get_column_reader(EXPIRY_TIME)?, rows)?,
+            numbers_of(group.get_column_reader(VERSION)?, rows)?,
+        );
+        let times = write_times.into_iter().zip(expiry_times).zip(versions);
+        for ((key, value), ((touched_ms, expires_ms), sequence)) in keys.iter().zip(&values).zip(times) {
+            entries.push(ArchivedEntry {
+                key: Bytes::copy_from_slice(key.data()),
+                payload: Bytes::copy_from_slice(value.data()),
+                version: EntryVersion {
+                    sequence: sequence as u64,
+                    touched_ms,
+                },
+                expires_ms,
+            });
+        }
+    }
+    Ok(entries)
+}
+
 /// The newest version of a key in an object; none: it has none.
 pub fn find(object: &str, bytes: Bytes, key: &[u8]) -> Result<Option<ArchivedEntry>, StateError> {
     search(bytes, key).map_err(|error| StateError::Archive {
@@ -209,6 +248,10 @@ mod tests {
                 let found = find("o", object.clone(), &wanted.key).unwrap().unwrap();
                 prop_assert_eq!((&found.payload, found.version, found.expires_ms), (&newest.payload, newest.version, newest.expires_ms));
             }
+            let mut sorted: Vec<_> = entries.iter().map(|entry| (entry.key.clone(), entry.version, entry.payload.clone())).collect();
+            sorted.sort();
+            let read: Vec<_> = super::entries("o", object.clone()).unwrap().into_iter().map(|entry| (entry.key, entry.version, entry.payload)).collect();
+            prop_assert_eq!(read, sorted);
             prop_assert_eq!(find("o", object, b"none").unwrap(), None);
         }
 

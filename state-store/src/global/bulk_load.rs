@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 
 use super::area::Area;
-use crate::database::{Database, Family};
+use crate::database::{BULK_LOAD_DIRECTORY, Database, Family};
 use crate::error::StateError;
 
 pub(crate) struct BulkLoad {
@@ -37,7 +37,7 @@ impl BulkLoad {
     /// `area` is emptied: what was staged there before is gone.
     pub(crate) fn start(db: &Database, area: Area) -> Result<BulkLoad, StateError> {
         area.clear(db)?;
-        let directory = db.path().join("bulk");
+        let directory = db.path().join(BULK_LOAD_DIRECTORY);
         std::fs::create_dir_all(&directory).map_err(|error| StateError::Directory {
             path: directory.clone(),
             detail: error.to_string(),
@@ -124,6 +124,7 @@ impl BulkLoad {
         db.rocksdb()
             .ingest_external_file_cf_opts(db.family(Family::Global)?, &ingest, vec![&path])
             .map_err(StateError::database("taking in a file of rows"))?;
+        crash_point::reached("global.file_ingested");
         self.files += 1;
         if self.files == 1 {
             self.first_file_rows = values;

@@ -268,6 +268,11 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         self.caught_up.load(Ordering::Acquire) && self.serving_area().is_some()
     }
 
+    /// The topic was read to the end it had when the store was opened.
+    pub fn caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
     /// The next offset to read, by partition. Empty: read every partition from its beginning.
     pub fn positions(&self) -> BTreeMap<i32, i64> {
         self.writer.lock().positions()
