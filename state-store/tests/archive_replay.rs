@@ -10,6 +10,7 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use state_store::archive::{Put, Step, encode, find};
+use state_store::objects::S3Settings;
 use state_store::{
     Archive, ChangeRecord, Changes, Database, EntryVersion, IntentLog, KeyedPartition, KeyedSpec, Manifest,
     MemoryBudget, Position, Since, StateValue, Ttl,
@@ -305,7 +306,11 @@ async fn a_key_is_read_back_and_restored() {
 #[tokio::test]
 async fn a_local_directory_takes_an_object_once() {
     let directory = tempfile::tempdir().unwrap();
-    let archive = Archive::open(&format!("file://{}", directory.path().display())).unwrap();
+    let archive = Archive::open(
+        &format!("file://{}", directory.path().display()),
+        &S3Settings::default(),
+    )
+    .unwrap();
     assert_eq!(
         archive.put("s/one", Bytes::from_static(b"1")).await.unwrap(),
         Put::Written
@@ -315,7 +320,9 @@ async fn a_local_directory_takes_an_object_once() {
         Put::AlreadyThere
     );
     assert_eq!(std::fs::read(directory.path().join("s/one")).unwrap(), b"1");
-    let error = Archive::open("ftp://host/x").unwrap_err().to_string();
+    let error = Archive::open("ftp://host/x", &S3Settings::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("ftp"), "{error}");
 }
 

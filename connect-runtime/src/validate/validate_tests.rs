@@ -90,8 +90,18 @@ fn errors(validation: &Validation) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// The case of a transform that is not built in.
-const NOT_BUILT_IN: &str = "connector-validate/SinkConnectorConfig/476cc5b2ee";
+/// Java's transforms that are not built in: refused by name, where Java says what is wrong with their options.
+const NOT_BUILT_IN: [&str; 9] = [
+    "Cast",
+    "DropHeaders",
+    "Flatten",
+    "HeaderFrom",
+    "InsertHeader",
+    "MaskField",
+    "SetSchemaMetadata",
+    "TimestampConverter",
+    "TimestampRouter",
+];
 
 #[tokio::test]
 async fn errors_are_those_of_java() {
@@ -139,12 +149,14 @@ async fn errors_are_those_of_java() {
         };
         cut(&mut found);
         cut(&mut expected);
-        if case["id"] == NOT_BUILT_IN {
-            // refused by name where Java knows it
-            assert!(
-                found[0].1[0].contains("MaskField$Value could not be found"),
-                "{found:?}"
-            );
+        let not_built_in = config
+            .values()
+            .flatten()
+            .find(|class| NOT_BUILT_IN.iter().any(|name| class.contains(name)));
+        if let Some(class) = not_built_in {
+            let refusal = format!("Class {class} could not be found.");
+            let refused = |(_, messages): &(String, Vec<String>)| messages.iter().any(|text| text.ends_with(&refusal));
+            assert!(found.iter().any(refused), "{found:?}");
             compared += 1;
             continue;
         }
