@@ -81,7 +81,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 fn crates_depend_only_in_the_drawn_direction() {
     let dependencies = dependencies();
     for (name, found) in &dependencies {
-        if name == "tests" {
+        if name == "tests" || name == "benches" {
             continue;
         }
         let (_, allowed) = ALLOWED

@@ -1,11 +1,13 @@
 //! Decoded rows in memory, before RocksDB: sharded hash maps under short shared locks.
 //!
 //! Filled by reads, bounded in bytes; a key that has no row is remembered too. A fill holds a ticket from before it read
-//! RocksDB, and is dropped if the shard has changed since, so that no reader puts an old row back over a newer one.
+//! RocksDB, and is dropped if the shard has changed since, so that no reader puts an old row back over a newer one. While the
+//! writer is at work nothing is filled, and a reader that read RocksDB across its beginning or end looks again: otherwise it
+//! could have a new row from there, and then an old one from memory.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::RwLock;
@@ -17,6 +19,17 @@ pub(crate) struct HotRows<R> {
     hasher: DefaultHashBuilder,
     shard_budget: usize,
     bytes: AtomicUsize,
+    /// Counts beginnings and ends of the writer's work: odd while it is at work.
+    epoch: AtomicU64,
+}
+
+/// The writer is at work for as long as this lives.
+pub(crate) struct Changing<'a>(&'a AtomicU64);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 struct Shard<R> {
@@ -47,6 +60,7 @@ pub(crate) enum Lookup<R> {
 pub(crate) struct Ticket {
     hash: u64,
     version: u64,
+    epoch: u64,
 }
 
 impl<R> HotRows<R> {
@@ -63,7 +77,20 @@ impl<R> HotRows<R> {
             hasher: DefaultHashBuilder::default(),
             shard_budget: budget_bytes / SHARDS,
             bytes: AtomicUsize::new(0),
+            epoch: AtomicU64::new(0),
         }
+    }
+
+    /// Tells that rows behind these are going to change; one writer at a time. They have changed, and are invalidated, when
+    /// the guard is dropped.
+    pub(crate) fn changing(&self) -> Changing<'_> {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        Changing(&self.epoch)
+    }
+
+    /// Whether the writer has neither begun nor ended since the ticket was taken: what was read meanwhile may be used.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.epoch.load(Ordering::Acquire) == ticket.epoch
     }
 
     /// Bytes of all rows, about.
@@ -73,8 +100,13 @@ impl<R> HotRows<R> {
 
     pub(crate) fn lookup(&self, key: &[u8]) -> Lookup<R> {
         let hash = self.hasher.hash_one(key);
+        let epoch = self.epoch.load(Ordering::Acquire);
         let Some(shard) = self.shard(hash) else {
-            return Lookup::Unknown(Ticket { hash, version: 0 });
+            return Lookup::Unknown(Ticket {
+                hash,
+                version: 0,
+                epoch,
+            });
         };
         let shard = shard.read();
         match shard.rows.find(hash, |row| *row.key == *key) {
@@ -88,6 +120,7 @@ impl<R> HotRows<R> {
             None => Lookup::Unknown(Ticket {
                 hash,
                 version: shard.version,
+                epoch,
             }),
         }
     }
@@ -97,7 +130,8 @@ impl<R> HotRows<R> {
         let bytes = bytes + key.len() + std::mem::size_of::<HotRow<R>>() + 8;
         let Some(shard) = self.shard(ticket.hash) else { return };
         let mut shard = shard.write();
-        if shard.version != ticket.version || bytes > self.shard_budget {
+        let at_work = !ticket.epoch.is_multiple_of(2) || !self.is_current(ticket);
+        if at_work || shard.version != ticket.version || bytes > self.shard_budget {
             return;
         }
         if shard.rows.find(ticket.hash, |row| *row.key == *key).is_some() {

@@ -209,11 +209,11 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
     /// The row of a key: from memory in well under a microsecond, else from RocksDB, decoded and kept. None: there is no such
     /// row, no version serves yet, or the row does not decode (counted in the status).
     pub fn get(&self, key: &[u8]) -> Option<Arc<R>> {
-        let ticket = match self.hot.lookup(key) {
-            Lookup::Known(row) => return row,
-            Lookup::Unknown(ticket) => ticket,
-        };
         loop {
+            let ticket = match self.hot.lookup(key) {
+                Lookup::Known(row) => return row,
+                Lookup::Unknown(ticket) => ticket,
+            };
             let area = self.serving_area()?;
             let (row, bytes) = match self.read(area, key) {
                 Ok(found) => found,
@@ -223,7 +223,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
                 }
             };
             // An area that stopped serving meanwhile may have been emptied.
-            if self.serving_area() == Some(area) {
+            if self.serving_area() == Some(area) && self.hot.is_current(ticket) {
                 self.hot.fill(key, ticket, row.clone(), bytes);
                 return row;
             }
@@ -321,6 +321,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
     /// Applies records, each partition's in offset order, and persists how far that goes with them.
     pub fn apply(&self, records: &[GlobalRecord<'_>]) -> Result<(), StateError> {
         let mut writer = self.writer.lock();
+        let changing = self.hot.changing();
         for record in records {
             writer.take(&self.db, &self.spec, record)?;
             if writer.changes_everything() {
@@ -329,6 +330,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         }
         writer.write(&self.db)?;
         self.publish(&mut writer)?;
+        drop(changing);
         drop(writer);
         self.notify();
         Ok(())
@@ -337,8 +339,10 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
     /// Every partition has been read to its end: without markers, the version ends here.
     pub fn reached_end(&self) -> Result<(), StateError> {
         let mut writer = self.writer.lock();
+        let changing = self.hot.changing();
         writer.reached_end(&self.db, &self.spec)?;
         self.publish(&mut writer)?;
+        drop(changing);
         drop(writer);
         self.caught_up.store(true, Ordering::Release);
         self.notify();

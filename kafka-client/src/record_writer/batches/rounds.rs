@@ -25,7 +25,7 @@ impl BatchWriter {
     pub(super) fn send_rounds(&mut self, goes_on: GoesOn<'_>) -> Result<Vec<WriteError>, WriteError> {
         let mut refused: Vec<WriteError> = Vec::new();
         loop {
-            let by_leader = self.next_round(&mut refused);
+            let by_leader = self.next_round(&refused);
             if self.transactional_id.is_some()
                 && let Some(first) = refused.first()
             {
@@ -49,7 +49,7 @@ impl BatchWriter {
     }
 
     /// Stamps the first batch of each partition; gives the partitions by the leader that gets it.
-    fn next_round(&mut self, refused: &mut Vec<WriteError>) -> BTreeMap<i32, Vec<usize>> {
+    fn next_round(&mut self, refused: &[WriteError]) -> BTreeMap<i32, Vec<usize>> {
         let mut by_leader: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
         let mut bytes_by_leader: BTreeMap<i32, usize> = BTreeMap::new();
         for slot in 0..self.partitions.len() {
