@@ -64,10 +64,8 @@ impl Report {
 
     /// Prints the whole table and writes it.
     pub fn finish(&self, path: &Path) -> Result<()> {
-        println!(
-            "\n{:<58} {:>14} {:>14} {:>8}  {}",
-            "", "ours", "peer", "ratio", "peer is"
-        );
+        let header = format!("{:<58} {:>14} {:>14} {:>8}", "", "ours", "peer", "ratio");
+        println!("\n{header}  peer is");
         for row in &self.rows {
             println!("{}", line(row));
         }

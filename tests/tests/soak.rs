@@ -42,7 +42,11 @@ async fn killed_at_random_moments_a_worker_loses_and_doubles_nothing() -> Result
     let mut undisturbed = None;
     for number in 0.. {
         let of_this_job = left.min(KILLS_PER_JOB);
-        let guarantee = ["exactly_once_v2", "at_least_once"][usize::from(number % 3 == 2)];
+        let guarantee = if number % 3 == 2 {
+            "at_least_once"
+        } else {
+            "exactly_once_v2"
+        };
         let s3 = S3Server::start(BUCKET).await?;
         let run = async {
             let name = format!("soak-{number}");

@@ -121,7 +121,7 @@ impl Transactions {
     fn run(&mut self, commit: &Commit, metrics: &Metrics) -> Answer {
         let started = Instant::now();
         let result = self.flush_outputs(commit).and_then(|()| {
-            write(&mut self.writer, &mut self.patience, commit).or_else(|failure| Err(self.abort(failure, started)))
+            write(&mut self.writer, &mut self.patience, commit).map_err(|failure| self.abort(failure, started))
         });
         self.patience.end(result.is_ok());
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);

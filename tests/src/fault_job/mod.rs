@@ -6,6 +6,8 @@
 //!  Outcome of a disturbed run == what `events::expected` and an undisturbed run say
 //! ```
 
+#![allow(clippy::indexing_slicing)] // of JSON values: one that has no such member gives null
+
 pub mod events;
 
 use crate::inference::create_topics;
