@@ -78,7 +78,7 @@ async fn wrong_documents_are_refused_by_field_and_the_version_before_serves() ->
         "models/shop/score",
         changed(&|m| m["artifact"] = "s3://models/a.onnx".into()),
         "artifact",
-        "not supported",
+        "inference.artifact.allowed.prefixes",
     )
     .await;
     refused(
