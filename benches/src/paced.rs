@@ -8,7 +8,7 @@ use kafka_client::{
     ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ struct Shared {
     sent: Vec<AtomicU64>,
     /// microseconds from sending to reading, by event and topic, plus 1; 0 for none
     took: Vec<Vec<AtomicU64>>,
+    /// partitions whose end was seen: the subscriber is there
+    ended: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -60,6 +62,7 @@ impl Subscriber {
             started: Instant::now(),
             sent: zeros(),
             took: topics.iter().map(|_| zeros()).collect(),
+            ended: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
         let assignment: Vec<_> = topics
@@ -68,7 +71,16 @@ impl Subscriber {
             .collect();
         consumer.assign(&assignment)?;
         let (own, topics) = (shared.clone(), topics.to_vec());
+        let partitions = assignment.len();
         let thread = std::thread::spawn(move || own.read(&consumer, &topics));
+        let deadline = Instant::now() + PATIENCE;
+        while shared.ended.load(Ordering::Acquire) < partitions {
+            ensure!(
+                Instant::now() < deadline,
+                "the subscriber does not reach the ends of the output topics"
+            );
+            std::thread::sleep(TICK);
+        }
         Ok(Subscriber {
             shared,
             thread: Some(thread),
@@ -158,6 +170,7 @@ impl Shared {
         while !self.stop.load(Ordering::Acquire) {
             let fetched = consumer.fetch(10_000, Duration::from_millis(100))?;
             let now_us = self.now_us();
+            self.ended.fetch_add(fetched.end_of_partition.len(), Ordering::AcqRel);
             for message in &fetched.messages {
                 let number = message
                     .key()
