@@ -182,6 +182,8 @@ fn feature_view() -> Value {
             "sales_value": { "expression": "event.sales_value", "default": 0.0 },
             "retail_disc": { "expression": "event.retail_disc", "default": 0.0 },
             "hour": { "expression": "event_time.getHours()" },
+            // no event has it: what a model gets that fails at every event
+            "never": { "expression": "event.never" },
             "product": { "lookup": { "store": "products", "key": "event.product_id" } },
             "is_private": { "expression": "product.brand == 'Private' ? 1.0 : 0.0", "default": 0.0 },
             "type_count": aggregate("count", None, &by_type, "household_state", 0.0),
