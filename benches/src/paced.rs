@@ -5,7 +5,8 @@ use crate::events::{PARTITIONS, Purchase, TOPIC};
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use kafka_client::{
-    ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition,
+    ClientConfig, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord, RecordWriter, StartOffset,
+    TopicPartition,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -87,7 +88,7 @@ impl Subscriber {
         })
     }
 
-    /// Sends events `numbers` at `rate` per second, and waits for their predictions in every topic.
+    /// Sends events `numbers` at `rate` per second to the input topic, and waits for their predictions in every topic.
     pub fn run(
         &self,
         producer: &Producer,
@@ -96,8 +97,34 @@ impl Subscriber {
         rate: f64,
         expected_topics: &[usize],
     ) -> Result<Vec<Latencies>> {
+        self.send(producer, purchases, numbers.clone(), rate, None)?;
+        self.wait(numbers, expected_topics)
+    }
+
+    /// Sends events straight to the topic that is subscribed to: what the broker and the clients take without a worker.
+    pub fn run_straight(
+        &self,
+        producer: &Producer,
+        purchases: &[Purchase],
+        numbers: std::ops::Range<usize>,
+        rate: f64,
+        topic: &str,
+    ) -> Result<Vec<Latencies>> {
+        self.send(producer, purchases, numbers.clone(), rate, Some(topic))?;
+        self.wait(numbers, &[0])
+    }
+
+    /// To the input topic with the household as key, or straight to a topic with the event's number as key.
+    fn send(
+        &self,
+        producer: &Producer,
+        purchases: &[Purchase],
+        numbers: std::ops::Range<usize>,
+        rate: f64,
+        straight_to: Option<&str>,
+    ) -> Result<()> {
         let started = Instant::now();
-        for (index, number) in numbers.clone().enumerate() {
+        for (index, number) in numbers.enumerate() {
             let due = started + Duration::from_secs_f64(index as f64 / rate);
             while Instant::now() < due {
                 std::thread::sleep(TICK.min(due.saturating_duration_since(Instant::now())));
@@ -109,14 +136,22 @@ impl Subscriber {
             if let Some(sent) = self.shared.sent.get(number) {
                 sent.store(self.shared.now_us(), Ordering::Release);
             }
+            let key = match straight_to {
+                None => purchase.key().to_owned(),
+                Some(_) => number.to_string(),
+            };
             let record = ProducerRecord {
-                topic: TOPIC,
-                key: Some(purchase.key().as_bytes()),
+                topic: straight_to.unwrap_or(TOPIC),
+                key: Some(key.as_bytes()),
                 value: Some(event.as_bytes()),
                 ..ProducerRecord::default()
             };
             producer.send_waiting(&record, 0, PATIENCE)?;
         }
+        Ok(())
+    }
+
+    fn wait(&self, numbers: std::ops::Range<usize>, expected_topics: &[usize]) -> Result<Vec<Latencies>> {
         let deadline = Instant::now() + PATIENCE;
         let missing = |topic: &usize| numbers.clone().any(|number| self.took(*topic, number).is_none());
         while expected_topics.iter().any(missing) && Instant::now() < deadline {
@@ -200,6 +235,62 @@ struct Unheard;
 
 impl Deliveries for Unheard {
     fn delivered(&self, _token: u64, _result: Result<(i32, i64), KafkaError>) {}
+}
+
+/// Makes broker and clients do for a while what they will do: a broker has long run when a worker is started. The worker's
+/// own topics stay as they are, but for one event in each partition of the input.
+pub fn warm_up(bootstrap: &str, producer: &Producer, purchases: &[Purchase]) -> Result<()> {
+    const TOPIC_OF_ITS_OWN: &str = "warm-up";
+    /// The broker's hot paths are compiled by then.
+    const WARM_UP: Duration = Duration::from_secs(10);
+    let admin = producer.admin();
+    let topic = NewTopic::new(TOPIC_OF_ITS_OWN, PARTITIONS, 1);
+    for (_, result) in tokio::runtime::Handle::current().block_on(admin.create_topics(&[topic]))? {
+        result?;
+    }
+    let consumer = Consumer::new(ClientConfig::new(bootstrap).set("isolation.level", "read_committed"))?;
+    let all: Vec<_> = (0..PARTITIONS)
+        .map(|p| (TopicPartition::new(TOPIC_OF_ITS_OWN, p), StartOffset::Beginning))
+        .collect();
+    consumer.assign(&all)?;
+    let config = ClientConfig::new(bootstrap);
+    let mut writer = RecordWriter::transactional(&config, "warm-up", PATIENCE)?;
+    let value = [b'x'; 200];
+    let started = Instant::now();
+    for number in 0_i32.. {
+        let record = ProducerRecord {
+            topic: TOPIC_OF_ITS_OWN,
+            partition: Some(number % PARTITIONS),
+            value: Some(&value),
+            ..ProducerRecord::default()
+        };
+        producer.send_waiting(&record, 0, PATIENCE)?;
+        writer.append(&record)?;
+        match number % 8 {
+            0 => writer.commit(&mut |_| true).map(drop)?,
+            _ => writer.write(&mut |_| true).map(drop)?,
+        }
+        consumer.fetch(10_000, Duration::from_millis(1))?;
+        if started.elapsed() > WARM_UP {
+            break;
+        }
+    }
+    for partition in 0..PARTITIONS {
+        let event = purchases
+            .first()
+            .map(|purchase| purchase.json(usize::MAX, 0))
+            .unwrap_or_default();
+        let record = ProducerRecord {
+            topic: TOPIC,
+            partition: Some(partition),
+            key: purchases.first().map(|purchase| purchase.key().as_bytes()),
+            value: Some(event.as_bytes()),
+            ..ProducerRecord::default()
+        };
+        producer.send_waiting(&record, 0, PATIENCE)?;
+    }
+    producer.flush(PATIENCE)?;
+    Ok(())
 }
 
 /// A producer that sends at once.
