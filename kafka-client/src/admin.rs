@@ -1,7 +1,7 @@
 //! Administration: topics, configurations, offsets, groups, fencing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 
@@ -13,6 +13,10 @@ use crate::topic_partition::{IsolationLevel, TopicPartition};
 
 /// How long a call may take where neither `default.api.timeout.ms` nor `request.timeout.ms` is set: Java's default.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a partition may be without a leader before that is an error.
+const LEADER_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks for a leader.
+const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Administration of a cluster. Clones share one connection. Calls are cancel-safe in the sense that a dropped call goes
 /// on without anybody to see its result.
@@ -249,9 +253,7 @@ impl Admin {
         partitions: &[TopicPartition],
         isolation: IsolationLevel,
     ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
-        let partitions = partitions.to_vec();
-        self.call(move |client, timeout| client.list_offsets(&partitions, OffsetSpec::End, isolation, timeout))
-            .await
+        self.list_offsets(partitions, OffsetSpec::End, isolation).await
     }
 
     /// The first offset of each partition. In the order asked.
@@ -262,10 +264,28 @@ impl Admin {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
-        let partitions = partitions.to_vec();
-        let isolation = IsolationLevel::ReadUncommitted;
-        self.call(move |client, timeout| client.list_offsets(&partitions, OffsetSpec::Beginning, isolation, timeout))
+        self.list_offsets(partitions, OffsetSpec::Beginning, IsolationLevel::ReadUncommitted)
             .await
+    }
+
+    /// A topic that was just created has no leader yet, which passes.
+    async fn list_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel,
+    ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
+        let until = Instant::now() + LEADER_WAIT.min(self.timeout);
+        loop {
+            let partitions = partitions.to_vec();
+            let listed = self.call(move |client, timeout| client.list_offsets(&partitions, spec, isolation, timeout));
+            match listed.await {
+                Err(error) if error.is_about_the_leader() && Instant::now() < until => {
+                    tokio::time::sleep(LEADER_RETRY_PAUSE).await;
+                }
+                listed => return listed,
+            }
+        }
     }
 
     /// What a group committed; partitions without a commit are left out, so a group that is not there has none.

@@ -60,6 +60,14 @@ impl KafkaError {
         self.retriable
     }
 
+    /// The partition's leader is elsewhere, or there is none at the moment.
+    pub fn is_about_the_leader(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::NotLeaderForPartition | ErrorCode::LeaderNotAvailable
+        )
+    }
+
     /// The client can do nothing any more and must be replaced by a new one.
     pub fn is_fatal(&self) -> bool {
         self.fatal
