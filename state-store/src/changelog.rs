@@ -25,6 +25,9 @@ use bytes::Bytes;
 /// The format version that starts each value.
 pub const FORMAT: u8 = 1;
 
+/// Format, sequence and touched time: what comes before the payload of a state record.
+const STATE_HEADER: usize = 1 + 8 + 8;
+
 const ENTRY: u8 = 1;
 const POSITION: u8 = 2;
 const INTENT: u8 = 3;
@@ -147,6 +150,11 @@ impl<'a> StateRecord<'a> {
             version,
             payload: fields.0,
         })
+    }
+
+    /// The payload of a value that is known to be well formed.
+    pub(crate) fn payload_of(bytes: &[u8]) -> &[u8] {
+        bytes.get(STATE_HEADER..).unwrap_or_default()
     }
 
     /// Appends what comes before the payload.

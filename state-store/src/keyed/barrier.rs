@@ -8,7 +8,7 @@ use rocksdb::WriteBatch;
 
 use super::cache::{SlotId, Stored};
 use super::meta::{Meta, Position, wall_clock_ms};
-use super::row::{NOT_INDEXED, Row, index_key};
+use super::row::{self, NOT_INDEXED, Row, index_key};
 use super::{KeyedPartition, StateValue};
 use crate::changelog::{ChangeRecord, ChangelogKey, EntryVersion, PositionRecord, StateRecord};
 use crate::database::Family;
@@ -234,13 +234,9 @@ impl<V: StateValue> KeyedPartition<V> {
 
     /// What the local copy holds under a changelog key.
     fn stored_row(&mut self, changelog_key: &[u8]) -> Result<Stored, StateError> {
-        self.keyspace.key_into(changelog_key, &mut self.key);
-        let found = self
-            .db
-            .rocksdb()
-            .get_pinned_cf(self.db.family(Family::Data)?, &self.key)
-            .map_err(StateError::database("reading a row"))?;
-        let Some(bytes) = found else { return Ok(Stored::Absent) };
+        let Some(bytes) = row::read(&self.db, self.keyspace, changelog_key, &mut self.key)? else {
+            return Ok(Stored::Absent);
+        };
         let row = Row::decode(&bytes).map_err(|detail| self.unreadable(changelog_key, detail))?;
         Ok(Stored::Row(row.record.version, row.indexed_ms))
     }

@@ -6,11 +6,11 @@
 use bytes::Bytes;
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 
-use super::cache::Stored;
+use super::cache::{SlotId, Stored};
 use super::meta::Meta;
-use super::row::{NOT_INDEXED, Row, index_key, split_index_key};
+use super::row::{self, NOT_INDEXED, Row, index_key, split_index_key};
 use super::{KeyedPartition, StateValue};
-use crate::changelog::{ChangelogKey, EntryVersion};
+use crate::changelog::{ChangelogKey, EntryVersion, StateRecord};
 use crate::database::Family;
 use crate::error::StateError;
 
@@ -50,10 +50,11 @@ impl<V: StateValue> KeyedPartition<V> {
             return Ok((Vec::new(), false));
         };
         let prefix = self.keyspace.prefix();
-        let (data, expiry) = (self.db.family(Family::Data)?, self.db.family(Family::Expiry)?);
+        let db = self.db.clone();
+        let (data, expiry) = (db.family(Family::Data)?, db.family(Family::Expiry)?);
         let (mut due, mut moved_due) = (Vec::new(), false);
         let mut batch = WriteBatch::default();
-        let mut scratch = Vec::new();
+        let (mut scratch, mut record, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.keyspace.end());
         let mut start = Vec::new();
@@ -61,8 +62,7 @@ impl<V: StateValue> KeyedPartition<V> {
         // the first place that stays in the index after this pass
         let mut first_left = None;
         let mut moved_to = None;
-        for item in self
-            .db
+        for item in db
             .rocksdb()
             .iterator_cf_opt(expiry, options, IteratorMode::From(&start, Direction::Forward))
         {
@@ -74,22 +74,6 @@ impl<V: StateValue> KeyedPartition<V> {
                 first_left.get_or_insert(indexed_ms);
                 break;
             }
-            self.keyspace.key_into(changelog_key, &mut scratch);
-            let bytes = self
-                .db
-                .rocksdb()
-                .get_pinned_cf(data, &scratch)
-                .map_err(StateError::database("reading a row"))?;
-            let row = bytes
-                .as_deref()
-                .map(Row::decode)
-                .transpose()
-                .map_err(|detail| self.unreadable(changelog_key, detail))?
-                .filter(|row| row.indexed_ms == indexed_ms);
-            let Some(row) = row else {
-                batch.delete_cf(expiry, &found_key);
-                continue;
-            };
             let (key, superseded) = match ChangelogKey::decode(changelog_key) {
                 Ok(ChangelogKey::Entry(key)) => (key, false),
                 Ok(ChangelogKey::Superseded(_, key)) => (key, true),
@@ -100,17 +84,23 @@ impl<V: StateValue> KeyedPartition<V> {
                 first_left.get_or_insert(indexed_ms);
                 continue;
             }
-            let version = row.record.version;
+            let stored = self.stored_record(cached, changelog_key, &mut record)?;
+            let version = match stored {
+                Stored::Row(version, place_ms) if place_ms == indexed_ms => version,
+                // The row is elsewhere in the index, or gone.
+                _ => {
+                    batch.delete_cf(expiry, &found_key);
+                    continue;
+                }
+            };
             let expires_ms = ttl.expires_at(version.touched_ms);
             if expires_ms > indexed_ms {
                 batch.delete_cf(expiry, &found_key);
                 index_key(prefix, expires_ms, changelog_key, &mut scratch);
                 batch.put_cf(expiry, &scratch, []);
-                let value = bytes.as_deref().and_then(|bytes| bytes.get(8..)).unwrap_or_default();
-                let mut moved = Vec::new();
-                Row::encode_into(expires_ms, value, &mut moved);
+                Row::encode_into(expires_ms, &record, &mut moved);
                 self.keyspace.key_into(changelog_key, &mut scratch);
-                batch.put_cf(data, &scratch, moved);
+                batch.put_cf(data, &scratch, &moved);
                 if let Some(slot) = cached.and_then(|id| self.cache.get_mut(id)) {
                     slot.stored = Stored::Row(version, expires_ms);
                 }
@@ -123,7 +113,7 @@ impl<V: StateValue> KeyedPartition<V> {
                 key: Bytes::copy_from_slice(key),
                 version,
                 expires_ms,
-                payload: Bytes::copy_from_slice(row.record.payload),
+                payload: Bytes::copy_from_slice(StateRecord::payload_of(&record)),
                 superseded,
             });
         }
@@ -138,6 +128,33 @@ impl<V: StateValue> KeyedPartition<V> {
             (None, None) => i64::MAX,
         };
         Ok((due, moved_due))
+    }
+
+    /// What the local copy holds under a changelog key, with the record's bytes in `record`: told by a slot that knows, else
+    /// read.
+    fn stored_record(
+        &mut self,
+        slot: Option<SlotId>,
+        changelog_key: &[u8],
+        record: &mut Vec<u8>,
+    ) -> Result<Stored, StateError> {
+        record.clear();
+        if let Some(slot) = slot.and_then(|id| self.cache.get(id))
+            && slot.is_clean()
+            && slot.stored != Stored::Unknown
+        {
+            if let (Stored::Row(version, _), Some(value)) = (slot.stored, &slot.value) {
+                StateRecord::encode_header(version, record);
+                value.encode(record);
+            }
+            return Ok(slot.stored);
+        }
+        let Some(bytes) = row::read(&self.db, self.keyspace, changelog_key, &mut self.key)? else {
+            return Ok(Stored::Absent);
+        };
+        let row = Row::decode(&bytes).map_err(|detail| self.unreadable(changelog_key, detail))?;
+        record.extend_from_slice(bytes.get(8..).unwrap_or_default());
+        Ok(Stored::Row(row.record.version, row.indexed_ms))
     }
 
     /// Removes an expired version with the next barrier, wherever it is: as the key's entry, or as a superseded version. An
@@ -166,14 +183,9 @@ impl<V: StateValue> KeyedPartition<V> {
             (ChangelogKey::Entry(key), false),
             (ChangelogKey::Superseded(version, key), true),
         ] {
-            self.local_key(&changelog_key);
-            let data = self.db.family(Family::Data)?;
-            let found = self
-                .db
-                .rocksdb()
-                .get_pinned_cf(data, &self.key)
-                .map_err(StateError::database("reading a row"))?;
-            let Some(bytes) = found else { continue };
+            let Some(bytes) = row::read(&self.db, self.keyspace, &changelog_key.encode(), &mut self.key)? else {
+                continue;
+            };
             let row = Row::decode(&bytes).map_err(|detail| self.unreadable(key, detail))?;
             if row.record.version == version {
                 return Ok(Some(ExpiredEntry {

@@ -3,7 +3,12 @@
 //! The index time is where the expiry index has the row. It may lie before the row's expiry: a row that is touched again
 //! keeps its place in the index, and moves when that place comes due (see `expiry`), so that touching costs no index write.
 
+use rocksdb::DBPinnableSlice;
+
 use crate::changelog::StateRecord;
+use crate::database::{Database, Family};
+use crate::error::StateError;
+use crate::keyspace::Keyspace;
 use crate::ttl::{from_ordered_bytes, ordered_bytes};
 
 /// The index time of a row that the index does not have.
@@ -31,6 +36,19 @@ impl<'a> Row<'a> {
         out.extend_from_slice(&ordered_bytes(indexed_ms));
         out.extend_from_slice(value);
     }
+}
+
+/// The row under a changelog key, if there is one. `key` is scratch.
+pub(crate) fn read<'a>(
+    db: &'a Database,
+    keyspace: Keyspace,
+    changelog_key: &[u8],
+    key: &mut Vec<u8>,
+) -> Result<Option<DBPinnableSlice<'a>>, StateError> {
+    keyspace.key_into(changelog_key, key);
+    db.rocksdb()
+        .get_pinned_cf(db.family(Family::Data)?, key)
+        .map_err(StateError::database("reading a row"))
 }
 
 /// The key in the expiry index: keyspace prefix, index time, changelog key.
