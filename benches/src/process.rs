@@ -163,7 +163,8 @@ impl Worker {
                     self.log_tail()
                 );
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Looking costs the worker time that is measured.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -16,9 +16,10 @@ pub(crate) struct BulkLoad {
     rows: Vec<LoadedRow>,
     limit_bytes: usize,
     directory: PathBuf,
-    files: u64,
-    /// Rows with a value in the first file: exact while there is only that one.
-    first_file_rows: u64,
+    /// Rows with a value in all files: exact while no two files have a key in common.
+    file_rows: u64,
+    /// The greatest key of all files; none: their keys overlap.
+    greatest_key: Option<Vec<u8>>,
     /// Rows pushed since the version was last counted.
     pub(crate) unseen: bool,
 }
@@ -47,8 +48,8 @@ impl BulkLoad {
             rows: Vec::new(),
             limit_bytes: db.budget().bulk_load_bytes.clamp(1 << 16, 1 << 30),
             directory,
-            files: 0,
-            first_file_rows: 0,
+            file_rows: 0,
+            greatest_key: Some(Vec::new()),
             unseen: true,
         })
     }
@@ -84,10 +85,9 @@ impl BulkLoad {
     pub(crate) fn finish(&mut self, db: &Database, area: Area) -> Result<u64, StateError> {
         self.write_file(db)?;
         self.unseen = false;
-        if self.files <= 1 {
-            Ok(self.first_file_rows)
-        } else {
-            area.count_rows(db)
+        match &self.greatest_key {
+            Some(_) => Ok(self.file_rows),
+            None => area.count_rows(db),
         }
     }
 
@@ -125,10 +125,12 @@ impl BulkLoad {
             .ingest_external_file_cf_opts(db.family(Family::Global)?, &ingest, vec![&path])
             .map_err(StateError::database("taking in a file of rows"))?;
         crash_point::reached("global.file_ingested");
-        self.files += 1;
-        if self.files == 1 {
-            self.first_file_rows = values;
-        }
+        self.file_rows += values;
+        self.greatest_key = self.greatest_key.take().and_then(|greatest| {
+            let (least, _) = parts(&self.arena, self.rows.first()?);
+            let (last, _) = parts(&self.arena, self.rows.last()?);
+            (least > greatest.as_slice()).then(|| last.to_vec())
+        });
         self.rows.clear();
         self.arena.clear();
         Ok(())

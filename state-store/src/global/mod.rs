@@ -383,7 +383,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         let ready = self.ready();
         let ends = self.ends.lock().clone();
         let writer = self.writer.lock();
-        let progress = |(partition, position): (i32, i64)| {
+        let progress = |(&partition, &position): (&i32, &i64)| {
             let end = ends.get(&partition).copied().unwrap_or(position).max(position);
             (
                 partition,
@@ -405,7 +405,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
             last_rejection: writer.last_rejection.clone(),
             undecodable_rows: self.undecodable.load(Ordering::Relaxed),
             hot_bytes: self.hot.bytes(),
-            partitions: writer.progress().into_iter().map(progress).collect(),
+            partitions: writer.progress().iter().map(progress).collect(),
             newest_record_ms: writer.newest_record_ms,
             trouble: self.trouble.lock().clone(),
         }

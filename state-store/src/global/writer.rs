@@ -127,12 +127,16 @@ impl Writer {
     }
 
     /// Where reading is.
-    pub(crate) fn progress(&self) -> BTreeMap<i32, i64> {
+    pub(crate) fn progress(&self) -> &BTreeMap<i32, i64> {
         if self.load.is_some() {
-            self.load_positions.clone()
+            &self.load_positions
         } else {
-            self.meta.positions.clone()
+            &self.meta.positions
         }
+    }
+
+    fn position_of(&self, partition: i32) -> Option<i64> {
+        self.progress().get(&partition).copied()
     }
 
     pub(crate) fn waiting_partitions(&self) -> Vec<i32> {
@@ -190,8 +194,10 @@ impl Writer {
                 });
             return Ok(());
         }
-        let already = self.progress().get(&record.partition).copied();
-        if already.is_some_and(|position| record.offset < position) {
+        if self
+            .position_of(record.partition)
+            .is_some_and(|position| record.offset < position)
+        {
             return Ok(());
         }
         match record.key {
