@@ -3,7 +3,9 @@
 
 use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
-use kafka_client::{ClientConfig, Deliveries, KafkaError, Producer, ProducerRecord};
+use kafka_client::{
+    ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition,
+};
 use serde::Deserialize;
 use std::fs::File;
 use std::sync::Arc;
@@ -143,4 +145,27 @@ pub fn send_catalog(bootstrap: &str) -> Result<usize> {
         records.push((key, Some(serde_json::to_vec(&fields)?)));
     }
     send(bootstrap, CATALOG, records)
+}
+
+/// Mean size of a topic's records, in bytes of key, value and headers, from the first few thousand.
+pub fn mean_bytes(bootstrap: &str, topic: &str) -> Result<f64> {
+    const RECORDS: usize = 4_000;
+    let consumer = Consumer::new(&ClientConfig::new(bootstrap))?;
+    let from = |partition| (TopicPartition::new(topic, partition), StartOffset::Beginning);
+    consumer.assign(&(0..PARTITIONS).map(from).collect::<Vec<_>>())?;
+    let (mut records, mut bytes, mut ended) = (0, 0, 0);
+    while records < RECORDS && ended < PARTITIONS as usize {
+        let fetched = consumer.fetch(RECORDS, Duration::from_secs(1))?;
+        ended += fetched.end_of_partition.len();
+        for message in &fetched.messages {
+            let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+            records += 1;
+            bytes += length(message.key()) + length(message.value());
+            bytes += message
+                .headers()
+                .map(|(name, value)| name.len() + length(value))
+                .sum::<usize>();
+        }
+    }
+    Ok(bytes as f64 / records.max(1) as f64)
 }

@@ -111,12 +111,24 @@ async fn one(report: &mut Report, purchases: &[Purchase], run: &Run) -> Result<(
         after.peak_bytes / 1e6,
         1,
     );
-    print_threads(&before, &after, measured);
-    print_stages(&worker, to).await
+    print_stages(&before, &after, measured);
+    print_sizes(&worker, &bootstrap, run).await
 }
 
-/// Where the time goes: CPU microseconds per event of each thread of the worker.
-fn print_threads(before: &Usage, after: &Usage, events: f64) {
+/// What a stage may cost for three models, in microseconds of CPU per event (design: budgets), and the threads that do it.
+const STAGES: [(&str, f64, &[&str]); 4] = [
+    ("fetch", 0.3, &["rdk:broker"]),
+    (
+        "parse, match, features, state with its local copy",
+        3.7,
+        &["task-inference", "rocksdb"],
+    ),
+    ("models, outputs encoded", 2.5, &["inference"]),
+    ("changelog and outputs to Kafka", 2.1, &["outputs", "commit"]),
+];
+
+/// Where the time goes: CPU microseconds per event by stage beside the stage's budget, and of each thread.
+fn print_stages(before: &Usage, after: &Usage, events: f64) {
     let mut threads: Vec<(f64, &str)> = after
         .threads
         .iter()
@@ -127,28 +139,36 @@ fn print_threads(before: &Usage, after: &Usage, events: f64) {
         .filter(|(micros, _)| *micros >= 0.01)
         .collect();
     threads.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    for (stage, budget, of) in STAGES {
+        let micros: f64 = threads
+            .iter()
+            .filter(|(_, name)| of.iter().any(|start| name.starts_with(start)))
+            .map(|(micros, _)| micros)
+            .sum();
+        println!("    {stage:<50} {micros:>7.2} us CPU per event, budget {budget}");
+    }
     for (micros, name) in threads {
-        println!("    {name:<24} {micros:>7.2} us CPU per event");
+        println!("        thread {name:<39} {micros:>7.2}");
     }
 }
 
-async fn print_stages(worker: &Worker, events: f64) -> Result<()> {
-    for stage in ["match_and_features", "commit", "drain"] {
-        let seconds = worker
-            .metric(&format!("millrace_inference_stage_seconds_total{{stage=\"{stage}\"}}"))
-            .await?;
-        println!(
-            "    stage {stage:<18} {:>7.2} us per event, as the clock goes",
-            seconds / events * 1e6
-        );
+/// How large the work is: state, changelog, outputs.
+async fn print_sizes(worker: &Worker, bootstrap: &str, run: &Run) -> Result<()> {
+    for (store, kind) in [
+        ("household_state", "keyed"),
+        ("basket_state", "keyed"),
+        ("products", "global"),
+    ] {
+        let family = format!("millrace_inference_store_rows{{store=\"{store}\",kind=\"{kind}\"}}");
+        println!("    {:<50} {:>7}", format!("keys of {store}"), worker.metric(&family).await?);
     }
-    let cpu = worker.metric("millrace_inference_model_cpu_seconds_total").await?;
-    println!(
-        "    {:<24} {:>7.2} us CPU per event",
-        "models with encoding",
-        cpu / events * 1e6
-    );
+    let events = run.events as f64;
     let changes = worker.metric("millrace_inference_state_changes_total").await?;
-    println!("    {:<24} {:>7.2} per event", "changelog records", changes / events);
+    println!("    {:<50} {:>7.2}", "changelog records per event", changes / events);
+    let expired = worker.metric("millrace_inference_expired_total").await?;
+    println!("    {:<50} {:>7.2}", "entries expired per event", expired / events);
+    let bytes = events::mean_bytes(bootstrap, &job::output_topic("gamma"))?;
+    let per_event = bytes * run.job.models as f64;
+    println!("    {:<50} {per_event:>7.0}", "bytes of output per event");
     Ok(())
 }
