@@ -160,7 +160,11 @@ async fn print_sizes(worker: &Worker, bootstrap: &str, run: &Run) -> Result<()> 
         ("products", "global"),
     ] {
         let family = format!("millrace_inference_store_rows{{store=\"{store}\",kind=\"{kind}\"}}");
-        println!("    {:<50} {:>7}", format!("keys of {store}"), worker.metric(&family).await?);
+        println!(
+            "    {:<50} {:>7}",
+            format!("keys of {store}"),
+            worker.metric(&family).await?
+        );
     }
     let events = run.events as f64;
     let changes = worker.metric("millrace_inference_state_changes_total").await?;

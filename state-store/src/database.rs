@@ -52,7 +52,7 @@ impl Default for MemoryBudget {
 pub(crate) enum Family {
     /// Keyed rows: keyspace id, changelog key.
     Data,
-    /// Expiry index: keyspace id, index time, changelog key; values are empty.
+    /// Expiry index: keyspace id, time of the first place, page; values are pages of places.
     Expiry,
     /// Keyspace names and ids; one meta record (position, counts) per keyspace.
     Positions,

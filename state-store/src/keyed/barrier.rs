@@ -8,7 +8,7 @@ use rocksdb::WriteBatch;
 
 use super::cache::{SlotId, Stored};
 use super::meta::{Meta, Position, wall_clock_ms};
-use super::row::{self, NOT_INDEXED, Row, index_key};
+use super::row::{self, NOT_INDEXED, Row};
 use super::{KeyedPartition, StateValue};
 use crate::changelog::{ChangeRecord, ChangelogKey, EntryVersion, PositionRecord, StateRecord};
 use crate::database::Family;
@@ -137,6 +137,7 @@ impl<V: StateValue> KeyedPartition<V> {
             written_at_ms: wall_clock_ms(),
         };
         self.meta.put(&self.db, self.keyspace, &mut batch)?;
+        self.index.write(&self.db, self.keyspace, &mut batch)?;
         self.db.write(batch)?;
         self.cache.evict(self.db.value_cache_share());
         Ok(())
@@ -168,8 +169,6 @@ impl<V: StateValue> KeyedPartition<V> {
         stored: Stored,
     ) -> Result<Stored, StateError> {
         let data = self.db.family(Family::Data)?;
-        let expiry = self.db.family(Family::Expiry)?;
-        let prefix = self.keyspace.prefix();
         let indexed_ms = match stored {
             Stored::Row(_, indexed_ms) => indexed_ms,
             Stored::Unknown | Stored::Absent => NOT_INDEXED,
@@ -178,10 +177,6 @@ impl<V: StateValue> KeyedPartition<V> {
             if let Stored::Row(..) = stored {
                 self.keyspace.key_into(&record.key, &mut self.key);
                 batch.delete_cf(data, &self.key);
-                if indexed_ms != NOT_INDEXED {
-                    index_key(prefix, indexed_ms, &record.key, &mut self.key);
-                    batch.delete_cf(expiry, &self.key);
-                }
             }
             return Ok(Stored::Absent);
         };
@@ -189,15 +184,12 @@ impl<V: StateValue> KeyedPartition<V> {
             .spec
             .ttl
             .map_or(NOT_INDEXED, |ttl| ttl.expires_at(version.touched_ms));
-        let new_indexed_ms = indexed_ms.min(expires_ms);
-        if new_indexed_ms != indexed_ms {
-            if indexed_ms != NOT_INDEXED {
-                index_key(prefix, indexed_ms, &record.key, &mut self.key);
-                batch.delete_cf(expiry, &self.key);
-            }
-            index_key(prefix, new_indexed_ms, &record.key, &mut self.key);
-            batch.put_cf(expiry, &self.key, []);
-            self.expiry_floor_ms = self.expiry_floor_ms.min(new_indexed_ms);
+        // A row that is touched keeps its place until that has become quite wrong: the later move costs a write of its own.
+        let late_ms = self.spec.ttl.map_or(i64::MAX, |ttl| ttl.after_ms / 2);
+        let keeps = indexed_ms <= expires_ms && expires_ms.saturating_sub(indexed_ms) <= late_ms;
+        let new_indexed_ms = if keeps { indexed_ms } else { expires_ms };
+        if !keeps {
+            self.index.add(expires_ms, record.key.clone());
         }
         let mut row = Vec::with_capacity(8 + value.len());
         Row::encode_into(new_indexed_ms, value, &mut row);

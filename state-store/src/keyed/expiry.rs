@@ -3,12 +3,16 @@
 //! A row keeps its place in the index when it is touched again; here, when that place comes due, it moves to where it
 //! belongs. The index is not part of the state: it can be moved between barriers, and is rebuilt when the time to live changes.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+
 use bytes::Bytes;
 use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
 
 use super::cache::{SlotId, Stored};
+use super::expiry_index::{ExpiryIndex, Page};
 use super::meta::Meta;
-use super::row::{self, NOT_INDEXED, Row, index_key, split_index_key};
+use super::row::{self, NOT_INDEXED, Row};
 use super::{KeyedPartition, StateValue};
 use crate::changelog::{ChangelogKey, EntryVersion, StateRecord};
 use crate::database::Family;
@@ -46,69 +50,81 @@ impl<V: StateValue> KeyedPartition<V> {
 
     /// One pass over the index; true if an entry moved to a place that is due too.
     fn due_once(&mut self, stream_time_ms: i64, limit: usize) -> Result<(Vec<ExpiredEntry>, bool), StateError> {
-        let Some(ttl) = self.spec.ttl else {
+        let Some(ttl) = self.spec.ttl.filter(|_| self.index.floor_ms() <= stream_time_ms) else {
             return Ok((Vec::new(), false));
         };
-        let prefix = self.keyspace.prefix();
         let db = self.db.clone();
-        let (data, expiry) = (db.family(Family::Data)?, db.family(Family::Expiry)?);
+        let data = db.family(Family::Data)?;
         let (mut due, mut moved_due) = (Vec::new(), false);
         let mut batch = WriteBatch::default();
         let (mut scratch, mut record, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(self.keyspace.end());
-        let mut start = Vec::new();
-        index_key(prefix, self.expiry_floor_ms, &[], &mut start);
-        // the first place that stays in the index after this pass
-        let mut first_left = None;
-        let mut moved_to = None;
-        for item in db
-            .rocksdb()
-            .iterator_cf_opt(expiry, options, IteratorMode::From(&start, Direction::Forward))
-        {
-            let (found_key, _) = item.map_err(StateError::database("reading the expiry index"))?;
-            let Some((indexed_ms, changelog_key)) = found_key.get(4..).and_then(split_index_key) else {
-                continue;
+        let mut unread = self.index.pages(&db, self.keyspace)?.peekable();
+        let mut pages: Vec<Page> = Vec::new();
+        // Places that have come due, of the pages read so far: time, page, number in the page.
+        let mut places: BinaryHeap<Reverse<(i64, usize, usize)>> = BinaryHeap::new();
+        // Two places of one row at the same time are one.
+        let mut seen: HashSet<Bytes> = HashSet::new();
+        loop {
+            let before_ms = places.peek().map_or(stream_time_ms, |Reverse((time_ms, ..))| *time_ms);
+            let may_come_first = |page: &Result<Page, StateError>| match page {
+                Ok(page) => page.first_ms().is_none_or(|first_ms| first_ms <= before_ms),
+                Err(_) => true,
             };
-            if indexed_ms > stream_time_ms || due.len() >= limit {
-                first_left.get_or_insert(indexed_ms);
+            if let Some(page) = unread.next_if(may_come_first) {
+                let page = page?;
+                let number = pages.len();
+                let come_due = page.times().take_while(|time_ms| *time_ms <= stream_time_ms);
+                places.extend(
+                    come_due
+                        .enumerate()
+                        .map(|(place, time_ms)| Reverse((time_ms, number, place))),
+                );
+                pages.push(page);
+                continue;
+            }
+            if due.len() >= limit {
                 break;
             }
-            let (key, superseded) = match ChangelogKey::decode(changelog_key) {
+            let Some(Reverse((indexed_ms, page, place))) = places.pop() else {
+                break;
+            };
+            let Some(page) = pages.get_mut(page) else { break };
+            let Some(changelog_key) = page.changelog_key(place).cloned() else {
+                continue;
+            };
+            let (key, superseded) = match ChangelogKey::decode(&changelog_key) {
                 Ok(ChangelogKey::Entry(key)) => (key, false),
                 Ok(ChangelogKey::Superseded(_, key)) => (key, true),
-                _ => continue,
+                _ => {
+                    page.drop_place(place);
+                    continue;
+                }
             };
             let cached = if superseded { None } else { self.cache.find(key) };
             if cached.is_some_and(|id| self.cache.get(id).is_some_and(|slot| !slot.is_clean())) {
-                first_left.get_or_insert(indexed_ms);
                 continue;
             }
-            let stored = self.stored_record(cached, changelog_key, &mut record)?;
-            let version = match stored {
-                Stored::Row(version, place_ms) if place_ms == indexed_ms => version,
-                // The row is elsewhere in the index, or gone.
+            let version = match self.stored_record(cached, &changelog_key, &mut record)? {
+                Stored::Row(version, own_ms) if own_ms == indexed_ms && seen.insert(changelog_key.clone()) => version,
+                // The row has another place, or is gone.
                 _ => {
-                    batch.delete_cf(expiry, &found_key);
+                    page.drop_place(place);
                     continue;
                 }
             };
             let expires_ms = ttl.expires_at(version.touched_ms);
             if expires_ms > indexed_ms {
-                batch.delete_cf(expiry, &found_key);
-                index_key(prefix, expires_ms, changelog_key, &mut scratch);
-                batch.put_cf(expiry, &scratch, []);
+                page.drop_place(place);
+                self.index.add(expires_ms, changelog_key.clone());
                 Row::encode_into(expires_ms, &record, &mut moved);
-                self.keyspace.key_into(changelog_key, &mut scratch);
+                self.keyspace.key_into(&changelog_key, &mut scratch);
                 batch.put_cf(data, &scratch, &moved);
                 if let Some(slot) = cached.and_then(|id| self.cache.get_mut(id)) {
                     slot.stored = Stored::Row(version, expires_ms);
                 }
                 moved_due |= expires_ms <= stream_time_ms;
-                moved_to = Some(moved_to.map_or(expires_ms, |first: i64| first.min(expires_ms)));
                 continue;
             }
-            first_left.get_or_insert(indexed_ms);
             due.push(ExpiredEntry {
                 key: Bytes::copy_from_slice(key),
                 version,
@@ -117,16 +133,20 @@ impl<V: StateValue> KeyedPartition<V> {
                 superseded,
             });
         }
+        let unread_ms = match unread.next() {
+            Some(page) => page?.first_ms(),
+            None => None,
+        };
+        let left_ms = pages.iter().filter_map(Page::first_ms).chain(unread_ms).min();
+        // What is written now lowers it again.
+        self.index.rise_to(left_ms.unwrap_or(i64::MAX));
+        for page in pages {
+            page.write_back(&mut self.index, &db, &mut batch)?;
+        }
+        self.index.write(&db, self.keyspace, &mut batch)?;
         if !batch.is_empty() {
             self.db.write(batch)?;
         }
-        // Places that entries moved to come after the ones they left, which may be before the first one left.
-        self.expiry_floor_ms = match (first_left, moved_to) {
-            (Some(left), Some(moved)) => left.min(moved),
-            (Some(place), None) | (None, Some(place)) => place,
-            // The index is empty; what is put into it later lowers the floor.
-            (None, None) => i64::MAX,
-        };
         Ok((due, moved_due))
     }
 
@@ -206,16 +226,16 @@ impl<V: StateValue> KeyedPartition<V> {
         if self.meta.ttl_ms == ttl_ms {
             return Ok(());
         }
-        let (data, expiry) = (self.db.family(Family::Data)?, self.db.family(Family::Expiry)?);
+        let db = self.db.clone();
+        let (data, expiry) = (db.family(Family::Data)?, db.family(Family::Expiry)?);
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(expiry, self.keyspace.prefix(), self.keyspace.end());
-        self.expiry_floor_ms = i64::MIN;
+        self.index = ExpiryIndex::new();
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.keyspace.end());
         let start = self.keyspace.prefix();
-        let (mut row_bytes, mut scratch) = (Vec::new(), Vec::new());
-        for item in self
-            .db
+        let mut row_bytes = Vec::new();
+        for item in db
             .rocksdb()
             .iterator_cf_opt(data, options, IteratorMode::From(&start, Direction::Forward))
         {
@@ -229,13 +249,14 @@ impl<V: StateValue> KeyedPartition<V> {
             Row::encode_into(indexed_ms, value.get(8..).unwrap_or_default(), &mut row_bytes);
             batch.put_cf(data, &key, &row_bytes);
             if indexed_ms != NOT_INDEXED {
-                index_key(start, indexed_ms, changelog_key, &mut scratch);
-                batch.put_cf(expiry, &scratch, []);
+                self.index.add(indexed_ms, Bytes::copy_from_slice(changelog_key));
             }
             if batch.size_in_bytes() > (4 << 20) {
+                self.index.write(&db, self.keyspace, &mut batch)?;
                 self.db.write(std::mem::take(&mut batch))?;
             }
         }
+        self.index.write(&db, self.keyspace, &mut batch)?;
         self.meta = Meta { ttl_ms, ..self.meta };
         self.meta.put(&self.db, self.keyspace, &mut batch)?;
         self.db.write(batch)

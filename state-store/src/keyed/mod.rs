@@ -16,6 +16,7 @@
 mod barrier;
 mod cache;
 mod expiry;
+mod expiry_index;
 mod meta;
 mod reader;
 mod restore;
@@ -40,6 +41,7 @@ use crate::error::StateError;
 use crate::keyspace::Keyspace;
 use crate::ttl::{Since, Ttl};
 use cache::{Cache, Slot, SlotId, Stored};
+use expiry_index::ExpiryIndex;
 use meta::Meta;
 use row::Row;
 
@@ -94,8 +96,7 @@ pub struct KeyedPartition<V: StateValue> {
     /// Superseded versions since the last barrier: puts, and tombstones for those that are archived.
     superseded: HashMap<Bytes, Option<Bytes>, DefaultHashBuilder>,
     restoring: restore::Buffer,
-    /// No place in the expiry index is before this time: what was deleted there need not be passed again and again.
-    expiry_floor_ms: i64,
+    index: ExpiryIndex,
     /// Scratch for keys.
     key: Vec<u8>,
 }
@@ -141,7 +142,7 @@ impl<V: StateValue> KeyedPartition<V> {
             stream_time_ms: meta.position.map_or(i64::MIN, |position| position.stream_time_ms),
             superseded: HashMap::default(),
             restoring: restore::Buffer::default(),
-            expiry_floor_ms: i64::MIN,
+            index: ExpiryIndex::new(),
             key: Vec::new(),
             spec,
         };

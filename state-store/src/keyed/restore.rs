@@ -195,6 +195,7 @@ impl<V: StateValue> KeyedPartition<V> {
             written_at_ms: wall_clock_ms(),
         };
         self.meta.put(&self.db, self.keyspace, &mut batch)?;
+        self.index.write(&self.db, self.keyspace, &mut batch)?;
         self.db.write(batch)?;
         // Whatever the cache knew of the local copy may be out of date now.
         self.forget_uncommitted();

@@ -50,17 +50,3 @@ pub(crate) fn read<'a>(
         .get_pinned_cf(db.family(Family::Data)?, key)
         .map_err(StateError::database("reading a row"))
 }
-
-/// The key in the expiry index: keyspace prefix, index time, changelog key.
-pub(crate) fn index_key(prefix: [u8; 4], indexed_ms: i64, changelog_key: &[u8], out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(&prefix);
-    out.extend_from_slice(&ordered_bytes(indexed_ms));
-    out.extend_from_slice(changelog_key);
-}
-
-/// Index time and changelog key of an index key, without its keyspace prefix.
-pub(crate) fn split_index_key(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let (time, key) = rest.split_first_chunk::<8>()?;
-    Some((from_ordered_bytes(*time), key))
-}
