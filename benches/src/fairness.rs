@@ -17,6 +17,8 @@ const PAIRS: usize = 9;
 const RATE: usize = 2_000;
 /// Seconds of a run.
 const SECONDS: usize = 6;
+/// Seconds before each run, after models came or went.
+const SETTLING_SECONDS: usize = 2;
 /// The figure of the peer: what is left of a tenant's throughput beside an expensive neighbour.
 const PEER: &str = "Kafka Streams, throughput beside an expensive neighbour, recorded";
 
@@ -30,6 +32,8 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     let broker = KafkaBroker::start().await?;
     let bootstrap = broker.bootstrap();
     job::create_topics(&bootstrap).await?;
+    let producer = paced::producer(&bootstrap)?;
+    tokio::task::block_in_place(|| paced::warm_up(&bootstrap, &producer, purchases))?;
     let rows = events::send_catalog(&bootstrap)?;
     let directory = tempfile::tempdir()?;
     let mut worker = Worker::start_unbound(&bootstrap, directory.path(), &[("producer.linger.ms", "0")]).await?;
@@ -41,16 +45,17 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     job::start(&worker, &job).await?;
     worker.until_running("inference").await?;
     let topics: Vec<String> = ["alpha", "beta", "gamma"].map(output_topic).to_vec();
-    let per_run = RATE * SECONDS;
-    let subscriber = Subscriber::start(&bootstrap, &topics, per_run * (2 * PAIRS + 1))?;
-    let producer = paced::producer(&bootstrap)?;
+    let (per_run, to_settle) = (RATE * SECONDS, RATE * SETTLING_SECONDS);
+    let subscriber = Subscriber::start(&bootstrap, &topics, (per_run + to_settle) * 2 * PAIRS)?;
     let mut next = 0;
+    // The events of the first seconds take the worker from one deployment to the other, and are not counted.
     let mut run = || {
+        one(&subscriber, &producer, purchases, next..next + to_settle)?;
+        next += to_settle;
         let numbers = next..next + per_run;
         next += per_run;
         one(&subscriber, &producer, purchases, numbers)
     };
-    run()?; // warm
     let (mut p99_more, mut p99_ratio, mut throughput) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..PAIRS {
         let without = run()?;
