@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// Columns of `transactions.csv.gz`.
 const HOUSEHOLD: usize = 0;
 const PRODUCT: usize = 3;
+const TIME: usize = 10;
 
 /// Purchases in a file of their own.
 pub struct Purchases {
@@ -19,6 +20,8 @@ pub struct Purchases {
     pub count: usize,
     /// what was bought
     pub products: BTreeSet<String>,
+    /// when, one by one
+    times: Vec<String>,
 }
 
 impl Purchases {
@@ -42,9 +45,10 @@ impl Purchases {
         }
         let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
         writeln!(out, "{header}")?;
-        let mut products = BTreeSet::new();
+        let (mut products, mut times) = (BTreeSet::new(), Vec::new());
         for line in lines.filter(|line| households.contains(&field(line, HOUSEHOLD))) {
             products.insert(field(line, PRODUCT));
+            times.push(field(line, TIME));
             writeln!(out, "{line}")?;
         }
         out.flush()?;
@@ -52,7 +56,14 @@ impl Purchases {
             file: file.to_owned(),
             count,
             products,
+            times,
         })
+    }
+
+    /// When purchase number `number` was made, or the last one.
+    pub fn time_of(&self, number: usize) -> Result<&str> {
+        let time = self.times.get(number).or(self.times.last());
+        time.map(String::as_str).context("there are no purchases")
     }
 }
 
