@@ -1,7 +1,6 @@
 //! Changes of the catalog's table while the job runs: the next purchase sees them.
 
 use crate::job::{EVENTS, Job, eventually};
-use crate::purchases::unpacked;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -11,25 +10,12 @@ use tests::worker::PATIENCE;
 
 /// Households that buy here, and nowhere else, start so.
 pub const PROBE: &str = "probe-";
+/// Products that nobody else buys.
+pub const PRODUCTS: [&str; 3] = ["probe-changed", "probe-deleted", "probe-changed-later"];
 const MODEL: &str = "/inference/models/marketing/coupon";
 const PREDICTIONS: &str = "predictions.marketing";
 
 impl Job {
-    /// Products of a national brand that none of the replayed purchases has.
-    pub fn unsold_products(&self) -> Result<Vec<String>> {
-        let text = unpacked("products")?;
-        let mut products: Vec<String> = Vec::new();
-        for line in text.lines().skip(1) {
-            let mut fields = line.split(',');
-            let product = fields.next().unwrap_or_default();
-            if fields.nth(2) == Some("National") && !self.purchases.products.contains(product) {
-                products.push(product.to_owned());
-            }
-        }
-        ensure!(products.len() > 3, "every product is bought");
-        Ok(products)
-    }
-
     /// Waits until a product's row is so on every worker.
     pub async fn until_product(&self, product: &str, so: impl Fn(&Value) -> bool) -> Result<()> {
         for worker in &self.workers {
@@ -67,10 +53,16 @@ impl Job {
     }
 }
 
-/// A product gets another brand and type, and another is deleted: every worker has it so, and so has the next prediction.
+/// New products come, one gets another brand and type, another is deleted: every worker has it so, and so has the next
+/// prediction.
 pub async fn are_seen_by_the_next_purchase(job: &mut Job) -> Result<()> {
-    let [product, gone] = job.unsold_products()?.first_chunk().cloned().context("two products")?;
-    let before = job.probe("probe-before", &product).await?;
+    let [product, gone, _] = PRODUCTS;
+    let rows = PRODUCTS.map(|product| format!("('{product}', '1', 'GROCERY', 'National', 'A CATEGORY', 'A TYPE', '')"));
+    let new = format!("INSERT INTO products VALUES {}", rows.join(", "));
+    job.catalog.sql(&new).await?;
+    job.catalog.rows += PRODUCTS.len();
+    job.until_catalog_is_whole().await?;
+    let before = job.probe("probe-before", product).await?;
     let as_national = job.prediction_for(&before).await?;
 
     let change = format!(
@@ -79,7 +71,7 @@ pub async fn are_seen_by_the_next_purchase(job: &mut Job) -> Result<()> {
     );
     job.catalog.sql(&change).await?;
     job.catalog.rows -= 1;
-    job.until_product(&product, |row| row["product_type"] == "ANOTHER TYPE")
+    job.until_product(product, |row| row["product_type"] == "ANOTHER TYPE")
         .await?;
     for worker in &job.workers {
         let path = format!("/inference/stores/products/keys/{gone}");
@@ -87,7 +79,7 @@ pub async fn are_seen_by_the_next_purchase(job: &mut Job) -> Result<()> {
     }
     job.until_catalog_is_whole().await?;
 
-    let after = job.probe("probe-after", &product).await?;
+    let after = job.probe("probe-after", product).await?;
     let as_private = job.prediction_for(&after).await?;
     let (path, event) = (format!("{MODEL}/evaluate"), json!({ "event": after }));
     let by_hand = job.worker().success("POST", &path, Some(&event)).await?;
@@ -101,17 +93,20 @@ pub async fn are_seen_by_the_next_purchase(job: &mut Job) -> Result<()> {
     // The household's state counts the type that the product has now, and counted the other before.
     eventually("the new type is counted", async || {
         let found = job.types_of("probe-after").await?;
-        ensure!(found.contains("probe-after|ANOTHER TYPE"), "{found:?}");
+        ensure!(
+            found == ["probe-after", "probe-after|ANOTHER TYPE"].map(str::to_owned).into(),
+            "{found:?}"
+        );
         let found = job.types_of("probe-before").await?;
         ensure!(
-            found.len() == 2 && !found.contains("probe-before|ANOTHER TYPE"),
+            found == ["probe-before", "probe-before|A TYPE"].map(str::to_owned).into(),
             "{found:?}"
         );
         Ok(())
     })
     .await?;
     // A product that is gone has no type to count.
-    let nowhere = job.probe("probe-gone", &gone).await?;
+    let nowhere = job.probe("probe-gone", gone).await?;
     job.prediction_for(&nowhere).await?;
     eventually("the household is counted", async || {
         let found = job.types_of("probe-gone").await?;

@@ -1,6 +1,7 @@
 //! What happens to the job while purchases come. Each is met under load, the worker says what it waits for, and the job goes
 //! on by itself.
 
+use crate::catalog_changes::PRODUCTS;
 use crate::job::{Job, eventually};
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -81,10 +82,10 @@ pub async fn postgres_goes_away(job: &mut Job) -> Result<()> {
     job.progress(PROGRESS)?;
     rest_of_outage(began).await;
     job.catalog.server.restart().await?;
-    let product = job.unsold_products()?.swap_remove(2);
+    let [_, _, product] = PRODUCTS;
     let change = format!("UPDATE products SET package_size = 'CHANGED' WHERE product_id = '{product}'");
     job.catalog.sql(&change).await?;
-    job.until_product(&product, |row| row["package_size"] == "CHANGED")
+    job.until_product(product, |row| row["package_size"] == "CHANGED")
         .await?;
     job.until_shared().await.map(drop)
 }

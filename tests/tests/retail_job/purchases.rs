@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 /// Columns of `transactions.csv.gz`.
 const HOUSEHOLD: usize = 0;
-const PRODUCT: usize = 3;
 const TIME: usize = 10;
 
 /// Purchases in a file of their own.
@@ -18,8 +17,6 @@ pub struct Purchases {
     pub file: PathBuf,
     /// how many
     pub count: usize,
-    /// what was bought
-    pub products: BTreeSet<String>,
     /// when, one by one
     times: Vec<String>,
 }
@@ -45,9 +42,8 @@ impl Purchases {
         }
         let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
         writeln!(out, "{header}")?;
-        let (mut products, mut times) = (BTreeSet::new(), Vec::new());
+        let mut times = Vec::new();
         for line in lines.filter(|line| households.contains(&field(line, HOUSEHOLD))) {
-            products.insert(field(line, PRODUCT));
             times.push(field(line, TIME));
             writeln!(out, "{line}")?;
         }
@@ -55,7 +51,6 @@ impl Purchases {
         Ok(Purchases {
             file: file.to_owned(),
             count,
-            products,
             times,
         })
     }
