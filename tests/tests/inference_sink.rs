@@ -10,11 +10,14 @@
 )]
 
 use anyhow::Result;
-use dev_broker::DevBroker;
+use dev_broker::{ApiKey, DevBroker, Fault, FaultAction, FaultTarget};
+use kafka_client::{ClientConfig, Producer, ProducerRecord};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tests::broker::OwnDevBroker;
-use tests::inference::read;
-use tests::inference_scenarios::{START_MS, Stage, artifact, by_household, events, expected, wait_for};
+use tests::broker_laws::records::Ignored;
+use tests::inference::{PATIENCE, read};
+use tests::inference_scenarios::{START_MS, Stage, artifact, by_household, distinct, events, expected, wait_for};
 use tokio::sync::OnceCell;
 
 tests::inference_scenarios!(shared: shared, own: OwnDevBroker::start);
@@ -211,6 +214,50 @@ async fn a_failing_model_is_stopped_by_its_breaker_alone() -> Result<()> {
         .await?;
     assert_eq!(status["state"], "SUSPENDED", "{status}");
     assert!(status["figures"]["errors"].as_u64() >= Some(3), "{status}");
+    task.stop()
+}
+
+/// No broker answers when the first outputs of a topic are sent at once: no tenant is blamed for it, and they are sent when
+/// one does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_is_no_tenants_fault() -> Result<()> {
+    let broker = DevBroker::start(OwnDevBroker::quick())?;
+    let stage = Stage::start(&broker.bootstrap()).await?;
+    let task = stage.task(&[
+        ("processing.guarantee", "at_least_once"),
+        ("inference.commit.interval.ms", "10"),
+    ])?;
+    let producer = Producer::new(&ClientConfig::new(stage.bootstrap()), Arc::new(Ignored))?;
+    let send = |key: &str, value: &str| {
+        let record = ProducerRecord {
+            topic: &stage.events,
+            key: Some(key.as_bytes()),
+            value: Some(value.as_bytes()),
+            ..ProducerRecord::default()
+        };
+        producer.send_waiting(&record, 0, PATIENCE)
+    };
+    // No model wants an event without an amount.
+    let nothing = json!({ "household": "nobody", "amount": 0, "time": START_MS });
+    send("nobody", &nothing.to_string())?;
+    let snapshot = || stage.worker.service.snapshot();
+    wait_for("an event", || snapshot().events_in == 1).await?;
+    // Where the outputs' topic is led is asked now, and nobody says.
+    broker.inject(Fault {
+        api_key: ApiKey::Metadata,
+        target: FaultTarget::All,
+        action: FaultAction::Close,
+    });
+    for (key, value) in events(0..20) {
+        send(&key, &value)?;
+    }
+    // After a commit that fails all of them are made again.
+    wait_for("outputs that are made again", || snapshot().predictions > 20).await?;
+    assert_eq!(stage.status().await?["mode"], "in step");
+    broker.clear_faults();
+    let outputs = stage.outputs(20).await?;
+    assert_eq!(by_household(&distinct(outputs)?.0)?, expected(0..20));
+    assert_eq!(stage.status().await?["mode"], "in step");
     task.stop()
 }
 
