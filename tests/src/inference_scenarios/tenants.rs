@@ -63,8 +63,11 @@ impl Stage {
             .sum())
     }
 
-    /// Waits until everything that was sent is committed.
-    async fn until_committed(&self, events: i64) -> Result<()> {
+    /// Waits until so many events are committed.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub async fn until_committed(&self, events: i64) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while self.committed().await? < events {
             ensure!(
