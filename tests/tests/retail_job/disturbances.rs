@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tests::worker::WorkerProcess;
 
 /// Predictions that show that the job goes on.
-const PROGRESS: usize = 500;
+const PROGRESS: usize = 250;
 const MODEL: &str = "/inference/models/personalization/reorder/status";
 const HOUSEHOLDS: &str = "/inference/stores/household_state/status";
 

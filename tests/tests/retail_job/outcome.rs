@@ -118,19 +118,23 @@ pub fn check_same_predictions(found: &Outputs, undisturbed: &Outputs) -> Result<
     for topic in OF_EVERY_PURCHASE.into_iter().chain([OF_DAYS]) {
         let (found, wanted) = (predictions(found, topic), predictions(undisturbed, topic));
         ensure!(!wanted.is_empty(), "{topic} has nothing to compare");
-        same(topic, &found, &wanted, is_same_prediction)?;
+        same(topic, &found, &wanted, |found, wanted| {
+            are_same_predictions(found, wanted)
+        })?;
     }
     let [trial, _] = OF_TRIAL;
     let (mut found, mut wanted) = (predictions(found, trial), predictions(undisturbed, trial));
     found.retain(|source, _| wanted.contains_key(source));
     wanted.retain(|source, _| found.contains_key(source));
-    same(trial, &found, &wanted, is_same_prediction)
+    same(trial, &found, &wanted, |found, wanted| {
+        are_same_predictions(found, wanted)
+    })
 }
 
 /// Rows of one batch are computed together, and batches are cut by load: the last bits of a sum depend on that.
 const ROUNDING: f64 = 1e-6;
 
-fn is_same_prediction(found: &Vec<Output>, wanted: &Vec<Output>) -> bool {
+fn are_same_predictions(found: &[Output], wanted: &[Output]) -> bool {
     let parts = |output: &Output| {
         let mut value: Value = serde_json::from_str(&output.value).unwrap_or_default();
         let probability = value["probability"].take().as_f64();
