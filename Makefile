@@ -46,6 +46,11 @@ soak: ## kill the worker 50 times at random moments under load (MILLRACE_SOAK_SE
 	@scripts/install-packages.sh build test
 	MILLRACE_SOAK_KILLS=$${MILLRACE_SOAK_KILLS:-50} $(CARGO) test $(PROFILE) --workspace --test soak -- --nocapture
 
+.PHONY: outages
+outages: ## the retail job with each service away for a minute, one after the other (MILLRACE_OUTAGE_SECONDS=N for others)
+	@scripts/install-packages.sh build test
+	MILLRACE_OUTAGE_SECONDS=$${MILLRACE_OUTAGE_SECONDS:-60} $(CARGO) test $(PROFILE) --workspace --test retail_job -- --nocapture
+
 .PHONY: check
 check: ## formatting, lints, documentation, crate directions, licences
 	@scripts/install-packages.sh build

@@ -224,6 +224,9 @@ impl Consumer {
                 self.wake.0.store(false, Ordering::Release);
             }
         }
+        if !fetched.messages.is_empty() {
+            self.callbacks().answered();
+        }
         self.serve_events(&mut fetched)?;
         Ok(fetched)
     }

@@ -232,6 +232,24 @@ impl RunningTask {
         self.end(End::Crash)
     }
 
+    /// Waits until it has ended by itself: why.
+    ///
+    /// # Errors
+    /// What it ended with, or that it goes on.
+    pub async fn ended(mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if Instant::now() > deadline {
+                bail!("the task goes on");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        match self.thread.take().map(std::thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => bail!("the task's thread panicked"),
+        }
+    }
+
     fn end(mut self, how: End) -> Result<()> {
         // A thread that has failed has dropped its end.
         let _ = self.commands.send(how);

@@ -24,6 +24,7 @@ use crate::inference::{Output, RunningTask, Worker, create_topics, produce, read
 
 pub mod durability;
 pub mod outage;
+pub mod tenants;
 
 /// Makes a test of every scenario, on the broker that `$shared` (an async function) gives the address of; those that end it
 /// get one of `$own`.
@@ -37,6 +38,10 @@ macro_rules! inference_scenarios {
             durability::a_paused_model_goes_on_from_the_feature_log_with_the_features_of_then,
             durability::a_window_gives_one_row_per_key_and_survives_a_restart,
             durability::expired_entries_are_archived_and_read_back_by_key,
+            tenants::a_model_that_stalls_holds_nobody_up_and_catches_up,
+            tenants::a_model_that_fails_at_every_event_is_felt_by_no_other,
+            tenants::a_topic_that_refuses_records_is_its_tenants_trouble_alone,
+            tenants::another_groups_connector_of_that_name_is_refused,
         );
         $crate::inference_scenarios!(@own $own;
             outage::exactly_once_over_a_broker_that_goes_and_comes_back,

@@ -47,12 +47,26 @@ pub struct ServiceProcess {
 }
 
 impl ServiceProcess {
-    /// Starts `program`. `name` tells the services of one test apart. The log of an earlier process of that name in this test
-    /// is continued.
+    /// Starts `program` in the test's own directory. `name` tells the services of one test apart. The log of an earlier
+    /// process of that name in this test is continued.
     ///
     /// # Errors
     /// When there is no shell, or the log cannot be written.
     pub fn spawn<A: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        environment: &[(&str, &str)],
+    ) -> Result<ServiceProcess> {
+        Self::spawn_in(Path::new("."), name, program, arguments, environment)
+    }
+
+    /// As [`Self::spawn`], in another directory.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`], and when there is no such directory.
+    pub fn spawn_in<A: AsRef<OsStr>>(
+        directory: &Path,
         name: &str,
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
@@ -66,6 +80,7 @@ impl ServiceProcess {
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(program)
             .args(arguments)
+            .current_dir(directory)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)

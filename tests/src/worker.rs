@@ -21,7 +21,11 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A worker with its properties and directories; at most one process at a time.
 pub struct WorkerProcess {
+    /// tells the workers of one test apart
+    name: String,
     directory: tempfile::TempDir,
+    /// which directory it runs in
+    runs_in: PathBuf,
     properties: BTreeMap<String, String>,
     port: u16,
     http: reqwest::Client,
@@ -35,14 +39,10 @@ impl WorkerProcess {
     /// # Errors
     /// When there is no port or no temporary directory.
     pub fn new(bootstrap: &str, group: &str) -> Result<WorkerProcess> {
-        let directory = tempfile::Builder::new().prefix("millrace-worker-").tempdir()?;
-        let port = free_port()?;
-        let state = directory.path().join("state").display().to_string();
         let mut properties = BTreeMap::new();
         for (name, value) in [
             ("bootstrap.servers", bootstrap),
             ("group.id", group),
-            ("listeners", &format!("http://127.0.0.1:{port}")),
             ("key.converter", "org.apache.kafka.connect.storage.StringConverter"),
             ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
             ("value.converter.schemas.enable", "false"),
@@ -59,12 +59,31 @@ impl WorkerProcess {
             ("scheduled.rebalance.max.delay.ms", "0"),
             ("inference.registry.replication.factor", "1"),
             ("inference.cores", "2"),
-            ("state.dir", &state),
         ] {
             properties.insert(name.to_owned(), value.to_owned());
         }
+        Self::with_properties(group, properties, Path::new("."))
+    }
+
+    /// A worker with exactly these properties but for `listeners` and `state.dir`, which are its own. Not started. `name`
+    /// tells the workers of one test apart; relative paths in its properties are below `runs_in`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_properties(
+        name: &str,
+        mut properties: BTreeMap<String, String>,
+        runs_in: &Path,
+    ) -> Result<WorkerProcess> {
+        let directory = tempfile::Builder::new().prefix("millrace-worker-").tempdir()?;
+        let port = free_port()?;
+        let state = directory.path().join("state").display().to_string();
+        properties.insert("listeners".to_owned(), format!("http://127.0.0.1:{port}"));
+        properties.insert("state.dir".to_owned(), state);
         Ok(WorkerProcess {
+            name: name.to_owned(),
             directory,
+            runs_in: runs_in.to_owned(),
             properties,
             port,
             http: reqwest::Client::builder().timeout(PATIENCE).build()?,
@@ -75,6 +94,11 @@ impl WorkerProcess {
     /// Sets a property for the next start.
     pub fn set(&mut self, name: &str, value: &str) {
         self.properties.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// `host:port`, as statuses name this worker.
+    pub fn id(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// The directory of this worker alone: `state.dir` is `state` below it.
@@ -133,8 +157,8 @@ impl WorkerProcess {
         std::fs::write(&file, text)?;
         let arguments = [Path::new("worker"), &file];
         self.process = None;
-        let name = self.properties.get("group.id").map_or("worker", String::as_str);
-        self.process = Some(ServiceProcess::spawn(name, &binary, arguments, environment)?);
+        let spawned = ServiceProcess::spawn_in(&self.runs_in, &self.name, &binary, arguments, environment);
+        self.process = Some(spawned?);
         Ok(())
     }
 
@@ -210,6 +234,21 @@ impl WorkerProcess {
         self.success("PUT", path, Some(document)).await
     }
 
+    /// Puts a document that is text: YAML, or JSON as it stands in a file.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub async fn put_text(&self, path: &str, content_type: &str, text: String) -> Result<()> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let request = self.http.put(&url).header("content-type", content_type).body(text);
+        let response = request.send().await?;
+        let status = response.status();
+        if !status.is_success() {
+            bail!("PUT {path}: {status} {}", response.text().await?);
+        }
+        Ok(())
+    }
+
     /// The answer to `GET path`.
     ///
     /// # Errors
@@ -249,6 +288,12 @@ impl WorkerProcess {
                 _ => tokio::time::sleep(PROBE_INTERVAL).await,
             }
         }
+    }
+
+    /// The log of all its processes so far.
+    pub fn log(&self) -> String {
+        let log = self.process.as_ref().map(|process| std::fs::read(process.log()));
+        String::from_utf8_lossy(&log.and_then(Result::ok).unwrap_or_default()).into_owned()
     }
 
     /// The end of the log.

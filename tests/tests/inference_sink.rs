@@ -10,11 +10,14 @@
 )]
 
 use anyhow::Result;
-use dev_broker::DevBroker;
+use dev_broker::{ApiKey, DevBroker, Fault, FaultAction, FaultTarget};
+use kafka_client::{ClientConfig, Producer, ProducerRecord};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tests::broker::OwnDevBroker;
-use tests::inference::read;
-use tests::inference_scenarios::{START_MS, Stage, artifact, by_household, events, expected, wait_for};
+use tests::broker_laws::records::Ignored;
+use tests::inference::{PATIENCE, read};
+use tests::inference_scenarios::{START_MS, Stage, artifact, by_household, distinct, events, expected, wait_for};
 use tokio::sync::OnceCell;
 
 tests::inference_scenarios!(shared: shared, own: OwnDevBroker::start);
@@ -211,6 +214,54 @@ async fn a_failing_model_is_stopped_by_its_breaker_alone() -> Result<()> {
         .await?;
     assert_eq!(status["state"], "SUSPENDED", "{status}");
     assert!(status["figures"]["errors"].as_u64() >= Some(3), "{status}");
+    task.stop()
+}
+
+/// The broker does not answer when it is first asked about the topic of outputs that are sent at once: no tenant is blamed for
+/// it and detached, and the outputs are sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_is_no_tenants_fault() -> Result<()> {
+    let broker = DevBroker::start(OwnDevBroker::quick())?;
+    let stage = Stage::start(&broker.bootstrap()).await?;
+    let task = stage.task(&[
+        ("processing.guarantee", "at_least_once"),
+        ("inference.commit.interval.ms", "10"),
+        ("inference.commit.drain.ms", "60000"),
+    ])?;
+    let producer = Producer::new(&ClientConfig::new(stage.bootstrap()), Arc::new(Ignored))?;
+    let send = |key: &str, value: &str| {
+        let record = ProducerRecord {
+            topic: &stage.events,
+            key: Some(key.as_bytes()),
+            value: Some(value.as_bytes()),
+            ..ProducerRecord::default()
+        };
+        producer.send_waiting(&record, 0, PATIENCE)
+    };
+    // No model wants an event without an amount.
+    let nothing = json!({ "household": "nobody", "amount": 0, "time": START_MS });
+    send("nobody", &nothing.to_string())?;
+    stage.until_committed(1).await?;
+    // The writer asks the broker that it knows, and then the one of bootstrap.servers.
+    for nth in [1, 2] {
+        broker.inject(Fault {
+            api_key: ApiKey::Metadata,
+            target: FaultTarget::Nth(nth),
+            action: FaultAction::Close,
+        });
+    }
+    for (key, value) in events(0..20) {
+        send(&key, &value)?;
+    }
+    // Nobody else asks meanwhile. The commit that finds the outputs lost has them made again.
+    let predictions = || stage.worker.service.snapshot().predictions;
+    wait_for("outputs that are made again", || predictions() > 20).await?;
+    // Those that were lost come after others that were not, once: a household's scores rise.
+    let mut scores = by_household(&distinct(stage.outputs(20).await?)?.0)?;
+    scores.values_mut().for_each(|scores| scores.sort_by(f64::total_cmp));
+    assert_eq!(scores, expected(0..20));
+    let log = format!("connect-{}-features", stage.connector);
+    assert_eq!(read(stage.bootstrap(), &log, 0).await?, [], "rows of a detached model");
     task.stop()
 }
 

@@ -33,20 +33,27 @@ pub struct LogEntry {
 pub struct ShedEvent {
     /// the tenant's topic
     pub topic: Arc<str>,
+    tenant: Arc<str>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     source: String,
 }
 
 impl ShedEvent {
-    /// A copy of an event.
-    pub fn of(topic: &Arc<str>, record: &RawRecord<'_>) -> ShedEvent {
+    /// A copy of an event for a tenant's topic.
+    pub fn of(tenant: &Arc<str>, topic: &Arc<str>, record: &RawRecord<'_>) -> ShedEvent {
         ShedEvent {
             topic: topic.clone(),
+            tenant: tenant.clone(),
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             source: format!("{}-{}-{}", record.topic, record.partition, record.offset),
         }
+    }
+
+    /// The topic that it is for, and whose it is.
+    pub(super) fn owner(&self) -> (&str, &str) {
+        (&self.topic, &self.tenant)
     }
 
     pub(super) fn parts(&self) -> (Option<&[u8]>, Option<&[u8]>, &str) {

@@ -1,7 +1,8 @@
 //! The thread that writes a task's transactions.
 
-use super::commit::{Answer, Commit, CommitFailure, Committed};
+use super::commit::{Answer, Commit, CommitFailure, Committed, ShedEvent};
 use crate::metrics::Metrics;
+use crate::output::{EncodedOutputs, tenant_at_fault};
 use connect_api::error::ConnectError;
 use connect_api::partitioned::PartitionedTaskContext;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -306,28 +307,11 @@ fn write(writer: &mut RecordWriter, patience: &mut Patience, commit: &Commit) ->
 }
 
 /// Whose failure it is: that of the tenant whose own topic is at fault, or everybody's.
-fn failure(commit: &Commit, WriteError { error, topic }: WriteError) -> CommitFailure {
-    let own = topic.filter(|_| is_own_fault(&error)).and_then(|topic| {
-        let mut models = commit.outputs.iter().map(|outputs| &outputs.model);
-        models.find(|model| *model.output_topic == *topic)
-    });
+fn failure(commit: &Commit, error: WriteError) -> CommitFailure {
+    let outputs = commit.outputs.iter().map(EncodedOutputs::owner);
+    let shed = commit.shed.iter().map(ShedEvent::owner);
     CommitFailure {
-        tenant: own.map(|model| Arc::from(model.document.tenant.as_str())),
-        error,
+        tenant: tenant_at_fault(&error, outputs.chain(shed)),
+        error: error.error,
     }
-}
-
-/// Errors of a tenant's own topic, which no other tenant should pay for.
-fn is_own_fault(error: &KafkaError) -> bool {
-    matches!(
-        error.code,
-        ErrorCode::TopicAuthorizationFailed
-            | ErrorCode::MessageSizeTooLarge
-            | ErrorCode::UnknownTopic
-            | ErrorCode::UnknownTopicOrPartition
-            | ErrorCode::UnknownPartition
-            | ErrorCode::InvalidTopic
-            | ErrorCode::InvalidRecord
-            | ErrorCode::PolicyViolation
-    )
 }

@@ -36,6 +36,11 @@ impl EncodedOutputs {
         }
     }
 
+    /// The topic that they are for, and whose it is.
+    pub fn owner(&self) -> (&str, &str) {
+        (&self.model.output_topic, &self.model.document.tenant)
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.records.len()

@@ -9,9 +9,11 @@
 //! ```
 //! A number that is not finite has no JSON form: its row counts as an error of the model and has no output.
 
+mod at_fault;
 mod encode;
 mod sender;
 
+pub use at_fault::tenant_at_fault;
 pub use encode::{EncodedOutputs, encode_batch};
 pub use sender::{OutputFailure, OutputSender};
 

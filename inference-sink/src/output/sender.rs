@@ -1,7 +1,7 @@
 //! Sends outputs at once (`processing.guarantee=at_least_once`): one idempotent writer and one thread per task, so that a
 //! slow broker stops neither the executors nor the task. What is handed over while a write is under way goes with the next.
 
-use super::EncodedOutputs;
+use super::{EncodedOutputs, tenant_at_fault};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use kafka_client::{ClientConfig, ErrorCode, KafkaError, RecordWriter, WriteError};
 use parking_lot::Mutex;
@@ -182,19 +182,15 @@ impl Sending {
         }
     }
 
-    /// A topic's failure is that of the tenant whose it is; any other is everybody's.
-    fn refuse(&mut self, outputs: &[EncodedOutputs], WriteError { error, topic }: WriteError) {
-        let model = topic.and_then(|topic| {
-            let mut models = outputs.iter().map(|outputs| &outputs.model);
-            models.find(|model| *model.output_topic == *topic)
-        });
-        match model {
-            Some(model) => drop(
-                self.failed
-                    .insert(model.document.tenant.as_str().into(), error.to_string()),
-            ),
+    /// What one tenant's own topic refuses is that tenant's loss; any other error is everybody's.
+    fn refuse(&mut self, outputs: &[EncodedOutputs], error: WriteError) {
+        match tenant_at_fault(&error, outputs.iter().map(EncodedOutputs::owner)) {
+            Some(tenant) => drop(self.failed.insert(tenant, error.error.to_string())),
             // Not as what may pass: the outputs are gone.
-            None => self.lost = Some(KafkaError::new(ErrorCode::Fail, format!("outputs are lost: {error}"))),
+            None => {
+                let lost = format!("outputs are lost: {}", error.error);
+                self.lost = Some(KafkaError::new(ErrorCode::Fail, lost));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::evaluation::{Globals, KeyedStores};
 use super::partition::PartitionState;
 use super::topology::{Subscriber, ViewPlan};
-use super::{Open, TaskModel};
+use super::{Open, TaskModel, is_broken};
 use crate::detach::Reason;
 use crate::flow::{RowBlock, RowSource};
 use crate::limits::Verdict;
@@ -150,8 +150,12 @@ impl Open {
                             let verdict = limit.judge(spread(record.offset, record.partition));
                             if verdict == Verdict::Shed {
                                 self.metrics.shed(tenant, ShedReason::Rate, 1);
-                                if let Some(shed) = self.topology.shed_topics.get(tenant.as_str()) {
-                                    self.shed.push(crate::barrier::ShedEvent::of(shed, record));
+                                // A topic that refuses records gets none for a while: the event is counted all the same.
+                                if let Some(shed) = self.topology.shed_topics.get(tenant.as_str())
+                                    && let Some(owner) = self.topology.tenants.get(subscriber.tenant)
+                                    && !is_broken(&self.broken_outputs, tenant)
+                                {
+                                    self.shed.push(crate::barrier::ShedEvent::of(owner, shed, record));
                                 }
                             }
                             verdict

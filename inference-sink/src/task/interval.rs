@@ -1,8 +1,8 @@
 //! One interval: drain, detach what did not finish, gather everything, hand it to the committer, take the answer.
 
-use super::Open;
 use super::open::changelog_topic;
 use super::partition::PROGRESS;
+use super::{Open, is_broken};
 use crate::barrier::{Answer, Commit, CommitFailure, LogEntry, RecordGroup};
 use crate::detach::{Reason, encode_entry};
 use crate::expiry::Archiver;
@@ -179,11 +179,7 @@ impl Open {
     /// Whether somebody or something other than its pace keeps a model detached.
     pub(super) fn is_held_back(&self, model: &str) -> bool {
         let tenant = model.split('/').next().unwrap_or(model);
-        self.topology.paused.contains(model)
-            || self
-                .broken_outputs
-                .get(tenant)
-                .is_some_and(|until| *until > Instant::now())
+        self.topology.paused.contains(model) || is_broken(&self.broken_outputs, tenant)
     }
 
     /// Everything of the interval as one transaction.

@@ -80,6 +80,11 @@ struct Open {
     last_expiry: Instant,
 }
 
+/// Whether a tenant's topics are left alone: one of them has refused records.
+fn is_broken(broken: &BTreeMap<String, Instant>, tenant: &str) -> bool {
+    broken.get(tenant).is_some_and(|until| *until > Instant::now())
+}
+
 /// One model in this task.
 struct TaskModel {
     flow: Arc<Flow>,

@@ -1,7 +1,7 @@
 //! Opening a task: layout, fencing, changelog topics, restore, and where to read each partition.
 
 use super::partition::{PROGRESS, PartitionState};
-use super::restore::restore;
+use super::restore::{once_led, restore};
 use super::stored_row::StoredRow;
 use super::topology::{StoreSlot, Topology};
 use super::{Open, TaskModel};
@@ -122,8 +122,9 @@ impl Open {
         let mut stores = open.open_stores(&admin, &numbers, &topology.stores)?;
         for (number, progress) in progress {
             let own = stores.iter_mut().filter_map(|store| store.remove(&number)).collect();
-            let state = PartitionState::new(progress, own, &open.topics, open.options.idle_after_ms)
-                .map_err(|error| ConnectError::fatal(format!("progress of partition {number}: {error}")))?;
+            let group = &open.context.group_id;
+            let state = PartitionState::new(group, progress, own, &open.topics, open.options.idle_after_ms)
+                .map_err(|error| ConnectError::config(format!("progress of partition {number}: {error}")))?;
             open.partitions.insert(number, state);
         }
         open.make_feature_log(&admin, &numbers)?;
@@ -175,8 +176,9 @@ impl Open {
             .iter()
             .map(|n| kafka_client::TopicPartition::new(topic.clone(), *n))
             .collect();
-        let ends = admin.end_offsets(&partitions, kafka_client::IsolationLevel::ReadCommitted);
-        for (partition, end) in self.started.runtime.block_on(ends).map_err(kafka("feature log"))? {
+        let isolation = kafka_client::IsolationLevel::ReadCommitted;
+        let ends = once_led(|| self.started.runtime.block_on(admin.end_offsets(&partitions, isolation)));
+        for (partition, end) in ends.map_err(kafka("feature log"))? {
             self.log_ends.insert(partition.partition, end);
         }
         Ok(())

@@ -6,7 +6,10 @@
 //! p topic                       next offset to read (8 bytes, big endian)
 //! m tenant/model                mode (JSON)
 //! w tenant/model 00 start key   open window (see `encode_window`)
+//! g                             `group.id` of the workers that the state belongs to
 //! ```
+//! The last is there because the topics of a connector's state are named by the connector alone: two groups on one Kafka
+//! cluster that each have a connector of one name would write into each other's state.
 
 use super::stored_row::{NoEntry, StoredRow};
 use super::topology::WindowPlan;
@@ -24,8 +27,14 @@ use std::sync::Arc;
 /// Name of the store that holds progress; a dot keeps it apart from stores of users.
 pub(super) const PROGRESS: &str = "task.progress";
 
+/// Key of the record that names the group.
+const GROUP: &[u8] = b"g";
+
 /// One input partition.
 pub(super) struct PartitionState {
+    /// whose state it is: `group.id`
+    group: Arc<str>,
+    group_recorded: bool,
     /// owner's records
     pub progress: KeyedPartition<NoEntry>,
     /// in the order of the topology's stores
@@ -45,14 +54,29 @@ pub(super) struct PartitionState {
 }
 
 impl PartitionState {
-    /// A restored partition; `topics` by number, `idle_after_ms` as configured.
+    /// A restored partition of a group's connector; `topics` by number, `idle_after_ms` as configured.
+    ///
+    /// Error: what is restored cannot be read, or is another group's.
     pub fn new(
+        group: &Arc<str>,
         progress: KeyedPartition<NoEntry>,
         stores: Vec<KeyedPartition<StoredRow>>,
         topics: &[Arc<str>],
         idle_after_ms: i64,
     ) -> Result<PartitionState, String> {
+        let recorded = progress.owner_records().map_err(|error| error.to_string())?;
+        let recorded = recorded.iter().find(|(key, _)| key[..] == *GROUP);
+        if let Some((_, other)) = recorded.filter(|(_, recorded)| recorded[..] != *group.as_bytes()) {
+            return Err(format!(
+                "the state in connect-{connector}-* on this Kafka cluster belongs to the connector {connector} of the group {}, \
+                 and group.id is {group} here: give this connector another name, or delete those topics if that group is no more",
+                String::from_utf8_lossy(other),
+                connector = progress.spec().connector,
+            ));
+        }
         let mut state = PartitionState {
+            group: group.clone(),
+            group_recorded: false,
             stream_time: StreamTime::new(None, idle_after_ms, crate::clock::wall_ms()),
             progress,
             stores,
@@ -79,6 +103,7 @@ impl PartitionState {
         self.stream_time = StreamTime::new(persisted, idle_after_ms, crate::clock::wall_ms());
         self.positions.fill(None);
         self.positions_changed = false;
+        self.group_recorded = false;
         self.modes.clear();
         self.modes_changed.clear();
         self.windows.clear();
@@ -99,6 +124,7 @@ impl PartitionState {
                     let mode = serde_json::from_slice(&value).map_err(|error| format!("mode of a model: {error}"))?;
                     self.modes.insert(String::from_utf8_lossy(model).into(), mode);
                 }
+                Some((b'g', [])) => self.group_recorded = true,
                 _ => {}
             }
         }
@@ -246,6 +272,10 @@ impl PartitionState {
                 .is_detached()
                 .then(|| Bytes::from(serde_json::to_vec(&mode).unwrap_or_default()));
             records.push(owner_record(&key, value));
+        }
+        if !records.is_empty() && !std::mem::replace(&mut self.group_recorded, true) {
+            let group = Bytes::copy_from_slice(self.group.as_bytes());
+            records.push(owner_record(GROUP, Some(group)));
         }
         for (model, windows) in &mut self.windows {
             for change in windows.changes() {

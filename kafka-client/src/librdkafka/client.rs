@@ -6,12 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use rdkafka_sys as sys;
 
 use super::native_error;
+use super::outage::Outage;
 use super::partition_list;
 use crate::config::ClientKind;
 use crate::error::{ErrorCode, KafkaError};
@@ -38,6 +40,10 @@ pub(crate) struct Callbacks {
     pub(super) ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Where delivery reports of a producer go.
     deliveries: Option<Arc<dyn Deliveries>>,
+    /// No broker can be reached.
+    unreachable: Outage,
+    /// A connection fails.
+    disconnected: Outage,
 }
 
 struct QueuePointer(*mut sys::rd_kafka_queue_t);
@@ -66,6 +72,12 @@ impl Callbacks {
             // SAFETY: the queue lives as long as the client whose callback this is.
             unsafe { sys::rd_kafka_queue_yield(queue.0) };
         }
+    }
+
+    /// A broker has answered.
+    pub(crate) fn answered(&self) {
+        self.unreachable.is_over();
+        self.disconnected.is_over();
     }
 
     pub(crate) fn has_events(&self) -> bool {
@@ -302,7 +314,14 @@ unsafe extern "C" fn on_error(handle: *mut sys::rd_kafka_t, number: c_int, reaso
         tracing::error!(client, error = %error, "client failed");
         callbacks.push(ClientEvent::Error(error));
     } else if error.code == ErrorCode::AllBrokersDown {
-        tracing::warn!(client, error = %error, "no broker can be reached: the client waits, and goes on when one is back");
+        match callbacks.unreachable.is_news(Instant::now()) {
+            true => {
+                tracing::warn!(client, error = %error, "no broker can be reached: the client waits, and goes on when one is back");
+            }
+            false => tracing::debug!(client, error = %error, "no broker can be reached"),
+        }
+    } else if error.code == ErrorCode::BrokerTransportFailure && !callbacks.disconnected.is_news(Instant::now()) {
+        tracing::debug!(client, error = %error, "client reported an error");
     } else {
         tracing::warn!(client, error = %error, "client reported an error");
     }
@@ -380,6 +399,9 @@ unsafe extern "C" fn on_delivery(
     let Some(deliveries) = &callbacks.deliveries else {
         return;
     };
+    if number == 0 {
+        callbacks.answered();
+    }
     if token == 0 && number == 0 {
         return;
     }

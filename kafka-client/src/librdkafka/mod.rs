@@ -21,6 +21,7 @@ mod client;
 mod consume;
 mod message;
 mod native_error;
+mod outage;
 mod partition_list;
 mod produce;
 
