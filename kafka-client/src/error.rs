@@ -60,11 +60,11 @@ impl KafkaError {
         self.retriable
     }
 
-    /// The partition's leader is elsewhere, or there is none at the moment.
+    /// The broker that was asked does not lead the partition, or knows of none: so it is for moments after a topic was made.
     pub fn is_about_the_leader(&self) -> bool {
         matches!(
             self.code,
-            ErrorCode::NotLeaderForPartition | ErrorCode::LeaderNotAvailable
+            ErrorCode::NotLeaderForPartition | ErrorCode::LeaderNotAvailable | ErrorCode::UnknownTopicOrPartition
         )
     }
 

@@ -1,7 +1,7 @@
 //! Opening a task: layout, fencing, changelog topics, restore, and where to read each partition.
 
 use super::partition::{PROGRESS, PartitionState};
-use super::restore::{once_led, restore};
+use super::restore::restore;
 use super::stored_row::StoredRow;
 use super::topology::{StoreSlot, Topology};
 use super::{Open, TaskModel};
@@ -177,7 +177,7 @@ impl Open {
             .map(|n| kafka_client::TopicPartition::new(topic.clone(), *n))
             .collect();
         let isolation = kafka_client::IsolationLevel::ReadCommitted;
-        let ends = once_led(|| self.started.runtime.block_on(admin.end_offsets(&partitions, isolation)));
+        let ends = self.started.runtime.block_on(admin.end_offsets(&partitions, isolation));
         for (partition, end) in ends.map_err(kafka("feature log"))? {
             self.log_ends.insert(partition.partition, end);
         }

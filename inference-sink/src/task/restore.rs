@@ -2,7 +2,7 @@
 
 use crate::service::Started;
 use connect_api::error::ConnectError;
-use kafka_client::{ClientConfig, Consumer, ErrorCode, KafkaError, StartOffset, TopicPartition};
+use kafka_client::{ClientConfig, Consumer, KafkaError, StartOffset, TopicPartition};
 use state_store::{KeyedPartition, RestorePlan, StateValue, plan_restore};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,29 +11,6 @@ use std::time::{Duration, Instant};
 const DELETE_RETENTION_MS: i64 = 86_400_000;
 /// A restore that reads nothing for so long has lost its broker.
 const STALLED: Duration = Duration::from_secs(60);
-
-/// A topic that was just made has its leaders so soon, or is in trouble.
-const LED_WITHIN: Duration = Duration::from_secs(5);
-/// Between two questions.
-const LED_POLL: Duration = Duration::from_millis(50);
-
-/// Asks for offsets again while the brokers do not yet know the leaders of a topic that was just made.
-pub(super) fn once_led<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
-    let deadline = Instant::now() + LED_WITHIN;
-    loop {
-        match ask() {
-            Err(error) if is_not_led(&error) && Instant::now() < deadline => std::thread::sleep(LED_POLL),
-            answer => return answer,
-        }
-    }
-}
-
-fn is_not_led(error: &KafkaError) -> bool {
-    matches!(
-        error.code,
-        ErrorCode::NotLeaderForPartition | ErrorCode::LeaderNotAvailable | ErrorCode::UnknownTopicOrPartition
-    )
-}
 
 /// Reads what the local copies lack from partition after partition of one changelog topic.
 pub(super) fn restore<V: StateValue>(
@@ -49,9 +26,10 @@ pub(super) fn restore<V: StateValue>(
         .collect();
     let admin = kafka_client::Admin::new(config).map_err(failed)?;
     let runtime = &started.runtime;
-    let starts = once_led(|| runtime.block_on(admin.beginning_offsets(&partitions))).map_err(failed)?;
+    let starts = runtime.block_on(admin.beginning_offsets(&partitions)).map_err(failed)?;
     let isolation = kafka_client::IsolationLevel::ReadCommitted;
-    let ends: BTreeMap<i32, i64> = once_led(|| runtime.block_on(admin.end_offsets(&partitions, isolation)))
+    let ends: BTreeMap<i32, i64> = runtime
+        .block_on(admin.end_offsets(&partitions, isolation))
         .map_err(failed)?
         .into_iter()
         .map(|(partition, end)| (partition.partition, end))
