@@ -2,7 +2,7 @@
 
 use crate::outputs::Outputs;
 use crate::purchases::Purchases;
-use crate::site::{Catalog, Site};
+use crate::site::{Catalog, SECRETS, Site};
 use anyhow::{Context, Result, bail, ensure};
 use kafka_client::IsolationLevel;
 use serde_json::{Value, json};
@@ -63,9 +63,13 @@ impl Job {
         job.site.post(worker, "catalog", &job.catalog.addresses()).await?;
         job.site.put_documents(worker).await?;
         job.until_catalog_is_whole().await?;
-        job.site.post(worker, "inference", &[]).await?;
-        let file = ("file", job.purchases.file.display().to_string());
-        job.site.post(worker, "purchases", &[file]).await?;
+        // Any worker takes any request.
+        for (worker, (name, changes)) in job.workers.iter().zip([
+            ("inference", vec![]),
+            ("purchases", vec![("file", job.purchases.file.display().to_string())]),
+        ]) {
+            job.site.post(worker, name, &changes).await?;
+        }
         Ok(job)
     }
 
@@ -137,6 +141,24 @@ impl Job {
         let offsets = self.worker().get("/connectors/purchases/offsets").await?;
         let position = offsets["offsets"][0]["offset"]["position"].as_u64();
         Ok(usize::try_from(position.unwrap_or(0))?)
+    }
+
+    /// Fails if a password is in a log, or in what REST tells of the connectors.
+    pub async fn check_secrets(&self) -> Result<()> {
+        let shown = self
+            .worker()
+            .get("/connectors?expand=info&expand=status")
+            .await?
+            .to_string();
+        let logs = self.workers.iter().map(WorkerProcess::log);
+        for text in logs.chain([shown]) {
+            let told = SECRETS.iter().any(|secret| text.contains(secret));
+            ensure!(!told, "a password is told");
+        }
+        let config = self.worker().get("/connectors/catalog/config").await?;
+        let reference = config["database.password"].as_str().unwrap_or_default();
+        ensure!(reference.starts_with("${file:"), "{config}");
+        Ok(())
     }
 
     /// Stops the replay. Returns how many events there are: purchases, some sent again by a source that was killed, and probes.

@@ -53,6 +53,7 @@ async fn whatever_goes_away_the_job_comes_to_the_same() -> Result<()> {
     job.outputs.until_all(events)?;
     let (calm, calm_worker) = undisturbed(&job.site, events).await?;
     comes_to_the_same(&job, &calm, &calm_worker).await?;
+    job.check_secrets().await?;
     for mut worker in job.workers.into_iter().chain(calm_worker) {
         ensure!(worker.stop()? == 0, "a worker ended with a failure");
     }

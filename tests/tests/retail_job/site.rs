@@ -13,6 +13,8 @@ use tests::{KafkaBroker, PostgresServer, S3Server};
 
 const DATABASE: &str = "retail";
 const PASSWORD: &str = "correct horse battery staple";
+/// What nobody may be told.
+pub const SECRETS: [&str; 2] = [PASSWORD, SECRET_KEY];
 /// The bucket of `archive.url`.
 pub const BUCKET: &str = "retail-archive";
 
