@@ -19,6 +19,7 @@ mod latency;
 mod paced;
 mod process;
 mod report;
+mod sink;
 
 use anyhow::Result;
 use clap::Parser;
@@ -26,16 +27,29 @@ use std::path::PathBuf;
 
 /// Measures, prints a table with ratios, and writes bench-results.json. Run it from the root of the repository.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    process: Option<Process>,
     /// What to measure; everything by default
     #[arg(value_enum)]
     benchmarks: Vec<Benchmark>,
     /// Events of a run of the whole path
     #[arg(long, default_value_t = 1_000_000)]
     events: usize,
+    /// Records of a run of the sink
+    #[arg(long, default_value_t = 5_000_000)]
+    records: usize,
     /// Where the results go
     #[arg(long, default_value = "bench-results.json")]
     output: PathBuf,
+}
+
+/// Peers that are measured in a process of their own.
+#[derive(clap::Subcommand)]
+enum Process {
+    #[command(hide = true)]
+    BareConsumer(sink::BareLoop),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,12 +62,17 @@ enum Benchmark {
     Neighbours,
     /// a compacted topic into a global store
     GlobalStore,
+    /// a topic into a sink that does nothing
+    Sink,
     /// start and idle memory of a worker
     Worker,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Process::BareConsumer(bare)) = &arguments.process {
+        return bare.run();
+    }
     cores::bind(cores::OTHERS)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -71,6 +90,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Benchmark::GlobalStore) {
         global_store::measure(&mut report).await?;
+    }
+    if wanted(Benchmark::Sink) {
+        sink::measure(&mut report, arguments.records).await?;
     }
     if wanted(Benchmark::Worker) {
         idle_worker::measure(&mut report).await?;

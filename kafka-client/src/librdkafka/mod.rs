@@ -16,6 +16,7 @@ mod admin_groups;
 mod admin_offsets;
 mod admin_request;
 mod admin_topics;
+mod bare_consumer;
 mod batch_queue;
 mod client;
 mod consume;
@@ -25,6 +26,7 @@ mod partition_list;
 mod produce;
 
 pub(crate) use admin_offsets::OffsetSpec;
+pub use bare_consumer::BareConsumer;
 pub(crate) use batch_queue::{BatchQueue, Polled, QueueWaker};
 pub use client::open_clients;
 pub(crate) use client::{Callbacks, Client, ClientEvent};
