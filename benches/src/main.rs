@@ -8,6 +8,7 @@
 // A program for a terminal; JSON values that have no such member give null.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::indexing_slicing)]
 
+mod catalog;
 mod cores;
 mod events;
 mod fairness;
@@ -40,6 +41,9 @@ struct Arguments {
     /// Records of a run of the sink
     #[arg(long, default_value_t = 5_000_000)]
     records: usize,
+    /// Rows of the table of the catalog; three tenths of them are changed live
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: usize,
     /// Where the results go
     #[arg(long, default_value = "bench-results.json")]
     output: PathBuf,
@@ -64,6 +68,8 @@ enum Benchmark {
     GlobalStore,
     /// a topic into a sink that does nothing
     Sink,
+    /// a table of PostgreSQL into a topic, beside Debezium
+    Catalog,
     /// start and idle memory of a worker
     Worker,
 }
@@ -93,6 +99,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Benchmark::Sink) {
         sink::measure(&mut report, arguments.records).await?;
+    }
+    if wanted(Benchmark::Catalog) {
+        catalog::measure(&mut report, arguments.rows).await?;
     }
     if wanted(Benchmark::Worker) {
         idle_worker::measure(&mut report).await?;
