@@ -54,7 +54,12 @@ struct Run {
 pub async fn measure(report: &mut Report, rows: usize) -> Result<()> {
     let postgres = PostgresServer::start(&[]).await?;
     let broker = KafkaBroker::start().await?;
-    postgres.psql("postgres", &table(rows)).await?;
+    postgres
+        .psql(
+            "postgres",
+            "CREATE ROLE capture LOGIN REPLICATION SUPERUSER PASSWORD 'p'",
+        )
+        .await?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         for (runner, runs) in [(Runner::Debezium, &mut theirs), (Runner::Millrace, &mut ours)] {
@@ -104,15 +109,15 @@ fn add(report: &mut Report, name: &str, ours: &[Run], theirs: &[Run], part: fn(&
     report.beside(format!("{name}, CPU"), unit, cpu(ours), cpu(theirs), peer, 1);
 }
 
-/// The table of configs/retail/schema.sql, with keys of equal length, so that a range of them is a range of rows.
+/// A new table as that of configs/retail/schema.sql, with keys of equal length, so that a range of them is a range of rows.
 fn table(rows: usize) -> String {
     format!(
-        "CREATE TABLE products (product_id text PRIMARY KEY, manufacturer_id text, department text, brand text, \
+        "DROP TABLE IF EXISTS products; DROP PUBLICATION IF EXISTS catalog; CREATE TABLE products (product_id text PRIMARY KEY, manufacturer_id text, department text, brand text, \
          product_category text, product_type text, package_size text); \
          INSERT INTO products SELECT lpad(g::text, 9, '0'), (g % 6000)::text, 'GROCERY', \
          CASE WHEN g % 3 = 0 THEN 'Private' ELSE 'National' END, 'BAKED BREAD/BUNS/ROLLS', \
          'MAINSTREAM WHITE BREAD', '20 OZ' FROM generate_series(0, {} - 1) g; \
-         CREATE ROLE capture LOGIN REPLICATION SUPERUSER PASSWORD 'p'; CREATE PUBLICATION catalog FOR TABLE products",
+         CREATE PUBLICATION catalog FOR TABLE products; VACUUM ANALYZE products; CHECKPOINT",
         rows
     )
 }
@@ -130,7 +135,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn run(&self, runner: Runner, round: usize) -> Result<Run> {
-        self.postgres.psql("postgres", "VACUUM products; CHECKPOINT").await?;
+        self.postgres.psql("postgres", &table(self.rows)).await?;
         let topic = NewTopic::new(self.topic.topic.to_string(), 1, 1).with("cleanup.policy", "compact");
         for (topic, result) in self.admin.create_topics(&[topic]).await? {
             result.with_context(|| format!("create {topic}"))?;

@@ -16,6 +16,9 @@ pub trait OffsetReader: Send + Sync {
     async fn offset(&self, partition: &SourceMap) -> Result<Option<SourceMap>, ConnectError>;
 }
 
+/// Source partitions with the offsets to go on at.
+pub type SourcePositions = Vec<(Arc<SourceMap>, Arc<SourceMap>)>;
+
 /// A topic as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicLayout {
@@ -82,7 +85,7 @@ pub trait SourceTask: Send {
 
     /// The offsets, by source partition, are in the offsets topic: what lies before them will never be asked for again
     /// and may be confirmed to the source (an LSN, an acknowledgement).
-    async fn commit(&mut self, durable: Durable<Vec<(Arc<SourceMap>, SourceMap)>>) -> Result<(), ConnectError> {
+    async fn commit(&mut self, durable: Durable<SourcePositions>) -> Result<(), ConnectError> {
         let _ = durable;
         Ok(())
     }

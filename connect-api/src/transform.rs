@@ -26,7 +26,10 @@ impl Record {
     /// Sets the topic.
     pub fn set_topic(&mut self, topic: Arc<str>) {
         match self {
-            Record::Sink(record) => record.topic = topic,
+            Record::Sink(record) => {
+                let before = std::mem::replace(&mut record.topic, topic);
+                record.original_topic.get_or_insert(before);
+            }
             Record::Source(record) => record.topic = topic,
         }
     }

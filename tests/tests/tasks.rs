@@ -491,7 +491,7 @@ impl SinkTask for ReluctantTask {
     async fn start(&mut self, _: SinkTaskContext) -> Result<(), ConnectError> {
         Ok(())
     }
-    async fn put(&mut self, records: Vec<SinkRecord>) -> Result<Accepted, ConnectError> {
+    async fn put(&mut self, records: &[SinkRecord]) -> Result<Accepted, ConnectError> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         let refuse = |left: usize| left.checked_sub(1);
         if self
@@ -503,7 +503,7 @@ impl SinkTask for ReluctantTask {
             return Err(ConnectError::retriable("not now"));
         }
         let mut taken = self.0.taken.lock().unwrap();
-        for record in &records {
+        for record in records {
             taken.push(record.value.get()?.value.to_string());
         }
         Ok(Accepted { records: records.len() })

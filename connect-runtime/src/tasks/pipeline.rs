@@ -4,8 +4,8 @@
 //!   source: record -> transforms -> header, key, value converters -> bytes
 //!   sink:   bytes -> key, value, header converters -> transforms -> record
 //! ```
-//! A sink record's key and value are read here, not when the task asks: only so does a record that cannot be read fail in
-//! the converter's stage, where `errors.tolerance` covers it.
+//! A sink record's key and value are read here, not when the task asks, unless their converter makes something of any bytes:
+//! only so does a record that cannot be read fail in the converter's stage, where `errors.tolerance` covers it.
 
 use super::TaskEnvironment;
 use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter, StoredRecord};
@@ -13,11 +13,11 @@ use crate::transforms::TransformChain;
 use bytes::Bytes;
 use connect_api::config::{ConfigMap, with_prefix};
 use connect_api::converter::ConverterUse;
+use connect_api::record::RawBytes;
 use connect_api::transform::Record;
-use connect_api::{
-    ConnectError, Converter, Datum, Header, HeaderConverter, SinkRecord, SourceRecord, Stage, TimestampType,
-};
+use connect_api::{ConnectError, Converter, Header, HeaderConverter, SinkRecord, SourceRecord, Stage, TimestampType};
 use kafka_client::Message;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A record on its way to Kafka, in bytes.
@@ -55,6 +55,8 @@ pub(super) struct Pipeline {
     header_class: &'static str,
     header: Arc<dyn HeaderConverter>,
     transforms: TransformChain,
+    /// nothing is read or changed between Kafka and a sink task, so nothing can fail there
+    passes_through: bool,
     pub(super) errors: ErrorHandler,
 }
 
@@ -75,12 +77,18 @@ impl Pipeline {
         let header_plugin = plugins
             .header_converter(&header_class)
             .ok_or_else(|| not_found("header.converter", &header_class))?;
+        let key = converter("key.converter", ConverterUse::Key)?;
+        let value = converter("value.converter", ConverterUse::Value)?;
+        let transforms = TransformChain::new(plugins, config)?;
         Ok(Self {
-            key: converter("key.converter", ConverterUse::Key)?,
-            value: converter("value.converter", ConverterUse::Value)?,
+            passes_through: transforms.is_empty()
+                && key.converter.reads_any_bytes()
+                && value.converter.reads_any_bytes(),
+            key,
+            value,
             header_class: header_plugin.class(),
             header: header_plugin.configure(&header_options)?,
-            transforms: TransformChain::new(plugins, config)?,
+            transforms,
             errors,
         })
     }
@@ -149,71 +157,137 @@ impl Pipeline {
         }))
     }
 
-    /// A record for a sink task; `None` where a transform dropped it or it failed and is skipped.
-    pub(super) async fn to_task(&self, stored: &StoredRecord) -> Result<Option<SinkRecord>, ConnectError> {
-        let read = |bytes: &Option<Bytes>, converter: &NamedConverter| -> Result<Datum, ConnectError> {
-            let datum = Datum::lazy(
-                Arc::clone(&stored.topic),
-                bytes.clone(),
-                Arc::clone(&converter.converter),
-            );
-            datum.get()?;
-            Ok(datum)
-        };
-        let key = || read(&stored.key, &self.key);
-        let Handled::Done(key) = self
-            .errors
-            .run(Stage::KeyConverter, self.key.class, stored, key)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let value = || read(&stored.value, &self.value);
-        let Handled::Done(value) = self
-            .errors
-            .run(Stage::ValueConverter, self.value.class, stored, value)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let mut headers = Vec::with_capacity(stored.headers.len());
-        for (name, bytes) in &stored.headers {
-            let read = || self.header.to_connect_header(&stored.topic, name, bytes.as_ref());
+    /// Records for a sink task, of fetched ones of one partition of `topic`, in order; without those that a transform dropped,
+    /// or that failed and are skipped.
+    pub(super) async fn to_task(
+        &self,
+        topic: &Arc<str>,
+        messages: &[Message],
+        records: &mut Vec<SinkRecord>,
+    ) -> Result<(), ConnectError> {
+        for messages in SharedMemory::parts(messages) {
+            let memory = SharedMemory::copy(messages);
+            let keys = RawBytes::new(Arc::clone(topic), memory.clone(), Arc::clone(&self.key.converter));
+            let values = RawBytes::new(Arc::clone(topic), memory, Arc::clone(&self.value.converter));
+            let mut places = SharedMemory::default();
+            for message in messages {
+                let record = SinkRecord {
+                    topic: Arc::clone(topic),
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp_ms: message.timestamp_ms(),
+                    timestamp_type: timestamp_type(message),
+                    key: keys.datum(places.next(message.key())),
+                    value: values.datum(places.next(message.value())),
+                    headers: Vec::new(),
+                    original_topic: None,
+                };
+                if self.passes_through && !message.has_headers() {
+                    records.push(record);
+                } else {
+                    records.extend(self.work_on(record, message).await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn work_on(&self, mut record: SinkRecord, message: &Message) -> Result<Option<SinkRecord>, ConnectError> {
+        let topic = Arc::clone(&record.topic);
+        let fetched = FetchedRecord { topic: &topic, message };
+        let sides = [
+            (&record.key, &self.key, Stage::KeyConverter),
+            (&record.value, &self.value, Stage::ValueConverter),
+        ];
+        for (datum, side, stage) in sides {
+            if side.converter.reads_any_bytes() {
+                continue;
+            }
+            let read = || datum.get().map(drop);
+            if let Handled::Skipped = self.errors.run(stage, side.class, &fetched, read).await? {
+                return Ok(None);
+            }
+        }
+        for (name, bytes) in message.headers() {
+            let bytes = bytes.map(Bytes::copy_from_slice);
+            let read = || self.header.to_connect_header(&topic, name, bytes.as_ref());
             match self
                 .errors
-                .run(Stage::HeaderConverter, self.header_class, stored, read)
+                .run(Stage::HeaderConverter, self.header_class, &fetched, read)
                 .await?
             {
-                Handled::Done(data) => headers.push(Header {
-                    name: name.as_str().into(),
+                Handled::Done(data) => record.headers.push(Header {
+                    name: name.into(),
                     data,
                 }),
                 Handled::Skipped => return Ok(None),
             }
         }
-        let record = SinkRecord {
-            topic: Arc::clone(&stored.topic),
-            partition: stored.partition,
-            offset: stored.offset,
-            timestamp_ms: stored.timestamp_ms,
-            timestamp_type: stored.timestamp_type,
-            key,
-            value,
-            headers,
-            original_topic: Arc::clone(&stored.topic),
-        };
         if self.transforms.is_empty() {
             return Ok(Some(record));
         }
         match self
             .transforms
-            .apply(&self.errors, stored, Record::Sink(record))
+            .apply(&self.errors, &fetched, Record::Sink(record))
             .await?
         {
             Handled::Done(Some(Record::Sink(record))) => Ok(Some(record)),
             Handled::Done(_) | Handled::Skipped => Ok(None),
         }
     }
+}
+
+/// Keys and values of fetched records in one piece of memory: a copy of each, and no allocation for each.
+#[derive(Default)]
+struct SharedMemory {
+    used: u32,
+}
+
+impl SharedMemory {
+    /// A task that keeps one record keeps the memory of all that lie with it: so much at most, if there is more than one.
+    const LIMIT: usize = 256 << 10;
+
+    /// Splits records in a row into such as lie together.
+    fn parts(mut messages: &[Message]) -> impl Iterator<Item = &[Message]> {
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fits = |message: &&Message| {
+                bytes += size(message);
+                bytes <= Self::LIMIT
+            };
+            let count = messages.iter().take_while(fits).count().max(1);
+            let (part, rest) = messages.split_at_checked(count)?;
+            messages = rest;
+            Some(part)
+        })
+    }
+
+    fn copy(messages: &[Message]) -> Bytes {
+        let mut memory = Vec::with_capacity(messages.iter().map(size).sum());
+        for message in messages {
+            memory.extend_from_slice(message.key().unwrap_or_default());
+            memory.extend_from_slice(message.value().unwrap_or_default());
+        }
+        Bytes::from(memory)
+    }
+
+    /// Where the next of the copied keys and values lies.
+    fn next(&mut self, bytes: Option<&[u8]>) -> Option<Range<u32>> {
+        let start = self.used;
+        // a record of Kafka is smaller than 2 GiB
+        self.used += u32::try_from(bytes?.len()).unwrap_or_default();
+        Some(start..self.used)
+    }
+}
+
+fn size(message: &Message) -> usize {
+    message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len)
+}
+
+/// A fetched record, for reports.
+struct FetchedRecord<'a> {
+    topic: &'a Arc<str>,
+    message: &'a Message,
 }
 
 /// The class and options of a converter: the connector's, or the worker's where the connector names none.
@@ -235,9 +309,10 @@ fn not_found(option: &str, class: &str) -> ConnectError {
     ))
 }
 
-impl FailedRecord for StoredRecord {
+impl FailedRecord for FetchedRecord<'_> {
     fn report(&self, reporter: &Reporter, stage: Stage, class: &str, error: &ConnectError) {
-        reporter.sink(self, stage, class, error, false);
+        let record = stored(self.message, Arc::clone(self.topic));
+        reporter.sink(&record, stage, class, error, false);
     }
 }
 
@@ -247,7 +322,7 @@ impl FailedRecord for SourceRecord {
             format!(
                 "{{sourcePartition={}, sourceOffset={}, topic='{}'}}",
                 serde_json::Value::Object((*self.source_partition).clone()),
-                serde_json::Value::Object(self.source_offset.clone()),
+                serde_json::Value::Object((*self.source_offset).clone()),
                 self.topic
             )
         };

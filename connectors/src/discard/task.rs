@@ -13,7 +13,7 @@ impl SinkTask for DiscardTask {
         Ok(())
     }
 
-    async fn put(&mut self, records: Vec<SinkRecord>) -> Result<Accepted, ConnectError> {
+    async fn put(&mut self, records: &[SinkRecord]) -> Result<Accepted, ConnectError> {
         Ok(Accepted { records: records.len() })
     }
 

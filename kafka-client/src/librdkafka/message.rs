@@ -122,6 +122,11 @@ impl Message {
         self.value().map(Bytes::copy_from_slice)
     }
 
+    /// Whether there is a header.
+    pub fn has_headers(&self) -> bool {
+        self.headers().list.is_some()
+    }
+
     /// The headers in order, parsed at the first call. A header whose name is not UTF-8 shows an empty name.
     pub fn headers(&self) -> Headers<'_> {
         let mut headers = std::ptr::null_mut();
