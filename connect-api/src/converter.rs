@@ -34,6 +34,11 @@ pub trait HeaderConverter: Send + Sync {
     /// A header's value from bytes.
     fn to_connect_header(&self, topic: &str, name: &str, bytes: Option<&Bytes>)
     -> Result<SchemaAndValue, ConnectError>;
+
+    /// As [`Converter::reads_any_bytes`].
+    fn reads_any_bytes(&self) -> bool {
+        false
+    }
 }
 
 /// What a converter is used for.

@@ -57,7 +57,7 @@ pub struct SourceTaskContext {
     /// topics that it writes to
     pub topics: Arc<dyn WrittenTopics>,
     /// the connector's converter of keys. A task that has converted a key by it may hand the bytes on as
-    /// [`Datum::lazy`](crate::record::Datum::lazy) with this converter: they are written as they are
+    /// [`Datum::lazy`](crate::datum::Datum::lazy) with this converter: they are written as they are
     pub key_converter: Arc<dyn Converter>,
     /// the connector's converter of values; as with keys
     pub value_converter: Arc<dyn Converter>,

@@ -1,8 +1,9 @@
 //! Single message transforms and predicates (contract part 6).
 
 use crate::config::{ConfigDef, ConfigMap};
+use crate::datum::Datum;
 use crate::error::ConnectError;
-use crate::record::{Datum, Headers, SinkRecord, SourceRecord};
+use crate::record::{Header, SinkRecord, SourceRecord};
 use std::sync::Arc;
 
 /// A record of either direction, as a transform sees it.
@@ -67,7 +68,7 @@ impl Record {
     }
 
     /// The headers.
-    pub fn headers(&self) -> &Headers {
+    pub fn headers(&self) -> &[Header] {
         match self {
             Record::Sink(record) => &record.headers,
             Record::Source(record) => &record.headers,

@@ -8,12 +8,12 @@
 //! only so does a record that cannot be read fail in the converter's stage, where `errors.tolerance` covers it.
 
 use super::TaskEnvironment;
-use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter, StoredRecord};
+use super::fetched::{FetchedBatch, FetchedRecord};
+use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter};
 use crate::transforms::TransformChain;
 use bytes::Bytes;
 use connect_api::config::{ConfigMap, with_prefix};
 use connect_api::converter::ConverterUse;
-use connect_api::record::RawBytes;
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Converter, Header, HeaderConverter, SinkRecord, SourceRecord, Stage, TimestampType};
 use kafka_client::Message;
@@ -53,7 +53,7 @@ pub(super) struct Pipeline {
     key: NamedConverter,
     value: NamedConverter,
     header_class: &'static str,
-    header: Arc<dyn HeaderConverter>,
+    pub(super) header: Arc<dyn HeaderConverter>,
     transforms: TransformChain,
     /// nothing is read or changed between Kafka and a sink task, so nothing can fail there
     passes_through: bool,
@@ -79,15 +79,17 @@ impl Pipeline {
             .ok_or_else(|| not_found("header.converter", &header_class))?;
         let key = converter("key.converter", ConverterUse::Key)?;
         let value = converter("value.converter", ConverterUse::Value)?;
+        let header = header_plugin.configure(&header_options)?;
         let transforms = TransformChain::new(plugins, config)?;
         Ok(Self {
             passes_through: transforms.is_empty()
                 && key.converter.reads_any_bytes()
-                && value.converter.reads_any_bytes(),
+                && value.converter.reads_any_bytes()
+                && header.reads_any_bytes(),
             key,
             value,
             header_class: header_plugin.class(),
-            header: header_plugin.configure(&header_options)?,
+            header,
             transforms,
             errors,
         })
@@ -157,44 +159,34 @@ impl Pipeline {
         }))
     }
 
-    /// Records for a sink task, of fetched ones of one partition of `topic`, in order; without those that a transform dropped,
-    /// or that failed and are skipped.
+    /// Records for a sink task, of those fetched ones at `places`, which are of one partition of `topic`, in order; without those
+    /// that a transform dropped, or that failed and are skipped.
     pub(super) async fn to_task(
         &self,
         topic: &Arc<str>,
-        messages: &[Message],
+        messages: &Arc<Vec<Message>>,
+        places: Range<usize>,
         records: &mut Vec<SinkRecord>,
     ) -> Result<(), ConnectError> {
-        for messages in SharedMemory::parts(messages) {
-            let memory = SharedMemory::copy(messages);
-            let keys = RawBytes::new(Arc::clone(topic), memory.clone(), Arc::clone(&self.key.converter));
-            let values = RawBytes::new(Arc::clone(topic), memory, Arc::clone(&self.value.converter));
-            let mut places = SharedMemory::default();
-            for message in messages {
-                let record = SinkRecord {
-                    topic: Arc::clone(topic),
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    timestamp_ms: message.timestamp_ms(),
-                    timestamp_type: timestamp_type(message),
-                    key: keys.datum(places.next(message.key())),
-                    value: values.datum(places.next(message.value())),
-                    headers: Vec::new(),
-                    original_topic: None,
-                };
-                if self.passes_through && !message.has_headers() {
-                    records.push(record);
-                } else {
-                    records.extend(self.work_on(record, message).await?);
-                }
+        let batch = FetchedBatch::new(self, topic, messages);
+        for at in places {
+            let Some(message) = messages.get(at) else { break };
+            let record = batch.record(message, at);
+            if self.passes_through {
+                records.push(record);
+            } else {
+                let fetched = FetchedRecord { topic, message };
+                records.extend(self.work_on(record, &fetched).await?);
             }
         }
         Ok(())
     }
 
-    async fn work_on(&self, mut record: SinkRecord, message: &Message) -> Result<Option<SinkRecord>, ConnectError> {
-        let topic = Arc::clone(&record.topic);
-        let fetched = FetchedRecord { topic: &topic, message };
+    async fn work_on(
+        &self,
+        mut record: SinkRecord,
+        fetched: &FetchedRecord<'_>,
+    ) -> Result<Option<SinkRecord>, ConnectError> {
         let sides = [
             (&record.key, &self.key, Stage::KeyConverter),
             (&record.value, &self.value, Stage::ValueConverter),
@@ -204,90 +196,41 @@ impl Pipeline {
                 continue;
             }
             let read = || datum.get().map(drop);
-            if let Handled::Skipped = self.errors.run(stage, side.class, &fetched, read).await? {
+            if let Handled::Skipped = self.errors.run(stage, side.class, fetched, read).await? {
                 return Ok(None);
             }
         }
-        for (name, bytes) in message.headers() {
-            let bytes = bytes.map(Bytes::copy_from_slice);
-            let read = || self.header.to_connect_header(&topic, name, bytes.as_ref());
-            match self
-                .errors
-                .run(Stage::HeaderConverter, self.header_class, &fetched, read)
-                .await?
-            {
-                Handled::Done(data) => record.headers.push(Header {
-                    name: name.into(),
-                    data,
-                }),
-                Handled::Skipped => return Ok(None),
+        if !self.header.reads_any_bytes() {
+            let mut headers = Vec::new();
+            for (name, bytes) in fetched.message.headers() {
+                let bytes = bytes.map(Bytes::copy_from_slice);
+                let read = || self.header.to_connect_header(fetched.topic, name, bytes.as_ref());
+                match self
+                    .errors
+                    .run(Stage::HeaderConverter, self.header_class, fetched, read)
+                    .await?
+                {
+                    Handled::Done(data) => headers.push(Header {
+                        name: name.into(),
+                        data,
+                    }),
+                    Handled::Skipped => return Ok(None),
+                }
             }
+            record.headers = headers.into();
         }
         if self.transforms.is_empty() {
             return Ok(Some(record));
         }
         match self
             .transforms
-            .apply(&self.errors, &fetched, Record::Sink(record))
+            .apply(&self.errors, fetched, Record::Sink(record))
             .await?
         {
             Handled::Done(Some(Record::Sink(record))) => Ok(Some(record)),
             Handled::Done(_) | Handled::Skipped => Ok(None),
         }
     }
-}
-
-/// Keys and values of fetched records in one piece of memory: a copy of each, and no allocation for each.
-#[derive(Default)]
-struct SharedMemory {
-    used: u32,
-}
-
-impl SharedMemory {
-    /// A task that keeps one record keeps the memory of all that lie with it: so much at most, if there is more than one.
-    const LIMIT: usize = 256 << 10;
-
-    /// Splits records in a row into such as lie together.
-    fn parts(mut messages: &[Message]) -> impl Iterator<Item = &[Message]> {
-        std::iter::from_fn(move || {
-            let mut bytes = 0;
-            let fits = |message: &&Message| {
-                bytes += size(message);
-                bytes <= Self::LIMIT
-            };
-            let count = messages.iter().take_while(fits).count().max(1);
-            let (part, rest) = messages.split_at_checked(count)?;
-            messages = rest;
-            Some(part)
-        })
-    }
-
-    fn copy(messages: &[Message]) -> Bytes {
-        let mut memory = Vec::with_capacity(messages.iter().map(size).sum());
-        for message in messages {
-            memory.extend_from_slice(message.key().unwrap_or_default());
-            memory.extend_from_slice(message.value().unwrap_or_default());
-        }
-        Bytes::from(memory)
-    }
-
-    /// Where the next of the copied keys and values lies.
-    fn next(&mut self, bytes: Option<&[u8]>) -> Option<Range<u32>> {
-        let start = self.used;
-        // a record of Kafka is smaller than 2 GiB
-        self.used += u32::try_from(bytes?.len()).unwrap_or_default();
-        Some(start..self.used)
-    }
-}
-
-fn size(message: &Message) -> usize {
-    message.key().map_or(0, <[u8]>::len) + message.value().map_or(0, <[u8]>::len)
-}
-
-/// A fetched record, for reports.
-struct FetchedRecord<'a> {
-    topic: &'a Arc<str>,
-    message: &'a Message,
 }
 
 /// The class and options of a converter: the connector's, or the worker's where the connector names none.
@@ -309,13 +252,6 @@ fn not_found(option: &str, class: &str) -> ConnectError {
     ))
 }
 
-impl FailedRecord for FetchedRecord<'_> {
-    fn report(&self, reporter: &Reporter, stage: Stage, class: &str, error: &ConnectError) {
-        let record = stored(self.message, Arc::clone(self.topic));
-        reporter.sink(&record, stage, class, error, false);
-    }
-}
-
 impl FailedRecord for SourceRecord {
     fn report(&self, reporter: &Reporter, stage: Stage, class: &str, error: &ConnectError) {
         let describe = || {
@@ -327,31 +263,5 @@ impl FailedRecord for SourceRecord {
             )
         };
         reporter.source(describe, stage, class, error);
-    }
-}
-
-/// A copy of a fetched record, with its topic's shared name.
-pub(super) fn stored(message: &Message, topic: Arc<str>) -> StoredRecord {
-    StoredRecord {
-        topic,
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp_ms(),
-        timestamp_type: timestamp_type(message),
-        key: message.key_bytes(),
-        value: message.value_bytes(),
-        headers: message
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.map(Bytes::copy_from_slice)))
-            .collect(),
-    }
-}
-
-/// What the timestamp of a fetched record means.
-pub(super) fn timestamp_type(message: &Message) -> TimestampType {
-    match message.timestamp_type() {
-        kafka_client::TimestampType::CreateTime => TimestampType::CreateTime,
-        kafka_client::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
-        kafka_client::TimestampType::NotAvailable => TimestampType::NoTimestamp,
     }
 }

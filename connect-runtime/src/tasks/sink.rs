@@ -8,7 +8,8 @@
 //! The task has a thread of its own, on which the consumer is fetched from; the task's methods are driven on it.
 
 use super::control::{Control, Target};
-use super::pipeline::{Pipeline, stored};
+use super::fetched::stored;
+use super::pipeline::Pipeline;
 use super::{TaskEnvironment, client_config, kafka_error};
 use crate::errors::{Reporter, delay};
 use crate::task_runner::TaskState;
@@ -405,7 +406,7 @@ impl SinkLoop<'_> {
                 tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
             }
             if !fetched.messages.is_empty() {
-                self.deliver(&fetched.messages)?;
+                self.deliver(&Arc::new(fetched.messages))?;
             }
         }
     }
@@ -422,18 +423,20 @@ impl SinkLoop<'_> {
     }
 
     /// Converts records and gives them to the task.
-    fn deliver(&mut self, messages: &[Message]) -> Result<(), ConnectError> {
+    fn deliver(&mut self, messages: &Arc<Vec<Message>>) -> Result<(), ConnectError> {
         self.environment.control.counters.records_in.add(messages.len() as u64);
         let session = Arc::clone(&self.session);
         let mut session = session.lock();
-        let mut kept = Vec::new();
+        let (mut kept, mut at) = (Vec::new(), 0);
         for run in messages.chunk_by(Message::same_partition) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
             };
             let topic = self.topic(first.topic());
+            let places = at..at + run.len();
+            at = places.end;
             self.runtime
-                .block_on(self.pipeline.to_task(&topic, run, &mut session.pending))?;
+                .block_on(self.pipeline.to_task(&topic, messages, places, &mut session.pending))?;
             if self.pipeline.errors.reporter.keeps_records() {
                 kept.extend(run.iter().map(|message| stored(message, Arc::clone(&topic))));
             }

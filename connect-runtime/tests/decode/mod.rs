@@ -271,7 +271,7 @@ pub fn record(json: &Json) -> Option<Record> {
             },
             key,
             value,
-            headers,
+            headers: headers.into(),
         }),
         _ => Record::Source(SourceRecord {
             source_partition: Arc::new(serde_json::Map::new()),

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rdkafka_sys as sys;
 
 use super::client::Client;
@@ -27,18 +28,27 @@ pub enum TimestampType {
 /// It keeps its client's memory alive: hold messages while they are worked on, not for good.
 pub struct Message {
     raw: NonNull<sys::rd_kafka_message_t>,
+    /// held while headers are parsed, which librdkafka does in place
+    parsing: Mutex<()>,
     // Dropped after `raw` is destroyed by Drop.
     _client: Arc<Client>,
 }
 
-// SAFETY: a message has one owner and no thread affinity. It is not Sync: reading headers parses them in place.
+// SAFETY: a message has one owner and no thread affinity.
 unsafe impl Send for Message {}
+// SAFETY: what is read of a message does not change, but for its headers, which are parsed in place: by one thread at a time,
+// and once. Nobody reads the list before that has ended, because its address comes out of the same lock.
+unsafe impl Sync for Message {}
 
 impl Message {
     /// # Safety
     /// `raw` is a message that a queue of `client` yielded, without an error, and that nobody else will destroy.
     pub(super) unsafe fn own(raw: NonNull<sys::rd_kafka_message_t>, client: Arc<Client>) -> Self {
-        Self { raw, _client: client }
+        Self {
+            raw,
+            parsing: Mutex::new(()),
+            _client: client,
+        }
     }
 
     fn raw(&self) -> &sys::rd_kafka_message_t {
@@ -86,7 +96,8 @@ impl Message {
         self.timestamp().1
     }
 
-    fn timestamp(&self) -> (i64, TimestampType) {
+    /// Milliseconds since the Unix epoch, with whose clock they are from; without a meaning for `NotAvailable`.
+    pub fn timestamp(&self) -> (i64, TimestampType) {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive and `kind` is writable.
         let millis = unsafe { sys::rd_kafka_message_timestamp(self.raw.as_ptr(), &raw mut kind) };
@@ -122,15 +133,11 @@ impl Message {
         self.value().map(Bytes::copy_from_slice)
     }
 
-    /// Whether there is a header.
-    pub fn has_headers(&self) -> bool {
-        self.headers().list.is_some()
-    }
-
     /// The headers in order, parsed at the first call. A header whose name is not UTF-8 shows an empty name.
     pub fn headers(&self) -> Headers<'_> {
         let mut headers = std::ptr::null_mut();
-        // SAFETY: the message is alive and owned by this thread (not Sync). The parsed list belongs to the message.
+        let _parsing = self.parsing.lock();
+        // SAFETY: the message is alive, and no other thread parses its headers. The parsed list belongs to the message.
         let number = unsafe { sys::rd_kafka_message_headers(self.raw.as_ptr(), &raw mut headers) };
         let found = number == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
         Headers {
