@@ -15,7 +15,7 @@ use bytes::Bytes;
 use connect_api::config::{ConfigMap, with_prefix};
 use connect_api::converter::ConverterUse;
 use connect_api::transform::Record;
-use connect_api::{ConnectError, Converter, Header, HeaderConverter, SinkRecord, SourceRecord, Stage, TimestampType};
+use connect_api::{ConnectError, Converter, Header, HeaderConverter, SinkRecord, SourceRecord, Stage};
 use kafka_client::Message;
 use std::ops::Range;
 use std::sync::Arc;

@@ -281,14 +281,6 @@ fn defaults(config: &ClientConfig, kind: ClientKind, native: &mut IndexMap<Strin
             // A full queue is looked at again after this time, not after a second: a consumer that is slower than its broker
             // would wait most of that second with nothing left to hand out.
             set("fetch.queue.backoff.ms", "10");
-            for pair in std::env::var("EXPERIMENT")
-                .unwrap_or_default()
-                .split(',')
-                .filter(|p| !p.is_empty())
-            {
-                let (n, v) = pair.split_once('=').unwrap_or_default();
-                set(n, v);
-            }
             set("allow.auto.create.topics", "true");
             set("topic.blacklist", INTERNAL_TOPICS);
         }
