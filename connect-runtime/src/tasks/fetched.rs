@@ -11,7 +11,7 @@ use crate::errors::{FailedRecord, Reporter, StoredRecord};
 use bytes::Bytes;
 use connect_api::datum::{RawBytes, RecordBytes, RecordHeaders};
 use connect_api::{ConnectError, Header, HeaderConverter, Headers, SchemaAndValue, SinkRecord, Stage, TimestampType};
-use kafka_client::Message;
+use kafka_client::{Message, Messages};
 use std::sync::Arc;
 
 /// What the records of one topic in a batch have in common.
@@ -23,7 +23,7 @@ pub(super) struct FetchedBatch {
 }
 
 impl FetchedBatch {
-    pub(super) fn new(pipeline: &Pipeline, topic: &Arc<str>, messages: &Arc<Vec<Message>>) -> Self {
+    pub(super) fn new(pipeline: &Pipeline, topic: &Arc<str>, messages: &Arc<Messages>) -> Self {
         let side = |converter, of| {
             let messages = Arc::clone(messages);
             RawBytes::new(Arc::clone(topic), converter, Side { messages, of })
@@ -60,7 +60,7 @@ impl FetchedBatch {
 
 /// The keys, or the values, of fetched records.
 struct Side {
-    messages: Arc<Vec<Message>>,
+    messages: Arc<Messages>,
     of: fn(&Message) -> Option<&[u8]>,
 }
 
@@ -78,7 +78,7 @@ impl RecordBytes for Side {
 
 /// The bytes of one key or value, which keep the batch.
 struct Part {
-    messages: Arc<Vec<Message>>,
+    messages: Arc<Messages>,
     of: fn(&Message) -> Option<&[u8]>,
     at: usize,
 }
@@ -91,7 +91,7 @@ impl AsRef<[u8]> for Part {
 
 struct BatchHeaders {
     topic: Arc<str>,
-    messages: Arc<Vec<Message>>,
+    messages: Arc<Messages>,
     converter: Arc<dyn HeaderConverter>,
 }
 

@@ -16,7 +16,7 @@ use connect_api::config::{ConfigMap, with_prefix};
 use connect_api::converter::ConverterUse;
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Converter, Header, HeaderConverter, SinkRecord, SourceRecord, Stage};
-use kafka_client::Message;
+use kafka_client::Messages;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -164,7 +164,7 @@ impl Pipeline {
     pub(super) async fn to_task(
         &self,
         topic: &Arc<str>,
-        messages: &Arc<Vec<Message>>,
+        messages: &Arc<Messages>,
         places: Range<usize>,
         records: &mut Vec<SinkRecord>,
     ) -> Result<(), ConnectError> {

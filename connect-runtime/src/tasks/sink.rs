@@ -16,7 +16,7 @@ use crate::task_runner::TaskState;
 use connect_api::delivery::SinkOffsets;
 use connect_api::{ConnectError, ErrorKind, SinkRecord, SinkTask, SinkTaskContext, TopicPartition};
 use indexmap::{IndexMap, IndexSet};
-use kafka_client::{CommitMode, Consumer, Message, RebalanceListener};
+use kafka_client::{CommitMode, Consumer, Message, Messages, RebalanceListener};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
@@ -423,7 +423,7 @@ impl SinkLoop<'_> {
     }
 
     /// Converts records and gives them to the task.
-    fn deliver(&mut self, messages: &Arc<Vec<Message>>) -> Result<(), ConnectError> {
+    fn deliver(&mut self, messages: &Arc<Messages>) -> Result<(), ConnectError> {
         self.environment.control.counters.records_in.add(messages.len() as u64);
         let session = Arc::clone(&self.session);
         let mut session = session.lock();

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_void};
+use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -23,15 +24,68 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-/// A record of a partition, in librdkafka's memory, which is freed when the message is dropped. Reading it copies nothing.
+/// Messages of one consumer, in order, in librdkafka's memory, which is freed when they are dropped.
 ///
-/// It keeps its client's memory alive: hold messages while they are worked on, not for good.
+/// They keep their client's memory alive: hold messages while they are worked on, not for good.
+#[derive(Default)]
+pub struct Messages {
+    list: Vec<Message>,
+    // Dropped after the messages, which lie in its memory.
+    client: Option<Arc<Client>>,
+}
+
+impl Messages {
+    /// # Safety
+    /// `raw` is a message that a queue of `client` yielded, without an error, and that nobody else will destroy. All messages in
+    /// here are of this client.
+    pub(super) unsafe fn push(&mut self, raw: NonNull<sys::rd_kafka_message_t>, client: &Arc<Client>) {
+        if self.client.is_none() {
+            self.client = Some(Arc::clone(client));
+        }
+        self.list.push(Message {
+            raw,
+            parsing: Mutex::new(()),
+        });
+    }
+
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Message) -> bool) {
+        self.list.retain(keep);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+    }
+}
+
+// Nobody gets a message out, or another one in: each lies beside its client for all its life.
+impl Deref for Messages {
+    type Target = [Message];
+
+    fn deref(&self) -> &[Message] {
+        &self.list
+    }
+}
+
+impl<'a> IntoIterator for &'a Messages {
+    type Item = &'a Message;
+    type IntoIter = std::slice::Iter<'a, Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.list.fmt(f)
+    }
+}
+
+/// A record of a partition. Reading it copies nothing.
 pub struct Message {
     raw: NonNull<sys::rd_kafka_message_t>,
     /// held while headers are parsed, which librdkafka does in place
     parsing: Mutex<()>,
-    // Dropped after `raw` is destroyed by Drop.
-    _client: Arc<Client>,
 }
 
 // SAFETY: a message has one owner and no thread affinity.
@@ -41,16 +95,6 @@ unsafe impl Send for Message {}
 unsafe impl Sync for Message {}
 
 impl Message {
-    /// # Safety
-    /// `raw` is a message that a queue of `client` yielded, without an error, and that nobody else will destroy.
-    pub(super) unsafe fn own(raw: NonNull<sys::rd_kafka_message_t>, client: Arc<Client>) -> Self {
-        Self {
-            raw,
-            parsing: Mutex::new(()),
-            _client: client,
-        }
-    }
-
     fn raw(&self) -> &sys::rd_kafka_message_t {
         // SAFETY: owned, initialised by librdkafka, without an error (so its code is a valid enum value).
         unsafe { self.raw.as_ref() }
@@ -150,7 +194,7 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        // SAFETY: owned, destroyed once, while the client is still alive.
+        // SAFETY: owned, destroyed once, while the client is still alive: it is dropped after the list that this lies in.
         unsafe { sys::rd_kafka_message_destroy(self.raw.as_ptr()) }
     }
 }
