@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1_000_000)]
     events: usize,
     /// Records of a run of the sink
-    #[arg(long, default_value_t = 5_000_000)]
+    #[arg(long, default_value_t = 10_000_000)]
     records: usize,
     /// Rows of the table of the catalog; three tenths of them are changed live
     #[arg(long, default_value_t = 1_000_000)]

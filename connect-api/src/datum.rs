@@ -211,3 +211,68 @@ impl std::fmt::Debug for Headers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TextConverter;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Counts how often it is asked.
+    #[derive(Default)]
+    struct Counted(AtomicU32);
+
+    impl RecordBytes for Arc<Counted> {
+        fn bytes(&self, record: u32) -> Option<Bytes> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            (record > 0).then(|| Bytes::from(record.to_string()))
+        }
+    }
+
+    impl RecordHeaders for Counted {
+        fn headers(&self, record: u32) -> Vec<Header> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            vec![header(&record.to_string())]
+        }
+    }
+
+    fn header(name: &str) -> Header {
+        Header {
+            name: name.into(),
+            data: SchemaAndValue::NULL,
+        }
+    }
+
+    #[test]
+    fn a_datum_is_read_once_with_the_clones_that_follow() {
+        let counted = Arc::new(Counted::default());
+        let converter: Arc<dyn Converter> = Arc::new(TextConverter);
+        let batch = RawBytes::new("t".into(), Arc::clone(&converter), Arc::clone(&counted));
+        let (one, null) = (batch.datum(1), batch.datum(0));
+        assert!(one.is_unread());
+        assert_eq!(one.get().unwrap().value, Value::from("1"));
+        let clone = one.clone();
+        assert!(!clone.is_unread());
+        assert_eq!(clone.get().unwrap().value, Value::from("1"));
+        assert_eq!(counted.0.load(Ordering::Relaxed), 1);
+        assert_eq!(null.get().unwrap().value, Value::Null);
+        assert_eq!((one.raw(), null.raw()), (Some(Some("1".into())), Some(None)));
+        assert_eq!(batch.datum(7).to_bytes("t", &converter).unwrap(), Some("7".into()));
+    }
+
+    #[test]
+    fn headers_are_read_when_somebody_looks_or_adds_one() {
+        let counted = Arc::new(Counted::default());
+        let headers = Headers::lazy(Arc::clone(&counted) as Arc<dyn RecordHeaders>, 3);
+        let mut more = headers.clone();
+        assert_eq!(counted.0.load(Ordering::Relaxed), 0);
+        assert_eq!(*headers, [header("3")]);
+        assert_eq!(*headers, [header("3")]);
+        assert_eq!(counted.0.load(Ordering::Relaxed), 1);
+        more.push(header("new"));
+        more.push(header("newer"));
+        assert_eq!(*more, [header("3"), header("new"), header("newer")]);
+        assert_eq!(counted.0.load(Ordering::Relaxed), 2);
+        assert!(Headers::default().is_empty());
+    }
+}
