@@ -245,21 +245,28 @@ impl Bench<'_> {
     async fn reaches(&self, records: usize, worker: &Worker) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let partitions = std::slice::from_ref(&self.topic);
-            let ends = self
-                .admin
-                .end_offsets(partitions, IsolationLevel::ReadUncommitted)
-                .await?;
-            let end: i64 = ends.iter().map(|(_, end)| end).sum();
-            if usize::try_from(end)? >= records {
-                ensure!(usize::try_from(end)? == records, "{end} records instead of {records}");
+            // A topic that was just made may have no leader yet.
+            let end = self.end().await;
+            if let Ok(end) = end
+                && end >= records
+            {
+                ensure!(end == records, "{end} records instead of {records}");
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{end} records of {records}: {}", worker.log_tail());
+                bail!("{end:?} instead of {records} records: {}", worker.log_tail());
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
+    }
+
+    async fn end(&self) -> Result<usize> {
+        let partitions = std::slice::from_ref(&self.topic);
+        let ends = self
+            .admin
+            .end_offsets(partitions, IsolationLevel::ReadUncommitted)
+            .await?;
+        Ok(usize::try_from(ends.iter().map(|(_, end)| end).sum::<i64>())?)
     }
 
     /// What the records from `from` to before `to` took, by the clock of their timestamps.
