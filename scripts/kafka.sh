@@ -4,15 +4,17 @@
 #   scripts/kafka.sh install     fetch its jars once; prints the folder that holds them
 #   scripts/kafka.sh connect-plugins
 #                                as install, and the file connectors of Kafka Connect; prints their plugin path
+#   scripts/kafka.sh debezium    fetch Debezium's Postgres connector once; prints its plugin path
 #   scripts/kafka.sh tool CLASS ARGUMENT...
 #                                run one of its command line tools,
 #                                e.g. org.apache.kafka.tools.consumer.ConsoleConsumer
 #
-# Jars go to ${MILLRACE_SERVICES_DIR:-~/.cache/millrace/services}/kafka-4.3.1/libs. Java and Maven are installed with
+# Jars go to ${MILLRACE_SERVICES_DIR:-~/.cache/millrace/services}, to kafka-4.3.1/libs and so on. Java and Maven are installed with
 # apt-get where they are missing.
 set -euo pipefail
 
 version=4.3.1
+debezium_version=3.6.1.Final
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 services=${MILLRACE_SERVICES_DIR:-$HOME/.cache/millrace/services}
 home=$services/kafka-$version
@@ -79,6 +81,33 @@ connect_plugins() {
     echo "$home/plugins"
 }
 
+debezium() {
+    local plugins=$services/debezium-$debezium_version
+    if [ ! -d "$plugins" ]; then
+        mkdir -p "$services"
+        exec 9>"$services/.debezium-$debezium_version.lock"
+        flock 9
+        if [ ! -d "$plugins" ]; then
+            require mvn maven
+            local staging
+            staging=$(mktemp -d "$services/.debezium-$debezium_version.XXXXXX")
+            echo "kafka.sh: fetching Debezium's Postgres connector $debezium_version (about 8 MB) into $plugins" >&2
+            # What the worker has itself must not come a second time with the plugin.
+            if ! mvn --batch-mode --quiet --file "$here/kafka/debezium.xml" dependency:copy-dependencies \
+                -DexcludeArtifactIds=connect-api,kafka-clients,slf4j-api,lz4-java,snappy-java,zstd-jni \
+                -DoutputDirectory="$staging/postgres" >&2; then
+                rm -rf "$staging"
+                echo "kafka.sh: Maven could not fetch Debezium $debezium_version; see above" >&2
+                exit 1
+            fi
+            chmod 755 "$staging"
+            mv "$staging" "$plugins"
+        fi
+        flock -u 9
+    fi
+    echo "$plugins"
+}
+
 case "${1:-}" in
 install)
     install
@@ -86,13 +115,16 @@ install)
 connect-plugins)
     connect_plugins
     ;;
+debezium)
+    debezium
+    ;;
 tool)
     shift
     install >/dev/null
     exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$libs/*" "$@"
     ;;
 *)
-    sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

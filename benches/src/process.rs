@@ -1,9 +1,10 @@
 //! The measured process: a worker on a core of its own, with what it uses as the kernel counts it.
 
 use crate::cores;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +15,18 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// `USER_HZ`, in which Linux counts CPU time for programs; the same on every common architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A `millrace worker` process with its REST interface.
+/// What `kafka-run-class.sh` and `connect-distributed.sh` give a worker.
+const JAVA_OPTIONS: [&str; 7] = [
+    "-server",
+    "-Xms256M",
+    "-Xmx2G",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
+
+/// A worker process with its REST interface.
 pub struct Worker {
     child: Child,
     http: reqwest::Client,
@@ -40,21 +52,45 @@ pub struct Usage {
 impl Worker {
     /// Starts a worker on its core against a broker, with its files below `directory`.
     pub async fn start(bootstrap: &str, directory: &Path, extra: &[(&str, &str)]) -> Result<Worker> {
-        Self::start_on(&cores::WORKER.to_string(), bootstrap, directory, extra).await
+        let core = cores::WORKER.to_string();
+        Self::launch(&core, &millrace()?, bootstrap, directory, extra).await
     }
 
     /// As [`Self::start`], on both cores.
     pub async fn start_unbound(bootstrap: &str, directory: &Path, extra: &[(&str, &str)]) -> Result<Worker> {
-        Self::start_on(
-            &format!("{},{}", cores::WORKER, cores::OTHERS),
-            bootstrap,
-            directory,
-            extra,
-        )
-        .await
+        let both = format!("{},{}", cores::WORKER, cores::OTHERS);
+        Self::launch(&both, &millrace()?, bootstrap, directory, extra).await
     }
 
-    async fn start_on(cores: &str, bootstrap: &str, directory: &Path, extra: &[(&str, &str)]) -> Result<Worker> {
+    /// Starts a Java worker of Apache Kafka on the measured core, with the Java options that Kafka's own scripts give it.
+    /// `plugins` is its plugin path.
+    pub async fn start_java(
+        bootstrap: &str,
+        directory: &Path,
+        plugins: &str,
+        extra: &[(&str, &str)],
+    ) -> Result<Worker> {
+        let core = cores::WORKER.to_string();
+        let classes = format!("{}/*", kafka_script("install")?);
+        let main = "org.apache.kafka.connect.cli.ConnectDistributed";
+        let command: Vec<OsString> = ["java"]
+            .into_iter()
+            .chain(JAVA_OPTIONS)
+            .chain(["-cp", &classes, main])
+            .map(OsString::from)
+            .collect();
+        let mut properties = vec![("plugin.path", plugins), ("plugin.discovery", "service_load")];
+        properties.extend(extra);
+        Self::launch(&core, &command, bootstrap, directory, &properties).await
+    }
+
+    async fn launch(
+        cores: &str,
+        command: &[OsString],
+        bootstrap: &str,
+        directory: &Path,
+        extra: &[(&str, &str)],
+    ) -> Result<Worker> {
         let port = free_port()?;
         let mut properties = format!(
             "bootstrap.servers={bootstrap}\ngroup.id=bench\nlisteners=http://127.0.0.1:{port}\n\
@@ -74,17 +110,15 @@ impl Worker {
         let path = directory.join("worker.properties");
         std::fs::write(&path, properties)?;
         let log = directory.join("worker.log");
-        let binary = std::env::current_exe()?.with_file_name("millrace");
         let started = Instant::now();
         let child = Command::new("taskset")
             .args(["-c", cores])
-            .arg(&binary)
-            .arg("worker")
+            .args(command)
             .arg(&path)
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log)?)
             .spawn()
-            .with_context(|| format!("start {} (built by `make build`) under taskset", binary.display()))?;
+            .context("run taskset")?;
         let mut worker = Worker {
             child,
             http: reqwest::Client::new(),
@@ -207,6 +241,24 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The command beside this one.
+fn millrace() -> Result<Vec<OsString>> {
+    let binary = std::env::current_exe()?.with_file_name("millrace");
+    ensure!(binary.exists(), "{} is built by `make build`", binary.display());
+    Ok(vec![binary.into(), "worker".into()])
+}
+
+/// What `scripts/kafka.sh` prints.
+pub fn kafka_script(command: &str) -> Result<String> {
+    let output = Command::new("scripts/kafka.sh")
+        .arg(command)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("scripts/kafka.sh: run from the root of the repository")?;
+    ensure!(output.status.success(), "scripts/kafka.sh {command} failed; see above");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 fn free_port() -> Result<u16> {

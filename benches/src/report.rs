@@ -74,6 +74,13 @@ impl Report {
     }
 }
 
+/// The middle one of an odd number of figures.
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 fn line(row: &Row) -> String {
     let peer = row.peer.map(number).unwrap_or_default();
     let ratio = row.ratio.map(|ratio| format!("{ratio:.2}x")).unwrap_or_default();

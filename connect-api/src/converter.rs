@@ -13,6 +13,12 @@ pub trait Converter: Send + Sync {
 
     /// Data from Kafka's bytes. Fails with a data error that says what the bytes look like and which option to change.
     fn to_connect_data(&self, topic: &str, bytes: Option<&Bytes>) -> Result<SchemaAndValue, ConnectError>;
+
+    /// Whether `to_connect_data` makes something of any bytes. Where it does not, a sink's records are read before its task has
+    /// them, so that one that cannot be read fails in the converter's stage; where it does, they are read when somebody asks.
+    fn reads_any_bytes(&self) -> bool {
+        false
+    }
 }
 
 /// Translates the values of headers.
@@ -28,6 +34,11 @@ pub trait HeaderConverter: Send + Sync {
     /// A header's value from bytes.
     fn to_connect_header(&self, topic: &str, name: &str, bytes: Option<&Bytes>)
     -> Result<SchemaAndValue, ConnectError>;
+
+    /// As [`Converter::reads_any_bytes`].
+    fn reads_any_bytes(&self) -> bool {
+        false
+    }
 }
 
 /// What a converter is used for.

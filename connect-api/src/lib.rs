@@ -11,7 +11,7 @@
 //! ```
 //!
 //! This crate does no I/O and knows no Kafka client. A record stays raw bytes until somebody reads it
-//! ([`record::Datum`]), and *accepted* and *durable* are different types ([`delivery`]).
+//! ([`datum::Datum`]), and *accepted* and *durable* are different types ([`delivery`]).
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -20,6 +20,7 @@
 pub mod config;
 pub mod connector;
 pub mod converter;
+pub mod datum;
 pub mod delivery;
 pub mod error;
 pub mod extension;
@@ -37,13 +38,14 @@ pub mod value;
 pub use config::{ConfigDef, ConfigKey, ConfigMap, ConfigValue, ParsedConfig};
 pub use connector::{Connector, ConnectorContext, ConnectorKind, ConnectorPlugin, Task};
 pub use converter::{Converter, ConverterPlugin, HeaderConverter, HeaderConverterPlugin};
+pub use datum::{Datum, Headers};
 pub use delivery::{Accepted, Durable, TopicPartition};
 pub use error::{ConnectError, ErrorKind, Stage};
 pub use extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
 pub use partitioned::{Advance, PartitionedSinkTask, PartitionedTaskContext, RawHeaders, RawRecord, StartAt};
-pub use record::{Datum, Header, Headers, SinkRecord, SourceRecord, TimestampType};
+pub use record::{Header, SinkRecord, SourceRecord, TimestampType};
 pub use schema::{Field, Schema, SchemaType};
 pub use sink::{ErrantRecordReporter, SinkTask, SinkTaskContext};
-pub use source::{OffsetReader, SourceTask, SourceTaskContext, TopicLayout, WrittenTopics};
+pub use source::{OffsetReader, SourcePositions, SourceTask, SourceTaskContext, TopicLayout, WrittenTopics};
 pub use transform::{Predicate, PredicatePlugin, Transformation, TransformationPlugin};
 pub use value::{SchemaAndValue, Struct, Value};

@@ -1,10 +1,8 @@
 //! Records on their way between Kafka and a task. A record stays raw bytes until somebody reads it.
 
-use crate::converter::Converter;
-use crate::error::ConnectError;
-use crate::value::{SchemaAndValue, Value};
-use bytes::Bytes;
-use std::sync::{Arc, OnceLock};
+use crate::datum::{Datum, Headers};
+use crate::value::SchemaAndValue;
+use std::sync::Arc;
 
 /// What the timestamp of a record means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,105 +15,6 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-/// A key or a value: raw bytes with the converter that reads them, or data that was built, or both.
-///
-/// Reading is lazy and happens once. A record that is only passed on is never parsed: where the bytes are there and the
-/// converter that is to write them is the one that would have read them, the bytes are written as they are.
-#[derive(Clone)]
-pub struct Datum {
-    inner: Arc<DatumInner>,
-}
-
-struct DatumInner {
-    raw: Option<Raw>,
-    read: OnceLock<Result<SchemaAndValue, ConnectError>>,
-}
-
-struct Raw {
-    bytes: Option<Bytes>,
-    topic: Arc<str>,
-    converter: Arc<dyn Converter>,
-}
-
-impl Datum {
-    /// Bytes of a record of `topic`, to be read by `converter` when somebody asks.
-    pub fn lazy(topic: Arc<str>, bytes: Option<Bytes>, converter: Arc<dyn Converter>) -> Self {
-        Self {
-            inner: Arc::new(DatumInner {
-                raw: Some(Raw {
-                    bytes,
-                    topic,
-                    converter,
-                }),
-                read: OnceLock::new(),
-            }),
-        }
-    }
-
-    /// Data that was built.
-    pub fn new(data: SchemaAndValue) -> Self {
-        Self {
-            inner: Arc::new(DatumInner {
-                raw: None,
-                read: OnceLock::from(Ok(data)),
-            }),
-        }
-    }
-
-    /// No key, or a tombstone.
-    pub fn null() -> Self {
-        Self::new(SchemaAndValue::NULL)
-    }
-
-    /// The data, read now if it was not read before. An error is the converter's, and is the same at every call.
-    pub fn get(&self) -> Result<&SchemaAndValue, ConnectError> {
-        let read = self.inner.read.get_or_init(|| match &self.inner.raw {
-            Some(raw) => raw.converter.to_connect_data(&raw.topic, raw.bytes.as_ref()),
-            None => Ok(SchemaAndValue::NULL),
-        });
-        match read {
-            Ok(data) => Ok(data),
-            Err(error) => Err(error.clone()),
-        }
-    }
-
-    /// The bytes as they came from Kafka; the outer `None` if the data was built here.
-    pub fn raw(&self) -> Option<Option<&Bytes>> {
-        self.inner.raw.as_ref().map(|raw| raw.bytes.as_ref())
-    }
-
-    /// Whether nobody has read it yet.
-    pub fn is_unread(&self) -> bool {
-        self.inner.read.get().is_none()
-    }
-
-    /// The bytes that `converter` would write. No parsing where `converter` is the one that would have read them.
-    pub fn to_bytes(&self, topic: &str, converter: &Arc<dyn Converter>) -> Result<Option<Bytes>, ConnectError> {
-        if let Some(raw) = &self.inner.raw
-            && Arc::ptr_eq(&raw.converter, converter)
-        {
-            return Ok(raw.bytes.clone());
-        }
-        converter.from_connect_data(topic, self.get()?)
-    }
-}
-
-impl std::fmt::Debug for Datum {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.inner.read.get() {
-            Some(Ok(data)) => write!(formatter, "{:?}", data.value),
-            Some(Err(error)) => write!(formatter, "unreadable: {error}"),
-            None => formatter.write_str("unread"),
-        }
-    }
-}
-
-impl From<Value> for Datum {
-    fn from(value: Value) -> Self {
-        Datum::new(SchemaAndValue::schemaless(value))
-    }
-}
-
 /// A header: a name and data. Names may repeat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
@@ -124,9 +23,6 @@ pub struct Header {
     /// data
     pub data: SchemaAndValue,
 }
-
-/// Headers in order.
-pub type Headers = Vec<Header>;
 
 /// A record for a sink task.
 #[derive(Debug, Clone)]
@@ -147,8 +43,15 @@ pub struct SinkRecord {
     pub value: Datum,
     /// headers
     pub headers: Headers,
-    /// topic before transforms
-    pub original_topic: Arc<str>,
+    /// topic before transforms, where one has changed it
+    pub original_topic: Option<Arc<str>>,
+}
+
+impl SinkRecord {
+    /// The topic that it was read from.
+    pub fn original_topic(&self) -> &Arc<str> {
+        self.original_topic.as_ref().unwrap_or(&self.topic)
+    }
 }
 
 /// A source's own name for a stream it reads (`{"filename": "/tmp/in"}`), and for a place in it. Values are null,
@@ -160,8 +63,8 @@ pub type SourceMap = serde_json::Map<String, serde_json::Value>;
 pub struct SourceRecord {
     /// which stream of the source it came from
     pub source_partition: Arc<SourceMap>,
-    /// where to go on after it
-    pub source_offset: SourceMap,
+    /// where to go on after it; shared, because it goes with the record from one end of the worker to the other
+    pub source_offset: Arc<SourceMap>,
     /// topic to write to
     pub topic: Arc<str>,
     /// partition to write to; `None`: by key, as Java's default partitioner does
@@ -173,5 +76,5 @@ pub struct SourceRecord {
     /// value; null is a tombstone
     pub value: Datum,
     /// headers
-    pub headers: Headers,
+    pub headers: Vec<Header>,
 }

@@ -44,6 +44,8 @@ pub struct SinkTaskContext {
 /// return from `pre_commit` what it was given.
 /// **Duplicates.** After a crash or a rebalance reading goes on from the last committed offset: records after it come
 /// again.
+/// **Records** are lent: a task that needs one after `put` clones it, which copies no key and no value, but keeps the memory of
+/// the records that were fetched with it.
 /// **Retries.** A retriable error of `put` makes the runtime pause the partitions and give the same records again. Any
 /// other error fails the task; `errors.tolerance` does not cover `put`, so single bad records go to the context's
 /// reporter.
@@ -62,7 +64,7 @@ pub trait SinkTask: Send {
     }
 
     /// Takes records.
-    async fn put(&mut self, records: Vec<SinkRecord>) -> Result<Accepted, ConnectError>;
+    async fn put(&mut self, records: &[SinkRecord]) -> Result<Accepted, ConnectError>;
 
     /// Makes durable what can be, and says how far: at most `accepted` (next offset by partition).
     async fn pre_commit(&mut self, accepted: SinkOffsets) -> Result<Durable<SinkOffsets>, ConnectError>;

@@ -16,6 +16,9 @@ pub trait OffsetReader: Send + Sync {
     async fn offset(&self, partition: &SourceMap) -> Result<Option<SourceMap>, ConnectError>;
 }
 
+/// Source partitions with the offsets to go on at.
+pub type SourcePositions = Vec<(Arc<SourceMap>, Arc<SourceMap>)>;
+
 /// A topic as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicLayout {
@@ -54,7 +57,7 @@ pub struct SourceTaskContext {
     /// topics that it writes to
     pub topics: Arc<dyn WrittenTopics>,
     /// the connector's converter of keys. A task that has converted a key by it may hand the bytes on as
-    /// [`Datum::lazy`](crate::record::Datum::lazy) with this converter: they are written as they are
+    /// [`Datum::lazy`](crate::datum::Datum::lazy) with this converter: they are written as they are
     pub key_converter: Arc<dyn Converter>,
     /// the connector's converter of values; as with keys
     pub value_converter: Arc<dyn Converter>,
@@ -82,7 +85,7 @@ pub trait SourceTask: Send {
 
     /// The offsets, by source partition, are in the offsets topic: what lies before them will never be asked for again
     /// and may be confirmed to the source (an LSN, an acknowledgement).
-    async fn commit(&mut self, durable: Durable<Vec<(Arc<SourceMap>, SourceMap)>>) -> Result<(), ConnectError> {
+    async fn commit(&mut self, durable: Durable<SourcePositions>) -> Result<(), ConnectError> {
         let _ = durable;
         Ok(())
     }

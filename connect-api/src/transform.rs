@@ -1,8 +1,9 @@
 //! Single message transforms and predicates (contract part 6).
 
 use crate::config::{ConfigDef, ConfigMap};
+use crate::datum::Datum;
 use crate::error::ConnectError;
-use crate::record::{Datum, Headers, SinkRecord, SourceRecord};
+use crate::record::{Header, SinkRecord, SourceRecord};
 use std::sync::Arc;
 
 /// A record of either direction, as a transform sees it.
@@ -26,7 +27,10 @@ impl Record {
     /// Sets the topic.
     pub fn set_topic(&mut self, topic: Arc<str>) {
         match self {
-            Record::Sink(record) => record.topic = topic,
+            Record::Sink(record) => {
+                let before = std::mem::replace(&mut record.topic, topic);
+                record.original_topic.get_or_insert(before);
+            }
             Record::Source(record) => record.topic = topic,
         }
     }
@@ -64,7 +68,7 @@ impl Record {
     }
 
     /// The headers.
-    pub fn headers(&self) -> &Headers {
+    pub fn headers(&self) -> &[Header] {
         match self {
             Record::Sink(record) => &record.headers,
             Record::Source(record) => &record.headers,

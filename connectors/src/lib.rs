@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   file/    lines of a file -> topic (FileStreamSource);  topic -> lines of a file (FileStreamSink)
+//!   discard/ topic -> nowhere
 //!   replay/  recorded events of a CSV file -> topic, at a given rate
 //! ```
 //! Every folder has the same files: `config.rs` (options), `connector.rs` (class, tasks, offsets), `task.rs` (data).
@@ -17,6 +18,7 @@
     )
 )]
 
+pub mod discard;
 pub mod file;
 pub mod replay;
 
@@ -26,6 +28,7 @@ use std::sync::Arc;
 /// Every connector of this crate.
 pub fn plugins() -> Vec<Arc<dyn ConnectorPlugin>> {
     vec![
+        Arc::new(discard::DiscardSink),
         Arc::new(file::FileStreamSource),
         Arc::new(file::FileStreamSink),
         Arc::new(replay::EventReplaySource),

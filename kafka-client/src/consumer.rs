@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use crate::config::{ClientConfig, ClientKind};
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::{
-    BatchQueue, Callbacks, Client, ClientEvent, ConsumerGroupMetadata, Message, PartitionList, Polled, QueueWaker,
-    offset,
+    BatchQueue, Callbacks, Client, ClientEvent, ConsumerGroupMetadata, Message, Messages, PartitionList, Polled,
+    QueueWaker, offset,
 };
 use crate::topic_partition::{StartOffset, TopicPartition};
 
@@ -33,7 +33,7 @@ const SEEK_RETRY: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub struct Fetched {
     /// In order within each partition.
-    pub messages: Vec<Message>,
+    pub messages: Messages,
     /// Partitions of which everything that was there has been handed out. Told once per end reached.
     pub end_of_partition: Vec<TopicPartition>,
     /// For each of `end_of_partition`, the offset of its end: every record below it has been handed out.
@@ -232,27 +232,23 @@ impl Consumer {
     }
 
     fn take(&self, fetched: &mut Fetched, max: usize, timeout: Duration) -> Result<usize, KafkaError> {
-        self.queue.take(max, millis(timeout), |polled| match polled {
-            Polled::Message(message) => {
-                match fetched.messages.last() {
-                    Some(last) if last.same_partition(&message) => {}
-                    Some(_) => self.end_passed(&message),
-                    None => {
-                        fetched.messages.reserve(max.min(1024));
-                        self.end_passed(&message);
-                    }
-                }
-                fetched.messages.push(message);
-            }
+        let Fetched {
+            messages,
+            end_of_partition,
+            end_offsets,
+            errors,
+        } = fetched;
+        self.queue.take(max, millis(timeout), messages, |polled| match polled {
+            Polled::Partition(message) => self.end_passed(message),
             Polled::EndOfPartition(partition, offset) => {
                 self.ends.lock().insert(partition.clone(), offset);
-                fetched.end_of_partition.push(partition);
-                fetched.end_offsets.push(offset);
+                end_of_partition.push(partition);
+                end_offsets.push(offset);
             }
             Polled::Error(error) => {
                 // A consumer without a group does not care about rights on the placeholder.
                 if self.has_group || error.code != ErrorCode::GroupAuthorizationFailed {
-                    fetched.errors.push(error);
+                    errors.push(error);
                 }
             }
         })

@@ -45,7 +45,7 @@ pub use admin::{Admin, ConfigChange, GroupDescription, NewTopic, PartitionDescri
 pub use config::ClientConfig;
 pub use consumer::{CommitCallback, CommitMode, Consumer, Fetched, RebalanceListener, Waker};
 pub use error::{ErrorCode, KafkaError};
-pub use librdkafka::{ConsumerGroupMetadata, Headers, Message, TimestampType, open_clients};
+pub use librdkafka::{BareConsumer, ConsumerGroupMetadata, Headers, Message, Messages, TimestampType, open_clients};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
 pub use raw::RawConnection;

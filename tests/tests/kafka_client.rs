@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use kafka_client::{
     Admin, ClientConfig, CommitMode, ConfigChange, Consumer, ConsumerGroupMetadata, Deliveries, ErrorCode, Fetched,
-    IsolationLevel, KafkaError, LogClients, NewTopic, Producer, ProducerRecord, RawConnection, RebalanceListener,
-    SendError, StartOffset, TimestampType, TopicLog, TopicPartition, partition_for_key,
+    IsolationLevel, KafkaError, LogClients, Message, NewTopic, Producer, ProducerRecord, RawConnection,
+    RebalanceListener, SendError, StartOffset, TimestampType, TopicLog, TopicPartition, partition_for_key,
 };
 use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest};
 use kafka_protocol::protocol::StrBytes;
@@ -164,7 +164,7 @@ async fn a_record_comes_back_as_it_was_sent() {
     let consumer = Consumer::new(&broker.config()).unwrap();
     let partition = TopicPartition::new(topic.as_str(), 0);
     consumer.assign(&[(partition.clone(), StartOffset::Beginning)]).unwrap();
-    let (mut messages, mut end) = (Vec::new(), None);
+    let (mut batches, mut end) = (Vec::new(), None);
     fetch_until(&consumer, |fetched| {
         end = fetched
             .end_of_partition
@@ -172,9 +172,10 @@ async fn a_record_comes_back_as_it_was_sent() {
             .cloned()
             .zip(fetched.end_offsets.first().copied())
             .or(end.take());
-        messages.extend(fetched.messages);
+        batches.push(fetched.messages);
         end.is_some()
     });
+    let messages: Vec<&Message> = batches.iter().flatten().collect();
     assert_eq!(end, Some((partition.clone(), 3)));
     assert_eq!(consumer.position(&partition).unwrap(), Some(3));
     assert_eq!(consumer.watermarks(&partition, PATIENCE).unwrap(), (0, 3));
@@ -430,7 +431,7 @@ async fn members_share_partitions(strategy: &str) -> Vec<String> {
     let read = |consumer: &Consumer, member: &Member| {
         let fetched = consumer.fetch(50, Duration::from_millis(50)).unwrap();
         assert!(fetched.errors.is_empty(), "{:?}", fetched.errors);
-        for message in fetched.messages {
+        for message in &fetched.messages {
             assert!(
                 member.owned.lock().unwrap().contains(&message.topic_partition()),
                 "{message:?} is not ours"

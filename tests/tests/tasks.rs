@@ -446,6 +446,7 @@ async fn records_that_cannot_be_read_go_where_the_options_say() {
 struct Reluctant {
     refusals: AtomicUsize,
     taken: Mutex<Vec<String>>,
+    kept: Mutex<Vec<SinkRecord>>,
     calls: AtomicUsize,
 }
 
@@ -491,7 +492,7 @@ impl SinkTask for ReluctantTask {
     async fn start(&mut self, _: SinkTaskContext) -> Result<(), ConnectError> {
         Ok(())
     }
-    async fn put(&mut self, records: Vec<SinkRecord>) -> Result<Accepted, ConnectError> {
+    async fn put(&mut self, records: &[SinkRecord]) -> Result<Accepted, ConnectError> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         let refuse = |left: usize| left.checked_sub(1);
         if self
@@ -502,8 +503,9 @@ impl SinkTask for ReluctantTask {
         {
             return Err(ConnectError::retriable("not now"));
         }
+        self.0.kept.lock().unwrap().extend_from_slice(records);
         let mut taken = self.0.taken.lock().unwrap();
-        for record in &records {
+        for record in records {
             taken.push(record.value.get()?.value.to_string());
         }
         Ok(Accepted { records: records.len() })
@@ -539,6 +541,58 @@ async fn a_put_that_may_succeed_later_gets_the_same_records_again() {
     let admin = Admin::new(&broker.config()).unwrap();
     let committed = admin.group_offsets("connect-reluctant").await.unwrap();
     assert_eq!(committed.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), [50]);
+}
+
+/// Whatever the converters make of them, and whether they are read before `put`, in it, or when their client is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_task_keeps_are_whole_after_it_has_ended() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let json = "org.apache.kafka.connect.json.JsonConverter";
+    let bytes = "org.apache.kafka.connect.converters.ByteArrayConverter";
+    let text = "org.apache.kafka.connect.storage.StringConverter";
+    let simple = "org.apache.kafka.connect.storage.SimpleHeaderConverter";
+    let cases = [
+        (bytes, simple, Value::Bytes("7".into()), Value::Int8(1)),
+        (text, bytes, Value::from("7"), Value::Bytes("1".into())),
+        (json, json, Value::Int64(7), Value::Int64(1)),
+        (bytes, json, Value::Bytes("7".into()), Value::Int64(1)),
+    ];
+    for (converter, header_converter, value, header) in cases {
+        let sink = Arc::new(Reluctant::default());
+        let worker = Worker::new(&broker.bootstrap(), vec![Arc::new(ReluctantPlugin(Arc::clone(&sink)))]);
+        let topic = unique("kept");
+        create(broker, &topic, 1).await;
+        produce(broker, &topic, &["7", "7", "7"]).await;
+        let config = [
+            ("topics", topic.as_str()),
+            ("value.converter", converter),
+            ("value.converter.schemas.enable", "false"),
+            ("header.converter", header_converter),
+            ("header.converter.schemas.enable", "false"),
+        ];
+        let task = worker.start(&topic, "test.Reluctant", &config);
+        eventually("all records are taken", async || {
+            (sink.kept.lock().unwrap().len() >= 3).then_some(())
+        })
+        .await;
+        stop(&task).await;
+        drop((task, worker));
+        let kept = std::mem::take(&mut *sink.kept.lock().unwrap());
+        for (record, offset) in kept.iter().zip(0..) {
+            assert_eq!((&*record.topic, &**record.original_topic()), (&*topic, &*topic));
+            assert_eq!((record.partition, record.offset), (0, offset));
+            assert_eq!(
+                (record.timestamp_ms, record.timestamp_type),
+                (Some(1_700_000_000_000), TimestampType::CreateTime)
+            );
+            assert_eq!(record.key.get().unwrap().value, Value::from("k"), "{converter}");
+            assert_eq!(record.key.raw(), Some(Some("k".into())), "{converter}");
+            assert_eq!(record.value.get().unwrap().value, value, "{converter}");
+            let headers: Vec<(&str, &Value)> = record.headers.iter().map(|h| (&*h.name, &h.data.value)).collect();
+            assert_eq!(headers, [("h", &header)], "{header_converter}");
+        }
+        assert_eq!(kept.len(), 3);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,7 +182,7 @@ impl Running {
     fn record(&self, partition: Option<i32>, key: Datum, value: Datum, complete: bool) -> SourceRecord {
         SourceRecord {
             source_partition: Arc::clone(&self.partition),
-            source_offset: self.offset(complete),
+            source_offset: Arc::new(self.offset(complete)),
             topic: Arc::clone(&self.config.topic),
             partition,
             timestamp_ms: None,

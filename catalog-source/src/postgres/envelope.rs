@@ -162,7 +162,7 @@ impl Envelopes {
         operation: Operation,
         (before, after): (Option<RowValues>, Option<RowValues>),
         origin: &Origin,
-        offset: SourceMap,
+        offset: Arc<SourceMap>,
     ) {
         let key = match after.as_ref().or(before.as_ref()) {
             Some(row) => table.key(row),
@@ -188,13 +188,13 @@ impl Envelopes {
             value: Value::Struct(envelope),
         });
         let tombstone = operation == Operation::Delete && self.tombstones;
-        let more = tombstone.then(|| self.record(&table.topic, key.clone(), Datum::null(), offset.clone()));
+        let more = tombstone.then(|| self.record(&table.topic, key.clone(), Datum::null(), Arc::clone(&offset)));
         records.push(self.record(&table.topic, key, value, offset));
         records.extend(more);
     }
 
     /// A record of this connector's partition.
-    pub(super) fn record(&self, topic: &Arc<str>, key: Datum, value: Datum, offset: SourceMap) -> SourceRecord {
+    pub(super) fn record(&self, topic: &Arc<str>, key: Datum, value: Datum, offset: Arc<SourceMap>) -> SourceRecord {
         SourceRecord {
             source_partition: Arc::clone(&self.partition),
             source_offset: offset,
@@ -208,7 +208,7 @@ impl Envelopes {
     }
 
     /// A sign of life.
-    pub(super) fn heartbeat(&self, offset: SourceMap) -> SourceRecord {
+    pub(super) fn heartbeat(&self, offset: Arc<SourceMap>) -> SourceRecord {
         let data = |schema: &Arc<Schema>, value| {
             Datum::new(SchemaAndValue {
                 schema: Some(Arc::clone(schema)),

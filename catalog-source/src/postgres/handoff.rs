@@ -22,7 +22,7 @@ pub(super) struct SnapshotEnd {
     /// rows of each table, `schema.table`
     pub(super) rows: Vec<(String, u64)>,
     /// the offset that says so
-    pub(super) offset: SourceMap,
+    pub(super) offset: Arc<SourceMap>,
     /// microseconds since the epoch when it was begun
     pub(super) micros: i64,
 }

@@ -37,7 +37,7 @@ pub(super) async fn take(
     };
     let mut snapshot = Snapshot {
         reader,
-        offset: offset::within_snapshot(),
+        offset: Arc::new(offset::within_snapshot()),
         begun,
         records: Vec::new(),
         previous: None,
@@ -91,7 +91,7 @@ async fn begin(reader: &Reader, connection: &mut Connection, slot: SnapshotSlot)
 struct Snapshot<'a> {
     reader: &'a mut Reader,
     begun: Begun,
-    offset: SourceMap,
+    offset: Arc<SourceMap>,
     records: Vec<SourceRecord>,
     previous: Option<(Arc<Captured>, Bytes)>,
     first: bool,
@@ -150,8 +150,8 @@ impl Snapshot<'_> {
         };
         self.first = false;
         let offset = match last {
-            true => offset::end_of_snapshot(self.begun.lsn, self.begun.micros),
-            false => self.offset.clone(),
+            true => Arc::new(offset::end_of_snapshot(self.begun.lsn, self.begun.micros)),
+            false => Arc::clone(&self.offset),
         };
         let change = (None, Some(values));
         self.reader
@@ -166,7 +166,7 @@ impl Snapshot<'_> {
         }
         let end = SnapshotEnd {
             rows,
-            offset: offset::end_of_snapshot(self.begun.lsn, self.begun.micros),
+            offset: Arc::new(offset::end_of_snapshot(self.begun.lsn, self.begun.micros)),
             micros: self.begun.micros,
         };
         let records = std::mem::take(&mut self.records);

@@ -223,7 +223,7 @@ impl Stream<'_> {
     fn commit(&mut self, end: u64) {
         let records_of_it = self.transaction.take().is_some() && self.handed > self.committed;
         if let Some(last) = self.records.last_mut().filter(|_| records_of_it) {
-            offset::ends_transaction(&mut last.source_offset, end);
+            offset::ends_transaction(Arc::make_mut(&mut last.source_offset), end);
             self.handed = end;
         }
         self.committed = end;
@@ -289,7 +289,7 @@ impl Stream<'_> {
             Operation::Delete => "DELETE",
             Operation::Create | Operation::Read => "INSERT",
         };
-        let offset = offset::of_change(&place, message_type);
+        let offset = Arc::new(offset::of_change(&place, message_type));
         self.reader
             .envelopes
             .push(&mut self.records, table, operation, change, &origin, offset);
@@ -353,7 +353,7 @@ impl Stream<'_> {
             xid: 0,
             micros: super::connection::now_micros(),
         };
-        let offset = offset::of_change(&place, "NOOP");
+        let offset = Arc::new(offset::of_change(&place, "NOOP"));
         self.records.push(self.reader.envelopes.heartbeat(offset));
         self.hand_over().await
     }

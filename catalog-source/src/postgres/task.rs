@@ -9,6 +9,7 @@ use super::server;
 use crate::marker::Marker;
 use async_trait::async_trait;
 use connect_api::record::SourceMap;
+use connect_api::source::SourcePositions;
 use connect_api::{ConnectError, Datum, SourceRecord, SourceTask, SourceTaskContext};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -95,10 +96,7 @@ impl SourceTask for PostgresTask {
         }
     }
 
-    async fn commit(
-        &mut self,
-        durable: connect_api::Durable<Vec<(Arc<SourceMap>, SourceMap)>>,
-    ) -> Result<(), ConnectError> {
+    async fn commit(&mut self, durable: connect_api::Durable<SourcePositions>) -> Result<(), ConnectError> {
         let Some(running) = &self.running else {
             return Ok(());
         };
@@ -190,7 +188,7 @@ impl Running {
         Ok((0..partitions)
             .map(|partition| SourceRecord {
                 source_partition: Arc::clone(&self.partition),
-                source_offset: snapshot.offset.clone(),
+                source_offset: Arc::clone(&snapshot.offset),
                 topic: Arc::clone(topic),
                 partition: Some(partition),
                 timestamp_ms: None,

@@ -42,4 +42,8 @@ impl HeaderConverter for HeaderValues {
     ) -> Result<SchemaAndValue, ConnectError> {
         self.0.to_connect_data(topic, bytes)
     }
+
+    fn reads_any_bytes(&self) -> bool {
+        self.0.reads_any_bytes()
+    }
 }

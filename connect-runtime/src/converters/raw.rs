@@ -55,4 +55,8 @@ impl Converter for ByteArrayConverter {
             value: bytes.cloned().map_or(Value::Null, Value::Bytes),
         })
     }
+
+    fn reads_any_bytes(&self) -> bool {
+        true
+    }
 }

@@ -146,4 +146,8 @@ impl Converter for StringConverter {
             value: bytes.map_or(Value::Null, |bytes| Value::from(self.encoding.decode(bytes))),
         })
     }
+
+    fn reads_any_bytes(&self) -> bool {
+        true
+    }
 }

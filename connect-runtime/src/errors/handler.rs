@@ -38,7 +38,7 @@ impl ErrorHandler {
         &self,
         stage: Stage,
         class: &str,
-        record: &dyn FailedRecordSync,
+        record: &impl FailedRecord,
         mut operation: impl FnMut() -> Result<T, ConnectError>,
     ) -> Result<Handled<T>, ConnectError> {
         let mut error = match operation() {
@@ -86,11 +86,6 @@ impl ErrorHandler {
         }
     }
 }
-
-/// A record that can be reported from a future that may move between threads.
-pub(crate) trait FailedRecordSync: FailedRecord + Sync {}
-
-impl<R: FailedRecord + Sync> FailedRecordSync for R {}
 
 /// 0 up to 1; good enough for spreading retries.
 fn random() -> f64 {

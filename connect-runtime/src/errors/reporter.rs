@@ -130,19 +130,19 @@ impl Reporter {
         let original = batch.iter().find(|stored| {
             stored.offset == record.offset
                 && stored.partition == record.partition
-                && stored.topic == record.original_topic
+                && stored.topic == *record.original_topic()
         });
         match original {
             Some(original) => original.clone(),
             // reported after its put has returned: what the record itself still has of its origin
             None => StoredRecord {
-                topic: Arc::clone(&record.original_topic),
+                topic: Arc::clone(record.original_topic()),
                 partition: record.partition,
                 offset: record.offset,
                 timestamp_ms: record.timestamp_ms,
                 timestamp_type: record.timestamp_type,
-                key: record.key.raw().flatten().cloned(),
-                value: record.value.raw().flatten().cloned(),
+                key: record.key.raw().flatten(),
+                value: record.value.raw().flatten(),
                 headers: Vec::new(),
             },
         }

@@ -6,6 +6,7 @@
 //!                  `--> partitioned.rs  own thread: consumer -> hand_over -> advance -> mirrored group offsets
 //!
 //!   control.rs         what the herder wants of the task, what the task tells it
+//!   fetched.rs         fetched records as a sink task gets them, unread
 //!   pipeline.rs        converters and transforms of a connector, in both directions
 //!   producers.rs       producers shared by source tasks with the same settings
 //!   source_offsets.rs  contiguous acknowledged prefix per source partition (pure)
@@ -14,6 +15,7 @@
 //! ```
 
 mod control;
+mod fetched;
 mod metrics;
 mod partitioned;
 mod partitions;

@@ -9,7 +9,7 @@
 //! tools. A broker that cannot be reached costs time, never the task.
 
 use super::control::Target;
-use super::pipeline::timestamp_type;
+use super::fetched::timestamp;
 use super::{TaskEnvironment, client_config, kafka_error, partitions};
 use crate::task_runner::TaskState;
 use connect_api::delivery::SinkOffsets;
@@ -378,15 +378,18 @@ impl Session<'_> {
         let records: Vec<RawRecord<'_>> = messages
             .iter()
             .zip(&headers)
-            .map(|(message, headers)| RawRecord {
-                topic: message.topic(),
-                partition: message.partition(),
-                offset: message.offset(),
-                timestamp_ms: message.timestamp_ms(),
-                timestamp_type: timestamp_type(message),
-                key: message.key(),
-                value: message.value(),
-                headers,
+            .map(|(message, headers)| {
+                let (timestamp_ms, timestamp_type) = timestamp(message);
+                RawRecord {
+                    topic: message.topic(),
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp_ms,
+                    timestamp_type,
+                    key: message.key(),
+                    value: message.value(),
+                    headers,
+                }
             })
             .collect();
         let counters = &self.environment.control.counters;

@@ -4,20 +4,20 @@
 //!   source: record -> transforms -> header, key, value converters -> bytes
 //!   sink:   bytes -> key, value, header converters -> transforms -> record
 //! ```
-//! A sink record's key and value are read here, not when the task asks: only so does a record that cannot be read fail in
-//! the converter's stage, where `errors.tolerance` covers it.
+//! A sink record's key and value are read here, not when the task asks, unless their converter makes something of any bytes:
+//! only so does a record that cannot be read fail in the converter's stage, where `errors.tolerance` covers it.
 
 use super::TaskEnvironment;
-use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter, StoredRecord};
+use super::fetched::{FetchedBatch, FetchedRecord};
+use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter};
 use crate::transforms::TransformChain;
 use bytes::Bytes;
 use connect_api::config::{ConfigMap, with_prefix};
 use connect_api::converter::ConverterUse;
 use connect_api::transform::Record;
-use connect_api::{
-    ConnectError, Converter, Datum, Header, HeaderConverter, SinkRecord, SourceRecord, Stage, TimestampType,
-};
-use kafka_client::Message;
+use connect_api::{ConnectError, Converter, Header, HeaderConverter, SinkRecord, SourceRecord, Stage};
+use kafka_client::Messages;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A record on its way to Kafka, in bytes.
@@ -53,8 +53,10 @@ pub(super) struct Pipeline {
     key: NamedConverter,
     value: NamedConverter,
     header_class: &'static str,
-    header: Arc<dyn HeaderConverter>,
+    pub(super) header: Arc<dyn HeaderConverter>,
     transforms: TransformChain,
+    /// nothing is read or changed between Kafka and a sink task, so nothing can fail there
+    passes_through: bool,
     pub(super) errors: ErrorHandler,
 }
 
@@ -75,12 +77,20 @@ impl Pipeline {
         let header_plugin = plugins
             .header_converter(&header_class)
             .ok_or_else(|| not_found("header.converter", &header_class))?;
+        let key = converter("key.converter", ConverterUse::Key)?;
+        let value = converter("value.converter", ConverterUse::Value)?;
+        let header = header_plugin.configure(&header_options)?;
+        let transforms = TransformChain::new(plugins, config)?;
         Ok(Self {
-            key: converter("key.converter", ConverterUse::Key)?,
-            value: converter("value.converter", ConverterUse::Value)?,
+            passes_through: transforms.is_empty()
+                && key.converter.reads_any_bytes()
+                && value.converter.reads_any_bytes()
+                && header.reads_any_bytes(),
+            key,
+            value,
             header_class: header_plugin.class(),
-            header: header_plugin.configure(&header_options)?,
-            transforms: TransformChain::new(plugins, config)?,
+            header,
+            transforms,
             errors,
         })
     }
@@ -149,65 +159,72 @@ impl Pipeline {
         }))
     }
 
-    /// A record for a sink task; `None` where a transform dropped it or it failed and is skipped.
-    pub(super) async fn to_task(&self, stored: &StoredRecord) -> Result<Option<SinkRecord>, ConnectError> {
-        let read = |bytes: &Option<Bytes>, converter: &NamedConverter| -> Result<Datum, ConnectError> {
-            let datum = Datum::lazy(
-                Arc::clone(&stored.topic),
-                bytes.clone(),
-                Arc::clone(&converter.converter),
-            );
-            datum.get()?;
-            Ok(datum)
-        };
-        let key = || read(&stored.key, &self.key);
-        let Handled::Done(key) = self
-            .errors
-            .run(Stage::KeyConverter, self.key.class, stored, key)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let value = || read(&stored.value, &self.value);
-        let Handled::Done(value) = self
-            .errors
-            .run(Stage::ValueConverter, self.value.class, stored, value)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let mut headers = Vec::with_capacity(stored.headers.len());
-        for (name, bytes) in &stored.headers {
-            let read = || self.header.to_connect_header(&stored.topic, name, bytes.as_ref());
-            match self
-                .errors
-                .run(Stage::HeaderConverter, self.header_class, stored, read)
-                .await?
-            {
-                Handled::Done(data) => headers.push(Header {
-                    name: name.as_str().into(),
-                    data,
-                }),
-                Handled::Skipped => return Ok(None),
+    /// Records for a sink task, of those fetched ones at `places`, which are of one partition of `topic`, in order; without those
+    /// that a transform dropped, or that failed and are skipped.
+    pub(super) async fn to_task(
+        &self,
+        topic: &Arc<str>,
+        messages: &Arc<Messages>,
+        places: Range<usize>,
+        records: &mut Vec<SinkRecord>,
+    ) -> Result<(), ConnectError> {
+        let batch = FetchedBatch::new(self, topic, messages);
+        for at in places {
+            let Some(message) = messages.get(at) else { break };
+            let record = batch.record(message, at);
+            if self.passes_through {
+                records.push(record);
+            } else {
+                let fetched = FetchedRecord { topic, message };
+                records.extend(self.work_on(record, &fetched).await?);
             }
         }
-        let record = SinkRecord {
-            topic: Arc::clone(&stored.topic),
-            partition: stored.partition,
-            offset: stored.offset,
-            timestamp_ms: stored.timestamp_ms,
-            timestamp_type: stored.timestamp_type,
-            key,
-            value,
-            headers,
-            original_topic: Arc::clone(&stored.topic),
-        };
+        Ok(())
+    }
+
+    async fn work_on(
+        &self,
+        mut record: SinkRecord,
+        fetched: &FetchedRecord<'_>,
+    ) -> Result<Option<SinkRecord>, ConnectError> {
+        let sides = [
+            (&record.key, &self.key, Stage::KeyConverter),
+            (&record.value, &self.value, Stage::ValueConverter),
+        ];
+        for (datum, side, stage) in sides {
+            if side.converter.reads_any_bytes() {
+                continue;
+            }
+            let read = || datum.get().map(drop);
+            if let Handled::Skipped = self.errors.run(stage, side.class, fetched, read).await? {
+                return Ok(None);
+            }
+        }
+        if !self.header.reads_any_bytes() {
+            let mut headers = Vec::new();
+            for (name, bytes) in fetched.message.headers() {
+                let bytes = bytes.map(Bytes::copy_from_slice);
+                let read = || self.header.to_connect_header(fetched.topic, name, bytes.as_ref());
+                match self
+                    .errors
+                    .run(Stage::HeaderConverter, self.header_class, fetched, read)
+                    .await?
+                {
+                    Handled::Done(data) => headers.push(Header {
+                        name: name.into(),
+                        data,
+                    }),
+                    Handled::Skipped => return Ok(None),
+                }
+            }
+            record.headers = headers.into();
+        }
         if self.transforms.is_empty() {
             return Ok(Some(record));
         }
         match self
             .transforms
-            .apply(&self.errors, stored, Record::Sink(record))
+            .apply(&self.errors, fetched, Record::Sink(record))
             .await?
         {
             Handled::Done(Some(Record::Sink(record))) => Ok(Some(record)),
@@ -235,48 +252,16 @@ fn not_found(option: &str, class: &str) -> ConnectError {
     ))
 }
 
-impl FailedRecord for StoredRecord {
-    fn report(&self, reporter: &Reporter, stage: Stage, class: &str, error: &ConnectError) {
-        reporter.sink(self, stage, class, error, false);
-    }
-}
-
 impl FailedRecord for SourceRecord {
     fn report(&self, reporter: &Reporter, stage: Stage, class: &str, error: &ConnectError) {
         let describe = || {
             format!(
                 "{{sourcePartition={}, sourceOffset={}, topic='{}'}}",
                 serde_json::Value::Object((*self.source_partition).clone()),
-                serde_json::Value::Object(self.source_offset.clone()),
+                serde_json::Value::Object((*self.source_offset).clone()),
                 self.topic
             )
         };
         reporter.source(describe, stage, class, error);
-    }
-}
-
-/// A copy of a fetched record, with its topic's shared name.
-pub(super) fn stored(message: &Message, topic: Arc<str>) -> StoredRecord {
-    StoredRecord {
-        topic,
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp_ms(),
-        timestamp_type: timestamp_type(message),
-        key: message.key_bytes(),
-        value: message.value_bytes(),
-        headers: message
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.map(Bytes::copy_from_slice)))
-            .collect(),
-    }
-}
-
-/// What the timestamp of a fetched record means.
-pub(super) fn timestamp_type(message: &Message) -> TimestampType {
-    match message.timestamp_type() {
-        kafka_client::TimestampType::CreateTime => TimestampType::CreateTime,
-        kafka_client::TimestampType::LogAppendTime => TimestampType::LogAppendTime,
-        kafka_client::TimestampType::NotAvailable => TimestampType::NoTimestamp,
     }
 }

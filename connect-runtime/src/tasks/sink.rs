@@ -8,14 +8,15 @@
 //! The task has a thread of its own, on which the consumer is fetched from; the task's methods are driven on it.
 
 use super::control::{Control, Target};
-use super::pipeline::{Pipeline, stored};
+use super::fetched::stored;
+use super::pipeline::Pipeline;
 use super::{TaskEnvironment, client_config, kafka_error};
-use crate::errors::{Reporter, StoredRecord, delay};
+use crate::errors::{Reporter, delay};
 use crate::task_runner::TaskState;
 use connect_api::delivery::SinkOffsets;
 use connect_api::{ConnectError, ErrorKind, SinkRecord, SinkTask, SinkTaskContext, TopicPartition};
 use indexmap::{IndexMap, IndexSet};
-use kafka_client::{CommitMode, Consumer, RebalanceListener};
+use kafka_client::{CommitMode, Consumer, Message, Messages, RebalanceListener};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
@@ -266,7 +267,7 @@ impl Session {
         self.pending.retain(|record| {
             !partitions
                 .iter()
-                .any(|gone| gone.partition == record.partition && gone.topic == record.original_topic)
+                .any(|gone| gone.partition == record.partition && gone.topic == *record.original_topic())
         });
         self.control.counters.partitions.set(self.owned.len() as u64);
     }
@@ -405,58 +406,55 @@ impl SinkLoop<'_> {
                 tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
             }
             if !fetched.messages.is_empty() {
-                let records = fetched
-                    .messages
-                    .iter()
-                    .map(|message| (self.topic(message.topic()), message));
-                let records: Vec<StoredRecord> = records.map(|(topic, message)| stored(message, topic)).collect();
-                drop(fetched.messages);
-                self.deliver(records)?;
+                self.deliver(&Arc::new(fetched.messages))?;
             }
         }
     }
 
-    fn topic(&self, name: &str) -> Arc<str> {
-        match self.topics.get(name) {
-            Some(topic) => Arc::clone(topic),
-            None => Arc::from(name),
+    /// The shared name of a topic; the first record of one tells that it is used.
+    fn topic(&mut self, name: &str) -> Arc<str> {
+        if let Some(topic) = self.topics.get(name) {
+            return Arc::clone(topic);
         }
+        let topic: Arc<str> = Arc::from(name);
+        self.topics.insert(name.to_owned(), Arc::clone(&topic));
+        self.environment.control.topic_used(&topic);
+        topic
     }
 
     /// Converts records and gives them to the task.
-    fn deliver(&mut self, records: Vec<StoredRecord>) -> Result<(), ConnectError> {
-        let control = &self.environment.control;
-        control.counters.records_in.add(records.len() as u64);
-        let mut batch = Vec::with_capacity(records.len());
-        let (mut first, mut positions) = (SinkOffsets::new(), SinkOffsets::new());
-        for record in &records {
-            if !self.topics.contains_key(record.topic.as_ref()) {
-                self.topics.insert(record.topic.to_string(), Arc::clone(&record.topic));
-                control.topic_used(&record.topic);
-            }
-            batch.extend(self.runtime.block_on(self.pipeline.to_task(record))?);
-            let partition = TopicPartition {
-                topic: Arc::clone(&record.topic),
-                partition: record.partition,
+    fn deliver(&mut self, messages: &Arc<Messages>) -> Result<(), ConnectError> {
+        self.environment.control.counters.records_in.add(messages.len() as u64);
+        let session = Arc::clone(&self.session);
+        let mut session = session.lock();
+        let (mut kept, mut at) = (Vec::new(), 0);
+        for run in messages.chunk_by(Message::same_partition) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
             };
-            first.entry(partition.clone()).or_insert(record.offset);
-            positions.insert(partition, record.offset + 1);
+            let topic = self.topic(first.topic());
+            let places = at..at + run.len();
+            at = places.end;
+            self.runtime
+                .block_on(self.pipeline.to_task(&topic, messages, places, &mut session.pending))?;
+            if self.pipeline.errors.reporter.keeps_records() {
+                kept.extend(run.iter().map(|message| stored(message, Arc::clone(&topic))));
+            }
+            let partition = TopicPartition {
+                topic,
+                partition: first.partition(),
+            };
+            session.first.entry(partition.clone()).or_insert(first.offset());
+            session.reached.insert(partition, last.offset() + 1);
         }
         if self.pipeline.errors.reporter.keeps_records() {
-            *self.pipeline.errors.reporter.batch.lock() = records;
+            *self.pipeline.errors.reporter.batch.lock() = kept;
         }
-        {
-            let mut session = self.session.lock();
-            for (partition, offset) in first {
-                session.first.entry(partition).or_insert(offset);
-            }
-            session.pending.extend(batch);
-            session.reached.extend(positions);
-            if session.pending.is_empty() {
-                session.accept_reached();
-                return Ok(());
-            }
+        if session.pending.is_empty() {
+            session.accept_reached();
+            return Ok(());
         }
+        drop(session);
         self.put()
     }
 
@@ -465,10 +463,9 @@ impl SinkLoop<'_> {
         let control = Arc::clone(&self.environment.control);
         let mut guard = self.session.lock();
         let session = &mut *guard;
-        let records = session.pending.clone();
-        let count = records.len() as u64;
+        let count = session.pending.len() as u64;
         let started = Instant::now();
-        let taken = in_time(self.runtime, &control, session.task.put(records))?;
+        let taken = in_time(self.runtime, &control, session.task.put(&session.pending))?;
         control.counters.batch.record(started.elapsed());
         match taken {
             Ok(_accepted) => {

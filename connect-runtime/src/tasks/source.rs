@@ -215,7 +215,7 @@ impl<'a> SourceLoop<'a> {
     async fn send_all(&mut self, task: &mut dyn SourceTask, records: Vec<SourceRecord>) -> Result<(), ConnectError> {
         for record in records {
             let partition = Arc::clone(&record.source_partition);
-            let offset = record.source_offset.clone();
+            let offset = Arc::clone(&record.source_offset);
             match self.pipeline.to_kafka(record).await? {
                 None => {
                     self.newest_ticket = self.offsets.submit(&partition, offset, 0);
@@ -374,7 +374,7 @@ impl<'a> SourceLoop<'a> {
         self.commit = Some(tokio::spawn(async move {
             let writes: Vec<_> = offsets
                 .iter()
-                .map(|(partition, offset)| (Arc::clone(partition), Some(offset.clone())))
+                .map(|(partition, offset)| (Arc::clone(partition), Some((**offset).clone())))
                 .collect();
             let result = match tokio::time::timeout(timeout, store.write(&connector, &writes)).await {
                 Ok(written) => written,

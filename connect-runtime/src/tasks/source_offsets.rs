@@ -8,17 +8,18 @@
 //! ```
 
 use connect_api::record::SourceMap;
+use connect_api::source::SourcePositions;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Offsets by source partition.
-pub(super) type Committable = Vec<(Arc<SourceMap>, SourceMap)>;
+pub(super) type Committable = SourcePositions;
 
 /// One record under way.
 struct Entry {
     ticket: u64,
-    offset: SourceMap,
+    offset: Arc<SourceMap>,
     acknowledged: bool,
 }
 
@@ -27,7 +28,7 @@ struct PartitionQueue {
     partition: Arc<SourceMap>,
     entries: VecDeque<Entry>,
     /// last offset of the acknowledged prefix that was not taken yet
-    committable: Option<SourceMap>,
+    committable: Option<Arc<SourceMap>>,
 }
 
 /// Where a ticket belongs.
@@ -54,7 +55,7 @@ pub(super) struct SourceOffsets {
 
 impl SourceOffsets {
     /// A record of `partition` is about to be sent; `bytes` is what it takes of the budget. Tickets count from 1.
-    pub(super) fn submit(&mut self, partition: &Arc<SourceMap>, offset: SourceMap, bytes: usize) -> u64 {
+    pub(super) fn submit(&mut self, partition: &Arc<SourceMap>, offset: Arc<SourceMap>, bytes: usize) -> u64 {
         let queue = self.queue(partition);
         let ticket = self.first_ticket + self.places.len() as u64 + 1;
         self.places.push_back(Some(Place { queue, bytes }));
@@ -189,10 +190,10 @@ mod tests {
         Arc::new(map)
     }
 
-    fn offset(number: u64) -> SourceMap {
+    fn offset(number: u64) -> Arc<SourceMap> {
         let mut map = SourceMap::new();
         map.insert("at".into(), number.into());
-        map
+        Arc::new(map)
     }
 
     #[test]

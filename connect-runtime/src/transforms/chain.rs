@@ -75,7 +75,7 @@ impl TransformChain {
 
     /// Runs `record` through the chain; `None` where a transform dropped it. `Handled::Skipped` where one failed and the
     /// connector tolerates it.
-    pub(crate) async fn apply<R: FailedRecord + Sync>(
+    pub(crate) async fn apply<R: FailedRecord>(
         &self,
         errors: &ErrorHandler,
         original: &R,

@@ -50,7 +50,7 @@ fn record(value: Value) -> Record {
     };
     Record::Source(SourceRecord {
         source_partition: Arc::new(SourceMap::new()),
-        source_offset: SourceMap::new(),
+        source_offset: Arc::default(),
         topic: "t".into(),
         partition: None,
         timestamp_ms: None,

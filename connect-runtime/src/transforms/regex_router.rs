@@ -4,6 +4,7 @@ use super::replacement::{compile, compile_whole, replace_first};
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, ParsedValue, Validator};
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Transformation, TransformationPlugin};
+use parking_lot::Mutex;
 use regex::Regex;
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ impl TransformationPlugin for RegexRouterPlugin {
             whole: compile_whole("regex", pattern)?,
             first: compile("regex", pattern)?,
             replacement: parsed.text("replacement").unwrap_or_default().to_owned(),
+            last: Mutex::new(None),
         }))
     }
 }
@@ -57,14 +59,31 @@ struct RegexRouter {
     whole: Regex,
     first: Regex,
     replacement: String,
+    /// a topic and where it is routed: records mostly come with the same topic in a row
+    last: Mutex<Option<(Arc<str>, Arc<str>)>>,
+}
+
+impl RegexRouter {
+    fn route(&self, topic: &Arc<str>) -> Result<Arc<str>, ConnectError> {
+        let mut last = self.last.lock();
+        if let Some((known, routed)) = &*last
+            && Arc::ptr_eq(known, topic)
+        {
+            return Ok(Arc::clone(routed));
+        }
+        let routed = match self.whole.is_match(topic) {
+            true => replace_first(&self.first, topic, &self.replacement)?.into(),
+            false => Arc::clone(topic),
+        };
+        *last = Some((Arc::clone(topic), Arc::clone(&routed)));
+        Ok(routed)
+    }
 }
 
 impl Transformation for RegexRouter {
     fn apply(&self, mut record: Record) -> Result<Option<Record>, ConnectError> {
-        if self.whole.is_match(record.topic()) {
-            let topic = replace_first(&self.first, record.topic(), &self.replacement)?;
-            record.set_topic(topic.into());
-        }
+        let routed = self.route(record.topic())?;
+        record.set_topic(routed);
         Ok(Some(record))
     }
 }

@@ -259,7 +259,7 @@ pub fn record(json: &Json) -> Option<Record> {
     let topic: Arc<str> = json["topic"].as_str().unwrap_or_default().into();
     Some(match json["kind"].as_str().unwrap() {
         "sink" => Record::Sink(SinkRecord {
-            original_topic: Arc::clone(&topic),
+            original_topic: None,
             topic,
             partition: json["partition"].as_i64().unwrap_or(0) as i32,
             offset: json["offset"].as_i64().unwrap(),
@@ -271,11 +271,11 @@ pub fn record(json: &Json) -> Option<Record> {
             },
             key,
             value,
-            headers,
+            headers: headers.into(),
         }),
         _ => Record::Source(SourceRecord {
             source_partition: Arc::new(serde_json::Map::new()),
-            source_offset: serde_json::Map::new(),
+            source_offset: Arc::default(),
             topic,
             partition: json["partition"].as_i64().map(|partition| partition as i32),
             timestamp_ms: json["timestamp"].as_i64(),

@@ -156,7 +156,7 @@ impl SourceFile {
         offset.insert("position".to_owned(), position.into());
         SourceRecord {
             source_partition: Arc::clone(&self.partition),
-            source_offset: offset,
+            source_offset: Arc::new(offset),
             topic: Arc::clone(&settings.topic),
             partition: None,
             timestamp_ms: Some(now_ms()),
@@ -242,9 +242,9 @@ impl SinkTask for SinkFile {
         Ok(())
     }
 
-    async fn put(&mut self, records: Vec<SinkRecord>) -> Result<Accepted, ConnectError> {
+    async fn put(&mut self, records: &[SinkRecord]) -> Result<Accepted, ConnectError> {
         let mut text = String::with_capacity(records.len() * 64);
-        for record in &records {
+        for record in records {
             text.push_str(&record.value.get()?.value.to_string());
             text.push('\n');
         }

@@ -121,7 +121,7 @@ impl Replay {
             offset.insert("position".to_owned(), self.rows.position.into());
             records.push(SourceRecord {
                 source_partition: Arc::clone(&self.partition),
-                source_offset: offset,
+                source_offset: Arc::new(offset),
                 topic: Arc::clone(&self.config.topic),
                 partition: None,
                 timestamp_ms: event.timestamp_ms,

@@ -278,6 +278,9 @@ fn defaults(config: &ClientConfig, kind: ClientKind, native: &mut IndexMap<Strin
             set("isolation.level", "read_uncommitted");
             set("auto.offset.reset", "latest");
             set("check.crcs", "true");
+            // A full queue is looked at again after this time, not after a second: a consumer that is slower than its broker
+            // would wait most of that second with nothing left to hand out.
+            set("fetch.queue.backoff.ms", "10");
             set("allow.auto.create.topics", "true");
             set("topic.blacklist", INTERNAL_TOPICS);
         }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rdkafka_sys as sys;
 
 use super::client::{self, Client};
-use super::message::Message;
+use super::message::{Message, Messages};
 use super::native_error;
 use crate::error::{ErrorCode, KafkaError};
 use crate::topic_partition::TopicPartition;
@@ -20,8 +20,9 @@ use crate::topic_partition::TopicPartition;
 const MAX_BATCH: usize = 65_536;
 
 /// One thing that a queue yields.
-pub(crate) enum Polled {
-    Message(Message),
+pub(crate) enum Polled<'a> {
+    /// The first message of a partition after others, or after nothing.
+    Partition(&'a Message),
     /// All records below this offset, where the partition ends for now, have been yielded.
     EndOfPartition(TopicPartition, i64),
     Error(KafkaError),
@@ -73,9 +74,15 @@ impl BatchQueue {
         })
     }
 
-    /// Waits until `max` things have come, the timeout has passed, or the queue is yielded, and hands over what came.
-    /// Callbacks run inside.
-    pub(crate) fn take(&self, max: usize, timeout_ms: i32, mut each: impl FnMut(Polled)) -> Result<usize, KafkaError> {
+    /// Waits until `max` things have come, the timeout has passed, or the queue is yielded. Messages go to `messages`, which has
+    /// none of another queue; `tell` hears of everything else. Callbacks run inside.
+    pub(crate) fn take(
+        &self,
+        max: usize,
+        timeout_ms: i32,
+        messages: &mut Messages,
+        mut tell: impl FnMut(Polled<'_>),
+    ) -> Result<usize, KafkaError> {
         let max = max.clamp(1, MAX_BATCH);
         let mut pointers = std::mem::take(&mut *self.scratch.lock());
         pointers.0.clear();
@@ -90,7 +97,7 @@ impl BatchQueue {
         for raw in pointers.0.drain(..) {
             if let Some(raw) = NonNull::new(raw) {
                 // SAFETY: yielded just now by our client's queue and handed over once.
-                each(unsafe { self.own(raw) });
+                unsafe { self.own(raw, messages, &mut tell) };
             }
         }
         *self.scratch.lock() = pointers;
@@ -99,12 +106,23 @@ impl BatchQueue {
 
     /// # Safety
     /// `raw` was yielded by this queue and is handed over.
-    unsafe fn own(&self, raw: NonNull<sys::rd_kafka_message_t>) -> Polled {
+    unsafe fn own(
+        &self,
+        raw: NonNull<sys::rd_kafka_message_t>,
+        messages: &mut Messages,
+        tell: &mut impl FnMut(Polled<'_>),
+    ) {
         // SAFETY: a yielded message is initialised; its code is read as an integer. An event of a whole client has no topic.
         unsafe {
             let number = native_error::read_code(&raw const (*raw.as_ptr()).err);
             if number == 0 {
-                return Polled::Message(Message::own(raw, Arc::clone(self.client())));
+                messages.push(raw, self.client());
+                match messages.as_ref() {
+                    [.., before, new] if before.same_partition(new) => {}
+                    [.., new] => tell(Polled::Partition(new)),
+                    [] => {}
+                }
+                return;
             }
             let event = OwnedEvent(raw);
             let message = event.0.as_ptr();
@@ -115,7 +133,7 @@ impl BatchQueue {
                     (*message).partition,
                 )
             });
-            match (native_error::code(number), partition) {
+            tell(match (native_error::code(number), partition) {
                 (ErrorCode::PartitionEOF, Some(partition)) => Polled::EndOfPartition(partition, (*message).offset),
                 (_, partition) => {
                     let detail = native_error::text(sys::rd_kafka_message_errstr(message));
@@ -127,7 +145,7 @@ impl BatchQueue {
                         error
                     })
                 }
-            }
+            });
         }
     }
 

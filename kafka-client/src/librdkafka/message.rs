@@ -2,10 +2,12 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_void};
+use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rdkafka_sys as sys;
 
 use super::client::Client;
@@ -22,25 +24,77 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-/// A record of a partition, in librdkafka's memory, which is freed when the message is dropped. Reading it copies nothing.
+/// Messages of one consumer, in order, in librdkafka's memory, which is freed when they are dropped.
 ///
-/// It keeps its client's memory alive: hold messages while they are worked on, not for good.
-pub struct Message {
-    raw: NonNull<sys::rd_kafka_message_t>,
-    // Dropped after `raw` is destroyed by Drop.
-    _client: Arc<Client>,
+/// They keep their client's memory alive: hold messages while they are worked on, not for good.
+#[derive(Default)]
+pub struct Messages {
+    list: Vec<Message>,
+    // Dropped after the messages, which lie in its memory.
+    client: Option<Arc<Client>>,
 }
 
-// SAFETY: a message has one owner and no thread affinity. It is not Sync: reading headers parses them in place.
-unsafe impl Send for Message {}
-
-impl Message {
+impl Messages {
     /// # Safety
-    /// `raw` is a message that a queue of `client` yielded, without an error, and that nobody else will destroy.
-    pub(super) unsafe fn own(raw: NonNull<sys::rd_kafka_message_t>, client: Arc<Client>) -> Self {
-        Self { raw, _client: client }
+    /// `raw` is a message that a queue of `client` yielded, without an error, and that nobody else will destroy. All messages in
+    /// here are of this client.
+    pub(super) unsafe fn push(&mut self, raw: NonNull<sys::rd_kafka_message_t>, client: &Arc<Client>) {
+        if self.client.is_none() {
+            self.client = Some(Arc::clone(client));
+        }
+        self.list.push(Message {
+            raw,
+            parsing: Mutex::new(()),
+        });
     }
 
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Message) -> bool) {
+        self.list.retain(keep);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+    }
+}
+
+// Nobody gets a message out, or another one in: each lies beside its client for all its life.
+impl Deref for Messages {
+    type Target = [Message];
+
+    fn deref(&self) -> &[Message] {
+        &self.list
+    }
+}
+
+impl<'a> IntoIterator for &'a Messages {
+    type Item = &'a Message;
+    type IntoIter = std::slice::Iter<'a, Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.list.fmt(f)
+    }
+}
+
+/// A record of a partition. Reading it copies nothing.
+pub struct Message {
+    raw: NonNull<sys::rd_kafka_message_t>,
+    /// held while headers are parsed, which librdkafka does in place
+    parsing: Mutex<()>,
+}
+
+// SAFETY: a message has one owner and no thread affinity.
+unsafe impl Send for Message {}
+// SAFETY: what is read of a message does not change, but for its headers, which are parsed in place: by one thread at a time,
+// and once. Nobody reads the list before that has ended, because its address comes out of the same lock.
+unsafe impl Sync for Message {}
+
+impl Message {
     fn raw(&self) -> &sys::rd_kafka_message_t {
         // SAFETY: owned, initialised by librdkafka, without an error (so its code is a valid enum value).
         unsafe { self.raw.as_ref() }
@@ -86,7 +140,8 @@ impl Message {
         self.timestamp().1
     }
 
-    fn timestamp(&self) -> (i64, TimestampType) {
+    /// Milliseconds since the Unix epoch, with whose clock they are from; without a meaning for `NotAvailable`.
+    pub fn timestamp(&self) -> (i64, TimestampType) {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive and `kind` is writable.
         let millis = unsafe { sys::rd_kafka_message_timestamp(self.raw.as_ptr(), &raw mut kind) };
@@ -125,7 +180,8 @@ impl Message {
     /// The headers in order, parsed at the first call. A header whose name is not UTF-8 shows an empty name.
     pub fn headers(&self) -> Headers<'_> {
         let mut headers = std::ptr::null_mut();
-        // SAFETY: the message is alive and owned by this thread (not Sync). The parsed list belongs to the message.
+        let _parsing = self.parsing.lock();
+        // SAFETY: the message is alive, and no other thread parses its headers. The parsed list belongs to the message.
         let number = unsafe { sys::rd_kafka_message_headers(self.raw.as_ptr(), &raw mut headers) };
         let found = number == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
         Headers {
@@ -138,7 +194,7 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        // SAFETY: owned, destroyed once, while the client is still alive.
+        // SAFETY: owned, destroyed once, while the client is still alive: it is dropped after the list that this lies in.
         unsafe { sys::rd_kafka_message_destroy(self.raw.as_ptr()) }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::BytesMut;
 use kafka_client::{
-    Admin, ClientConfig, Consumer, Deliveries, KafkaError, Message, Producer, ProducerRecord, StartOffset,
+    Admin, ClientConfig, Consumer, Deliveries, KafkaError, Message, Messages, Producer, ProducerRecord, StartOffset,
     TopicPartition,
 };
 use kafka_protocol::records::{Compression, RecordBatchDecoder};
@@ -25,23 +25,20 @@ impl Deliveries for Ignored {
 ///
 /// # Errors
 /// When they do not come.
-pub fn consume(bootstrap: &str, topic: &str, count: usize, isolation: &str) -> Result<Vec<Message>> {
+pub fn consume(bootstrap: &str, topic: &str, count: usize, isolation: &str) -> Result<Vec<Messages>> {
     let mut config = ClientConfig::new(bootstrap);
     config.set("isolation.level", isolation);
     let consumer = Consumer::new(&config)?;
     consumer.assign(&[(TopicPartition::new(topic, 0), StartOffset::Beginning)])?;
-    let mut messages = Vec::new();
+    let (mut batches, mut came) = (Vec::new(), 0);
     let start = Instant::now();
-    while messages.len() < count {
-        ensure!(
-            start.elapsed() < PATIENCE,
-            "{} of {count} messages came",
-            messages.len()
-        );
+    while came < count {
+        ensure!(start.elapsed() < PATIENCE, "{came} of {count} messages came");
         let fetched = consumer.fetch(count, Duration::from_millis(200))?;
-        messages.extend(fetched.messages);
+        came += fetched.messages.len();
+        batches.push(fetched.messages);
     }
-    Ok(messages)
+    Ok(batches)
 }
 
 /// A header: name and value.
@@ -70,8 +67,8 @@ pub async fn order_headers_timestamps_and_nulls_are_kept(bootstrap: &str) -> Res
             producer.send(&record, 0)?;
         }
         producer.flush(PATIENCE)?;
-        let messages = consume(bootstrap, &topic, 1000, "read_uncommitted")?;
-        for (message, index) in messages.iter().zip(0_i64..) {
+        let batches = consume(bootstrap, &topic, 1000, "read_uncommitted")?;
+        for (message, index) in batches.iter().flatten().zip(0_i64..) {
             let text = index.to_string();
             ensure!(message.offset() == index, "offset {} at {index}", message.offset());
             ensure!(
@@ -265,8 +262,8 @@ pub async fn log_append_time_is_the_brokers(bootstrap: &str) -> Result<()> {
         "no time: {}",
         answer.log_append_time_ms
     );
-    let messages = tokio::task::block_in_place(|| consume(bootstrap, &topic, 1, "read_committed"))?;
-    let found = messages.first().and_then(Message::timestamp_ms);
+    let batches = tokio::task::block_in_place(|| consume(bootstrap, &topic, 1, "read_committed"))?;
+    let found = batches.iter().flatten().next().and_then(Message::timestamp_ms);
     ensure!(found == Some(answer.log_append_time_ms), "timestamp {found:?}");
     Ok(())
 }

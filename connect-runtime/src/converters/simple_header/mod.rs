@@ -61,4 +61,8 @@ impl HeaderConverter for SimpleHeaderConverter {
         }
         Ok(parse_string(&text))
     }
+
+    fn reads_any_bytes(&self) -> bool {
+        true
+    }
 }
