@@ -6,6 +6,7 @@
 //!  tests/postgres_*.rs -> PostgresServer (the Debian package) -> the worker with the Postgres connector -> KafkaBroker
 //!             -> S3Server (versitygw, built by scripts/s3-server.sh), FaultProxy before any of them
 //!             -> WorkerProcess (the built millrace command) -> FaultJob: a job whose results are known, disturbed
+//!  tests/retail_job/ -> the files of configs/retail on all of these, disturbed, beside an undisturbed run
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
 //!  tests/inference_sink*.rs -> inference_scenarios (what the inference sink promises over any broker) -> the same two
 //! ```

@@ -138,6 +138,10 @@ pub(super) struct Envelopes {
     connector: Value,
     name: Value,
     database: Value,
+    operations: [(Operation, Value); 4],
+    /// of most rows of a snapshot, and of all changes
+    in_snapshot: Value,
+    streamed: Value,
 }
 
 impl Envelopes {
@@ -151,6 +155,10 @@ impl Envelopes {
             connector: Value::from("postgresql"),
             name: Value::String(Arc::clone(&config.prefix)),
             database: Value::from(config.server.database.as_str()),
+            operations: [Operation::Read, Operation::Create, Operation::Update, Operation::Delete]
+                .map(|operation| (operation, Value::from(operation.code()))),
+            in_snapshot: Value::from("true"),
+            streamed: Value::from("false"),
         }
     }
 
@@ -177,7 +185,7 @@ impl Envelopes {
                 row(after),
                 self.source(table, origin),
                 Value::Null,
-                Value::from(operation.code()),
+                self.code(operation),
                 Value::Int64(now / 1000),
                 Value::Int64(now),
                 Value::Int64(now.saturating_mul(1000)),
@@ -223,6 +231,11 @@ impl Envelopes {
         self.record(&self.heartbeat_topic, key, value, offset)
     }
 
+    fn code(&self, operation: Operation) -> Value {
+        let known = self.operations.iter().find(|(known, _)| *known == operation);
+        known.map_or(Value::Null, |(_, code)| code.clone())
+    }
+
     fn source(&self, table: &Captured, origin: &Origin) -> Value {
         let lsn = origin.lsn.cast_signed();
         let sequence = match origin.last_commit {
@@ -236,7 +249,11 @@ impl Envelopes {
                 self.connector.clone(),
                 self.name.clone(),
                 Value::Int64(origin.micros / 1000),
-                Value::from(origin.snapshot),
+                match origin.snapshot {
+                    "true" => self.in_snapshot.clone(),
+                    "false" => self.streamed.clone(),
+                    other => Value::from(other),
+                },
                 self.database.clone(),
                 sequence,
                 Value::Int64(origin.micros),

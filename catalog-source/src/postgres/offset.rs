@@ -10,6 +10,7 @@
 
 use connect_api::record::SourceMap;
 use serde_json::Value;
+use std::sync::LazyLock;
 
 /// The source partition of a connector.
 pub(super) fn partition(prefix: &str) -> SourceMap {
@@ -75,15 +76,26 @@ pub(super) struct Place {
     pub(super) micros: i64,
 }
 
-/// The offset of a change.
+/// The names in the offset of a change, in their order.
+static CHANGE: LazyLock<SourceMap> = LazyLock::new(|| {
+    let names = ["ts_usec", "txId", "lsn", "lsn_proc", "lsn_commit", "messageType"];
+    names.map(|name| (name.to_owned(), Value::Null)).into_iter().collect()
+});
+
+/// The offset of a change: a copy of one that has the names, because every change has one.
 pub(super) fn of_change(place: &Place, message_type: &str) -> SourceMap {
-    let mut offset = SourceMap::new();
-    offset.insert("ts_usec".to_owned(), place.micros.into());
-    offset.insert("txId".to_owned(), place.xid.into());
-    offset.insert("lsn".to_owned(), place.lsn.into());
-    offset.insert("lsn_proc".to_owned(), place.lsn.into());
-    offset.insert("lsn_commit".to_owned(), place.last_commit.into());
-    offset.insert("messageType".to_owned(), message_type.into());
+    let values: [Value; 6] = [
+        place.micros.into(),
+        place.xid.into(),
+        place.lsn.into(),
+        place.lsn.into(),
+        place.last_commit.into(),
+        message_type.into(),
+    ];
+    let mut offset = CHANGE.clone();
+    for (slot, value) in offset.values_mut().zip(values) {
+        *slot = value;
+    }
     offset
 }
 
@@ -112,6 +124,10 @@ mod tests {
             micros: 0,
         };
         let mut offset = of_change(&place, "UPDATE");
+        assert_eq!(
+            serde_json::to_string(&offset).unwrap(),
+            r#"{"ts_usec":0,"txId":1,"lsn":9,"lsn_proc":9,"lsn_commit":7,"messageType":"UPDATE"}"#
+        );
         assert_eq!(Resume::read(Some(&offset)), Resume::From(7));
         ends_transaction(&mut offset, 10);
         assert_eq!(Resume::read(Some(&offset)), Resume::From(10));
