@@ -167,6 +167,12 @@ async fn print_sizes(worker: &Worker, bootstrap: &str, run: &Run) -> Result<()> 
         );
     }
     let events = run.events as f64;
+    let commits = worker.metric("millrace_inference_commits_total").await?;
+    println!("    {:<50} {commits:>7}", "commits");
+    let seconds = worker
+        .metric("millrace_inference_stage_seconds_total{stage=\"commit\"}")
+        .await?;
+    println!("    {:<50} {:>7.0}", "ms of a commit", seconds / commits * 1e3);
     let changes = worker.metric("millrace_inference_state_changes_total").await?;
     println!("    {:<50} {:>7.2}", "changelog records per event", changes / events);
     let expired = worker.metric("millrace_inference_expired_total").await?;

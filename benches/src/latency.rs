@@ -2,13 +2,12 @@
 //! both cores; the broker is warm, the worker is not. Beside it what an event takes from the same producer over the same
 //! broker to the same subscriber without a worker between them, which it does twice on its way to a prediction.
 
-use crate::events::{self, PARTITIONS, Purchase};
+use crate::events::{self, Purchase};
 use crate::job::{self, Job, output_topic};
 use crate::paced::{self, Subscriber};
 use crate::process::Worker;
 use crate::report::Report;
 use anyhow::{Result, ensure};
-use kafka_client::NewTopic;
 use std::time::Duration;
 use tests::kafka::KafkaBroker;
 
@@ -37,23 +36,15 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
 }
 
 async fn without_worker(report: &mut Report, purchases: &[Purchase], rate: usize) -> Result<()> {
-    const STRAIGHT: &str = "straight";
     let broker = KafkaBroker::start().await?;
     let bootstrap = broker.bootstrap();
     job::create_topics(&bootstrap).await?;
     let producer = paced::producer(&bootstrap)?;
-    for (_, created) in producer
-        .admin()
-        .create_topics(&[NewTopic::new(STRAIGHT, PARTITIONS, 1)])
-        .await?
-    {
-        created?;
-    }
     tokio::task::block_in_place(|| paced::warm_up(&bootstrap, &producer, purchases))?;
     let count = rate * SECONDS;
-    let subscriber = Subscriber::start(&bootstrap, &[STRAIGHT.to_owned()], count)?;
+    let subscriber = Subscriber::start(&bootstrap, &[paced::STRAIGHT.to_owned()], count)?;
     let latencies =
-        tokio::task::block_in_place(|| subscriber.run_straight(&producer, purchases, 0..count, rate as f64, STRAIGHT))?;
+        tokio::task::block_in_place(|| subscriber.run_straight(&producer, purchases, 0..count, rate as f64))?;
     let name = format!("latency, producer to subscriber without a worker, {rate}/s");
     for latencies in latencies {
         ensure!(
@@ -95,6 +86,10 @@ async fn one(
         tokio::task::block_in_place(|| subscriber.run(&producer, purchases, 0..count, rate as f64, &[0, 1, 2]))?;
     producer.flush(Duration::from_secs(10))?;
     let mut all = hdrhistogram::Histogram::<u64>::new(3)?;
+    let mut later = hdrhistogram::Histogram::<u64>::new(3)?;
+    for topic in 0..topics.len() {
+        later.add(&subscriber.latencies(topic, rate..count)?.micros)?;
+    }
     for (topic, latencies) in topics.iter().zip(&latencies) {
         ensure!(
             latencies.missing == 0,
@@ -107,5 +102,7 @@ async fn one(
     report.beside(format!("{name}, p50"), "ms", quantile(0.5), peer_p50, PEER, 2);
     report.beside(format!("{name}, p99"), "ms", quantile(0.99), peer_p99, PEER, 2);
     report.alone(format!("{name}, p99.9"), "ms", quantile(0.999), 2);
+    let later = later.value_at_quantile(0.99) as f64 / 1e3;
+    report.alone(format!("{name}, p99 without the first second"), "ms", later, 2);
     Ok(())
 }

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the clock of the sender.
 const TICK: Duration = Duration::from_micros(500);
 
+/// A topic that is made by the warm-up, for events that go from the producer to the subscriber with nothing between.
+pub const STRAIGHT: &str = "straight";
+
 /// Reads output topics from their ends on, for as long as it lives.
 pub struct Subscriber {
     shared: Arc<Shared>,
@@ -108,9 +111,8 @@ impl Subscriber {
         purchases: &[Purchase],
         numbers: std::ops::Range<usize>,
         rate: f64,
-        topic: &str,
     ) -> Result<Vec<Latencies>> {
-        self.send(producer, purchases, numbers.clone(), rate, Some(topic))?;
+        self.send(producer, purchases, numbers.clone(), rate, Some(STRAIGHT))?;
         self.wait(numbers, &[0])
     }
 
@@ -170,7 +172,8 @@ impl Subscriber {
         }
     }
 
-    fn latencies(&self, topic: usize, numbers: std::ops::Range<usize>) -> Result<Latencies> {
+    /// Of some events in one topic, as far as they have come.
+    pub fn latencies(&self, topic: usize, numbers: std::ops::Range<usize>) -> Result<Latencies> {
         let mut latencies = Latencies {
             micros: Histogram::new(3)?,
             missing: 0,
@@ -244,8 +247,8 @@ pub fn warm_up(bootstrap: &str, producer: &Producer, purchases: &[Purchase]) -> 
     /// The broker's hot paths are compiled by then.
     const WARM_UP: Duration = Duration::from_secs(10);
     let admin = producer.admin();
-    let topic = NewTopic::new(TOPIC_OF_ITS_OWN, PARTITIONS, 1);
-    for (_, result) in tokio::runtime::Handle::current().block_on(admin.create_topics(&[topic]))? {
+    let topics = [TOPIC_OF_ITS_OWN, STRAIGHT].map(|topic| NewTopic::new(topic, PARTITIONS, 1));
+    for (_, result) in tokio::runtime::Handle::current().block_on(admin.create_topics(&topics))? {
         result?;
     }
     let consumer = Consumer::new(ClientConfig::new(bootstrap).set("isolation.level", "read_committed"))?;
@@ -275,15 +278,18 @@ pub fn warm_up(bootstrap: &str, producer: &Producer, purchases: &[Purchase]) -> 
             break;
         }
     }
-    for partition in 0..PARTITIONS {
+    // The producer knows where these topics are.
+    for (topic, partition) in [TOPIC, STRAIGHT]
+        .into_iter()
+        .flat_map(|topic| (0..PARTITIONS).map(move |p| (topic, p)))
+    {
         let event = purchases
             .first()
             .map(|purchase| purchase.json(usize::MAX, 0))
             .unwrap_or_default();
         let record = ProducerRecord {
-            topic: TOPIC,
+            topic,
             partition: Some(partition),
-            key: purchases.first().map(|purchase| purchase.key().as_bytes()),
             value: Some(event.as_bytes()),
             ..ProducerRecord::default()
         };
