@@ -29,7 +29,7 @@ struct Figures {
 
 /// Measures nine pairs.
 pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> {
-    let broker = KafkaBroker::start().await?;
+    let broker = KafkaBroker::start_for_measuring().await?;
     let bootstrap = broker.bootstrap();
     job::create_topics(&bootstrap).await?;
     let producer = paced::producer(&bootstrap)?;

@@ -36,7 +36,7 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
 }
 
 async fn without_worker(report: &mut Report, purchases: &[Purchase], rate: usize) -> Result<()> {
-    let broker = KafkaBroker::start().await?;
+    let broker = KafkaBroker::start_for_measuring().await?;
     let bootstrap = broker.bootstrap();
     job::create_topics(&bootstrap).await?;
     let producer = paced::producer(&bootstrap)?;
@@ -68,7 +68,7 @@ async fn one(
     peer_p50: f64,
     peer_p99: f64,
 ) -> Result<()> {
-    let broker = KafkaBroker::start().await?;
+    let broker = KafkaBroker::start_for_measuring().await?;
     let bootstrap = broker.bootstrap();
     job::create_topics(&bootstrap).await?;
     let producer = paced::producer(&bootstrap)?;

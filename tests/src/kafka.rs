@@ -23,7 +23,31 @@ const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// Between two looks at whether it answers.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
-const JVM_OPTIONS: [&str; 3] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+/// Options of the JVM under a broker. C1 alone compiles in both: C2 is at it for minutes, on the cores that are tested and
+/// measured.
+#[derive(Clone, Copy, Debug)]
+enum Jvm {
+    /// up soon, and small
+    Test,
+    /// a heap that is collected every few seconds; the small one is twice a second, for 10 to 100 ms each time
+    Measuring,
+}
+
+impl Jvm {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Jvm::Test => &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            Jvm::Measuring => &[
+                "-Xms1500m",
+                "-Xmx1500m",
+                "-Xmn800m",
+                "-XX:+AlwaysPreTouch",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ],
+        }
+    }
+}
 
 /// Runs "$@" and watches over it; see the module's documentation. $1 is the broker's folder.
 const WATCHDOG: &str = r#"
@@ -50,6 +74,7 @@ pub struct KafkaBroker {
     folder: PathBuf,
     libs: PathBuf,
     port: u16,
+    jvm: Jvm,
     watchdog: Mutex<Option<Child>>,
 }
 
@@ -82,12 +107,24 @@ impl KafkaBroker {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let broker = tokio::task::spawn_blocking(move || Self::prepare(&properties)).await??;
+        Self::start_on(Jvm::Test, properties).await
+    }
+
+    /// A broker of one's own with memory as in production, to measure against.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_for_measuring() -> Result<Self> {
+        Self::start_on(Jvm::Measuring, Vec::new()).await
+    }
+
+    async fn start_on(jvm: Jvm, properties: Vec<(String, String)>) -> Result<Self> {
+        let broker = tokio::task::spawn_blocking(move || Self::prepare(jvm, &properties)).await??;
         broker.run().await?;
         Ok(broker)
     }
 
-    fn prepare(properties: &[(String, String)]) -> Result<Self> {
+    fn prepare(jvm: Jvm, properties: &[(String, String)]) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
         let installed = Command::new(&script).arg("install").stderr(Stdio::inherit()).output();
         let installed = installed.with_context(|| format!("run {}", script.display()))?;
@@ -101,6 +138,7 @@ impl KafkaBroker {
             folder,
             libs,
             port,
+            jvm,
             watchdog: Mutex::new(None),
         };
         broker.write_properties(controller_port, properties)?;
@@ -154,7 +192,7 @@ impl KafkaBroker {
     fn java(&self, class: &str) -> Command {
         let mut command = Command::new("java");
         command
-            .args(JVM_OPTIONS)
+            .args(self.jvm.options())
             .arg("-Dorg.slf4j.simpleLogger.showDateTime=true");
         command.arg("-cp").arg(self.libs.join("*")).arg(class);
         command
