@@ -42,12 +42,12 @@ bench: build ## the product beside the programs it replaces: a table, and bench-
 	$(TARGET)/release/millrace-bench $(ONLY)
 
 .PHONY: soak
-soak: ## kill the worker 50 times at random moments under load (MILLRACE_SOAK_SEED=N repeats a run)
+soak: build ## kill the worker 50 times at random moments under load (MILLRACE_SOAK_SEED=N repeats a run)
 	@scripts/install-packages.sh build test
 	MILLRACE_SOAK_KILLS=$${MILLRACE_SOAK_KILLS:-50} $(CARGO) test $(PROFILE) --workspace --test soak -- --nocapture
 
 .PHONY: outages
-outages: ## the retail job with each service away for a minute, one after the other (MILLRACE_OUTAGE_SECONDS=N for others)
+outages: build ## the retail job with each service away for a minute, one after the other (MILLRACE_OUTAGE_SECONDS=N for others)
 	@scripts/install-packages.sh build test
 	MILLRACE_OUTAGE_SECONDS=$${MILLRACE_OUTAGE_SECONDS:-60} $(CARGO) test $(PROFILE) --workspace --test retail_job -- --nocapture
 

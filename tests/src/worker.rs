@@ -305,7 +305,7 @@ impl WorkerProcess {
 /// The `millrace` command beside the test's own executable, with the features of the whole workspace: crash points are armed.
 /// `cargo test --workspace` builds it before it runs any test. One that is older than the code is refused.
 fn binary() -> Result<PathBuf> {
-    const BUILD: &str = "build it with `cargo test --release --workspace --test demo --no-run`";
+    const BUILD: &str = "build it with `cargo build --release --workspace --bins`";
     let binary = build_directory()?.join("millrace");
     let built = std::fs::metadata(&binary).and_then(|file| file.modified());
     let built = built.with_context(|| format!("{} is not there: {BUILD}", binary.display()))?;
@@ -313,7 +313,9 @@ fn binary() -> Result<PathBuf> {
     let mut open: Vec<PathBuf> = std::fs::read_dir(&root)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
-    open.retain(|directory| directory.join("Cargo.toml").is_file() && !directory.ends_with("tests"));
+    // Those two use the command, and are no part of it.
+    let is_part = |directory: &PathBuf| !directory.ends_with("tests") && !directory.ends_with("benches");
+    open.retain(|directory| directory.join("Cargo.toml").is_file() && is_part(directory));
     open.iter_mut().for_each(|directory| directory.push("src"));
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(&directory)? {
