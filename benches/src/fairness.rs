@@ -4,7 +4,7 @@
 
 use crate::events::{self, Purchase, TOPIC};
 use crate::job::{self, Job, output_topic};
-use crate::paced::{self, Subscriber};
+use crate::paced::{self, Subscriber, WARM_UP_EVENTS};
 use crate::process::Worker;
 use crate::report::Report;
 use anyhow::{Result, ensure};
@@ -33,7 +33,6 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     let bootstrap = broker.bootstrap();
     job::create_topics(&bootstrap).await?;
     let producer = paced::producer(&bootstrap)?;
-    tokio::task::block_in_place(|| paced::warm_up(&bootstrap, &producer, purchases))?;
     let rows = events::send_catalog(&bootstrap)?;
     let directory = tempfile::tempdir()?;
     let mut worker = Worker::start_unbound(&bootstrap, directory.path(), &[("producer.linger.ms", "0")]).await?;
@@ -46,8 +45,10 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     worker.until_running("inference").await?;
     let topics: Vec<String> = ["alpha", "beta", "gamma"].map(output_topic).to_vec();
     let (per_run, to_settle) = (RATE * SECONDS, RATE * SETTLING_SECONDS);
-    let subscriber = Subscriber::start(&bootstrap, &topics, (per_run + to_settle) * 2 * PAIRS)?;
-    let mut next = 0;
+    let events = WARM_UP_EVENTS + (per_run + to_settle) * 2 * PAIRS;
+    let subscriber = Subscriber::start(&bootstrap, &topics, events)?;
+    tokio::task::block_in_place(|| paced::warm_up(&subscriber, &producer, purchases))?;
+    let mut next = WARM_UP_EVENTS;
     // The events of the first seconds take the worker from one deployment to the other, and are not counted.
     let mut run = || {
         one(&subscriber, &producer, purchases, next..next + to_settle)?;

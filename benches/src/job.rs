@@ -1,6 +1,7 @@
 //! The job that is measured, as an operator would set it up: topics, stores, one feature view, tenants with their models.
 
 use crate::events::{CATALOG, PARTITIONS, TOPIC};
+use crate::paced::STRAIGHT;
 use crate::process::Worker;
 use anyhow::{Context, Result};
 use kafka_client::{Admin, ClientConfig, NewTopic};
@@ -61,6 +62,7 @@ pub async fn create_topics(bootstrap: &str) -> Result<()> {
     let admin = Admin::new(&ClientConfig::new(bootstrap))?;
     let mut topics = vec![
         NewTopic::new(TOPIC, PARTITIONS, 1),
+        NewTopic::new(STRAIGHT, PARTITIONS, 1),
         NewTopic::new(CATALOG, 1, 1).with("cleanup.policy", "compact"),
     ];
     topics.extend(

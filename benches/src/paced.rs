@@ -5,8 +5,7 @@ use crate::events::{PARTITIONS, Purchase, TOPIC};
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use kafka_client::{
-    ClientConfig, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord, RecordWriter, StartOffset,
-    TopicPartition,
+    ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the clock of the sender.
 const TICK: Duration = Duration::from_micros(500);
 
-/// A topic that is made by the warm-up, for events that go from the producer to the subscriber with nothing between.
+/// A topic for events that go from the producer to the subscriber with nothing between.
 pub const STRAIGHT: &str = "straight";
 
 /// Reads output topics from their ends on, for as long as it lives.
@@ -71,7 +70,7 @@ impl Subscriber {
         });
         let assignment: Vec<_> = topics
             .iter()
-            .flat_map(|topic| (0..PARTITIONS).map(|p| (TopicPartition::new(topic.clone(), p), StartOffset::Beginning)))
+            .flat_map(|topic| (0..PARTITIONS).map(|p| (TopicPartition::new(topic.clone(), p), StartOffset::End)))
             .collect();
         consumer.assign(&assignment)?;
         let (own, topics) = (shared.clone(), topics.to_vec());
@@ -240,62 +239,16 @@ impl Deliveries for Unheard {
     fn delivered(&self, _token: u64, _result: Result<(i32, i64), KafkaError>) {}
 }
 
-/// Makes broker and clients do for a while what they will do: a broker has long run when a worker is started. The worker's
-/// own topics stay as they are, but for one event in each partition of the input.
-pub fn warm_up(bootstrap: &str, producer: &Producer, purchases: &[Purchase]) -> Result<()> {
-    const TOPIC_OF_ITS_OWN: &str = "warm-up";
-    /// The broker's hot paths are compiled by then.
-    const WARM_UP: Duration = Duration::from_secs(10);
-    let admin = producer.admin();
-    let topics = [TOPIC_OF_ITS_OWN, STRAIGHT].map(|topic| NewTopic::new(topic, PARTITIONS, 1));
-    for (_, result) in tokio::runtime::Handle::current().block_on(admin.create_topics(&topics))? {
-        result?;
-    }
-    let consumer = Consumer::new(ClientConfig::new(bootstrap).set("isolation.level", "read_committed"))?;
-    let all: Vec<_> = (0..PARTITIONS)
-        .map(|p| (TopicPartition::new(TOPIC_OF_ITS_OWN, p), StartOffset::Beginning))
-        .collect();
-    consumer.assign(&all)?;
-    let config = ClientConfig::new(bootstrap);
-    let mut writer = RecordWriter::transactional(&config, "warm-up", PATIENCE)?;
-    let value = [b'x'; 200];
-    let started = Instant::now();
-    for number in 0_i32.. {
-        let record = ProducerRecord {
-            topic: TOPIC_OF_ITS_OWN,
-            partition: Some(number % PARTITIONS),
-            value: Some(&value),
-            ..ProducerRecord::default()
-        };
-        producer.send_waiting(&record, 0, PATIENCE)?;
-        writer.append(&record)?;
-        match number % 8 {
-            0 => writer.commit(&mut |_| true).map(drop)?,
-            _ => writer.write(&mut |_| true).map(drop)?,
-        }
-        consumer.fetch(10_000, Duration::from_millis(1))?;
-        if started.elapsed() > WARM_UP {
-            break;
-        }
-    }
-    // The producer knows where these topics are.
-    for (topic, partition) in [TOPIC, STRAIGHT]
-        .into_iter()
-        .flat_map(|topic| (0..PARTITIONS).map(move |p| (topic, p)))
-    {
-        let event = purchases
-            .first()
-            .map(|purchase| purchase.json(usize::MAX, 0))
-            .unwrap_or_default();
-        let record = ProducerRecord {
-            topic,
-            partition: Some(partition),
-            value: Some(event.as_bytes()),
-            ..ProducerRecord::default()
-        };
-        producer.send_waiting(&record, 0, PATIENCE)?;
-    }
-    producer.flush(PATIENCE)?;
+/// Events of a warm-up: the broker's hot paths are compiled by then.
+pub const WARM_UP_EVENTS: usize = 60_000;
+
+/// Lets a job run that has just been set up, so that the broker has long carried it when something is measured. Takes the
+/// events with the lowest numbers.
+pub fn warm_up(subscriber: &Subscriber, producer: &Producer, purchases: &[Purchase]) -> Result<()> {
+    const RATE: f64 = 2_000.0;
+    let latencies = subscriber.run(producer, purchases, 0..WARM_UP_EVENTS, RATE, &[0, 1, 2])?;
+    let missing: usize = latencies.iter().map(|latencies| latencies.missing).sum();
+    ensure!(missing == 0, "{missing} predictions of the warm-up did not come");
     Ok(())
 }
 

@@ -220,6 +220,20 @@ impl Worker {
         }
     }
 
+    /// Stops it as an operator would, and waits until it has ended.
+    pub fn stop(mut self) -> Result<()> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(
+            pid.context("the worker has a process id")?,
+            rustix::process::Signal::TERM,
+        )?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the worker ended with {status}: {}", self.log_tail());
+        Ok(())
+    }
+
     /// What it has used so far.
     pub fn usage(&self) -> Result<Usage> {
         usage(self.child.id())

@@ -43,7 +43,6 @@ impl Jvm {
                 "-Xmn800m",
                 "-XX:+AlwaysPreTouch",
                 "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
             ],
         }
     }
