@@ -47,7 +47,7 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     let (per_run, to_settle) = (RATE * SECONDS, RATE * SETTLING_SECONDS);
     let events = WARM_UP_EVENTS + (per_run + to_settle) * 2 * PAIRS;
     let subscriber = Subscriber::start(&bootstrap, &topics, events)?;
-    tokio::task::block_in_place(|| paced::warm_up(&subscriber, &producer, purchases))?;
+    tokio::task::block_in_place(|| paced::warm_up(&subscriber, &producer, purchases, 0..WARM_UP_EVENTS))?;
     let mut next = WARM_UP_EVENTS;
     // The events of the first seconds take the worker from one deployment to the other, and are not counted.
     let mut run = || {
