@@ -3,6 +3,7 @@
 //! them alternate on one worker.
 
 use crate::events::{self, Purchase, TOPIC};
+use crate::generator::Generator;
 use crate::job::{self, Job, output_topic};
 use crate::paced::{self, Subscriber, WARM_UP_EVENTS};
 use crate::process::Worker;
@@ -32,7 +33,7 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     let broker = KafkaBroker::start_for_measuring().await?;
     let bootstrap = broker.bootstrap();
     job::create_topics(&bootstrap).await?;
-    let producer = paced::producer(&bootstrap)?;
+    let generator = Generator::start(&bootstrap)?;
     let rows = events::send_catalog(&bootstrap)?;
     let directory = tempfile::tempdir()?;
     let mut worker = Worker::start_unbound(&bootstrap, directory.path(), &[("producer.linger.ms", "0")]).await?;
@@ -47,15 +48,15 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     let (per_run, to_settle) = (RATE * SECONDS, RATE * SETTLING_SECONDS);
     let events = WARM_UP_EVENTS + (per_run + to_settle) * 2 * PAIRS;
     let subscriber = Subscriber::start(&bootstrap, &topics, events)?;
-    tokio::task::block_in_place(|| paced::warm_up(&subscriber, &producer, purchases, 0..WARM_UP_EVENTS))?;
+    tokio::task::block_in_place(|| paced::warm_up(&subscriber, &generator, purchases, 0..WARM_UP_EVENTS))?;
     let mut next = WARM_UP_EVENTS;
     // The events of the first seconds take the worker from one deployment to the other, and are not counted.
     let mut run = || {
-        one(&subscriber, &producer, purchases, next..next + to_settle)?;
+        one(&subscriber, &generator, purchases, next..next + to_settle)?;
         next += to_settle;
         let numbers = next..next + per_run;
         next += per_run;
-        one(&subscriber, &producer, purchases, numbers)
+        one(&subscriber, &generator, purchases, numbers)
     };
     let (mut p99_more, mut p99_ratio, mut throughput) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..PAIRS {
@@ -98,14 +99,14 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
 
 fn one(
     subscriber: &Subscriber,
-    producer: &kafka_client::Producer,
+    generator: &Generator,
     purchases: &[Purchase],
     numbers: std::ops::Range<usize>,
 ) -> Result<Figures> {
     let count = numbers.len();
     let started = std::time::Instant::now();
     let latencies =
-        tokio::task::block_in_place(|| subscriber.run(producer, purchases, numbers, RATE as f64, &[0, 1, 2]))?;
+        tokio::task::block_in_place(|| subscriber.run(generator, purchases, numbers, RATE as f64, &[0, 1, 2]))?;
     let seconds = started.elapsed().as_secs_f64();
     let mut worst: f64 = 0.0;
     for latencies in &latencies {

@@ -4,12 +4,12 @@
 //! same subscriber without a worker between them, which it does twice on its way to a prediction.
 
 use crate::events::{self, Purchase};
+use crate::generator::Generator;
 use crate::job::{self, Job, output_topic};
 use crate::paced::{self, STRAIGHT, Subscriber, WARM_UP_EVENTS};
 use crate::process::Worker;
 use crate::report::Report;
 use anyhow::{Result, ensure};
-use kafka_client::Producer;
 use std::ops::Range;
 use std::path::Path;
 use tests::kafka::KafkaBroker;
@@ -27,6 +27,9 @@ const STRAIGHT_WARM_UP: usize = 5_000;
 /// Measures both guarantees at 1,000 and 10,000 events/s.
 pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> {
     for (guarantee, commit_interval_ms) in [("at_least_once", 100), ("exactly_once_v2", 20)] {
+        if std::env::var("ONLY_RATE").is_ok() && guarantee != "at_least_once" {
+            continue;
+        }
         let job = Job {
             guarantee,
             commit_interval_ms,
@@ -37,14 +40,14 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
         let bootstrap = broker.bootstrap();
         job::create_topics(&bootstrap).await?;
         let rows = events::send_catalog(&bootstrap)?;
-        let producer = paced::producer(&bootstrap)?;
+        let generator = Generator::start(&bootstrap)?;
         let directory = tempfile::tempdir()?;
         let topics: Vec<String> = ["alpha", "beta", "gamma"].map(output_topic).to_vec();
         let events: usize = RATES.iter().map(|(rate, ..)| rate * SECONDS).sum();
         let subscriber = Subscriber::start(&bootstrap, &topics, WARM_UP_EVENTS + SECOND_WARM_UP_EVENTS + events)?;
         let measured = Measured {
             bootstrap: &bootstrap,
-            producer: &producer,
+            generator: &generator,
             subscriber: &subscriber,
             purchases,
             directory: directory.path(),
@@ -53,16 +56,19 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
         job::put_resources(&mut worker, &job, rows).await?;
         job::start(&worker, &job).await?;
         worker.until_running("inference").await?;
-        tokio::task::block_in_place(|| paced::warm_up(&subscriber, &producer, purchases, 0..WARM_UP_EVENTS))?;
+        tokio::task::block_in_place(|| paced::warm_up(&subscriber, &generator, purchases, 0..WARM_UP_EVENTS))?;
         worker.stop()?;
         // Taking a restarted worker back is something to be warm in, too.
         let worker = measured.start_worker().await?;
         worker.until_running("inference").await?;
         let again = WARM_UP_EVENTS..WARM_UP_EVENTS + SECOND_WARM_UP_EVENTS;
-        tokio::task::block_in_place(|| paced::warm_up(&subscriber, &producer, purchases, again.clone()))?;
+        tokio::task::block_in_place(|| paced::warm_up(&subscriber, &generator, purchases, again.clone()))?;
         worker.stop()?;
         if guarantee == "at_least_once" {
             for (rate, ..) in RATES {
+                if std::env::var("ONLY_RATE").is_ok() {
+                    continue;
+                }
                 measured.without_worker(report, rate)?;
             }
         }
@@ -71,6 +77,11 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
             let numbers = next..next + rate * SECONDS;
             next = numbers.end;
             let name = format!("latency, {guarantee}, {rate}/s");
+            if let Ok(only) = std::env::var("ONLY_RATE")
+                && only != rate.to_string()
+            {
+                continue;
+            }
             let [all, later] = measured.with_worker(rate, numbers, topics.len(), &name).await?;
             report.beside(format!("{name}, p50"), "ms", quantile_ms(&all, 0.5), peer_p50, PEER, 2);
             report.beside(format!("{name}, p99"), "ms", quantile_ms(&all, 0.99), peer_p99, PEER, 2);
@@ -91,7 +102,7 @@ fn quantile_ms(micros: &Histogram, quantile: f64) -> f64 {
 /// What all rates of one guarantee share.
 struct Measured<'a> {
     bootstrap: &'a str,
-    producer: &'a Producer,
+    generator: &'a Generator,
     subscriber: &'a Subscriber,
     purchases: &'a [Purchase],
     directory: &'a Path,
@@ -108,7 +119,7 @@ impl Measured<'_> {
         let name = format!("latency, producer to subscriber without a worker, {rate}/s");
         let mut measured = Vec::new();
         for numbers in [0..STRAIGHT_WARM_UP, STRAIGHT_WARM_UP..count] {
-            let run = || straight.run_straight(self.producer, self.purchases, numbers, rate as f64);
+            let run = || straight.run_straight(self.generator, self.purchases, numbers, rate as f64);
             measured = tokio::task::block_in_place(run)?;
         }
         for latencies in measured {
@@ -135,7 +146,7 @@ impl Measured<'_> {
         eprintln!("START {name} {}", std::fs::read_to_string("/proc/uptime")?);
         let run = || {
             self.subscriber
-                .run(self.producer, self.purchases, numbers.clone(), rate as f64, &expected)
+                .run(self.generator, self.purchases, numbers.clone(), rate as f64, &expected)
         };
         let latencies = tokio::task::block_in_place(run)?;
         let (mut all, mut later) = (Histogram::new(3)?, Histogram::new(3)?);
@@ -163,6 +174,7 @@ impl Measured<'_> {
             std::fs::write(format!("{path}.{}", name.replace([' ', ',', '/'], "_")), out)?;
         }
         worker.stop()?;
+        std::fs::copy(self.directory.join("worker.log"), "/tmp/worker.log")?;
         Ok([all, later])
     }
 }

@@ -12,6 +12,7 @@ mod catalog;
 mod cores;
 mod events;
 mod fairness;
+mod generator;
 mod global_store;
 mod idle_worker;
 mod inference_path;

@@ -2,11 +2,10 @@
 //! subscriber of the output topic has it.
 
 use crate::events::{PARTITIONS, Purchase, TOPIC};
+use crate::generator::{Event, Generator};
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
-use kafka_client::{
-    ClientConfig, Consumer, Deliveries, KafkaError, Producer, ProducerRecord, StartOffset, TopicPartition,
-};
+use kafka_client::{ClientConfig, Consumer, StartOffset, TopicPartition};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -93,36 +92,36 @@ impl Subscriber {
     /// Sends events `numbers` at `rate` per second to the input topic, and waits for their predictions in every topic.
     pub fn run(
         &self,
-        producer: &Producer,
+        generator: &Generator,
         purchases: &[Purchase],
         numbers: std::ops::Range<usize>,
         rate: f64,
         expected_topics: &[usize],
     ) -> Result<Vec<Latencies>> {
-        self.send(producer, purchases, numbers.clone(), rate, None)?;
+        self.send(generator, purchases, numbers.clone(), rate, None)?;
         self.wait(numbers, expected_topics)
     }
 
     /// Sends events straight to the topic that is subscribed to: what the broker and the clients take without a worker.
     pub fn run_straight(
         &self,
-        producer: &Producer,
+        generator: &Generator,
         purchases: &[Purchase],
         numbers: std::ops::Range<usize>,
         rate: f64,
     ) -> Result<Vec<Latencies>> {
-        self.send(producer, purchases, numbers.clone(), rate, Some(STRAIGHT))?;
+        self.send(generator, purchases, numbers.clone(), rate, Some(STRAIGHT))?;
         self.wait(numbers, &[0])
     }
 
     /// To the input topic with the household as key, or straight to a topic with the event's number as key.
     fn send(
         &self,
-        producer: &Producer,
+        generator: &Generator,
         purchases: &[Purchase],
         numbers: std::ops::Range<usize>,
         rate: f64,
-        straight_to: Option<&str>,
+        straight_to: Option<&'static str>,
     ) -> Result<()> {
         let started = Instant::now();
         for (index, number) in numbers.enumerate() {
@@ -141,15 +140,13 @@ impl Subscriber {
                 None => purchase.key().to_owned(),
                 Some(_) => number.to_string(),
             };
-            let record = ProducerRecord {
+            generator.send(Event {
                 topic: straight_to.unwrap_or(TOPIC),
-                key: Some(key.as_bytes()),
-                value: Some(event.as_bytes()),
-                ..ProducerRecord::default()
-            };
-            producer.send_waiting(&record, 0, PATIENCE)?;
+                key,
+                value: event,
+            })?;
         }
-        Ok(())
+        generator.flush()
     }
 
     fn wait(&self, numbers: std::ops::Range<usize>, expected_topics: &[usize]) -> Result<Vec<Latencies>> {
@@ -235,33 +232,19 @@ impl Shared {
     }
 }
 
-/// Failures show as missing predictions.
-struct Unheard;
-
-impl Deliveries for Unheard {
-    fn delivered(&self, _token: u64, _result: Result<(i32, i64), KafkaError>) {}
-}
-
 /// Events of a warm-up: the broker's hot paths are compiled by then.
 pub const WARM_UP_EVENTS: usize = 60_000;
 
 /// Lets a job run for a while, so that the broker has long carried it when something is measured.
 pub fn warm_up(
     subscriber: &Subscriber,
-    producer: &Producer,
+    generator: &Generator,
     purchases: &[Purchase],
     numbers: std::ops::Range<usize>,
 ) -> Result<()> {
     const RATE: f64 = 2_000.0;
-    let latencies = subscriber.run(producer, purchases, numbers, RATE, &[0, 1, 2])?;
+    let latencies = subscriber.run(generator, purchases, numbers, RATE, &[0, 1, 2])?;
     let missing: usize = latencies.iter().map(|latencies| latencies.missing).sum();
     ensure!(missing == 0, "{missing} predictions of the warm-up did not come");
     Ok(())
-}
-
-/// A producer that sends at once.
-pub fn producer(bootstrap: &str) -> Result<Producer> {
-    let mut config = ClientConfig::new(bootstrap);
-    config.set("linger.ms", "0");
-    Ok(Producer::new(&config, Arc::new(Unheard))?)
 }
