@@ -161,10 +161,7 @@ impl Subscriber {
             .collect()
     }
 
-    pub fn sent_at(&self, n: usize) -> u64 {
-        self.shared.sent[n].load(Ordering::Acquire)
-    }
-    pub fn took(&self, topic: usize, number: usize) -> Option<u64> {
+    fn took(&self, topic: usize, number: usize) -> Option<u64> {
         match self.shared.took.get(topic)?.get(number)?.load(Ordering::Acquire) {
             0 => None,
             took => Some(took - 1),
