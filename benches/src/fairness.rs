@@ -15,7 +15,7 @@ use tests::kafka::KafkaBroker;
 /// Pairs of runs.
 const PAIRS: usize = 9;
 /// Events per second.
-const RATE: usize = 2_000;
+const RATE: usize = 1_000;
 /// Seconds of a run.
 const SECONDS: usize = 6;
 /// Seconds before each run, after models came or went.
@@ -36,7 +36,7 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
     let generator = Generator::start(&bootstrap)?;
     let rows = events::send_catalog(&bootstrap)?;
     let directory = tempfile::tempdir()?;
-    let mut worker = Worker::start_unbound(&bootstrap, directory.path(), &[("producer.linger.ms", "0")]).await?;
+    let mut worker = Worker::start(&bootstrap, directory.path(), &[("producer.linger.ms", "0")]).await?;
     let job = Job {
         key: "event.n",
         ..Job::default()

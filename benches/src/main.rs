@@ -107,13 +107,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
     if wanted(Benchmark::Worker) {
         idle_worker::measure(&mut report).await?;
     }
+    if wanted(Benchmark::Neighbours) {
+        fairness::measure(&mut report, &purchases).await?;
+    }
     // From here on broker, worker and clients share both cores.
     cores::unbind()?;
     if wanted(Benchmark::Latency) {
         latency::measure(&mut report, &purchases).await?;
-    }
-    if wanted(Benchmark::Neighbours) {
-        fairness::measure(&mut report, &purchases).await?;
     }
     report.finish(&arguments.output)
 }
