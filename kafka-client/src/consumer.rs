@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::admin::Admin;
 use crate::config::{ClientConfig, ClientKind};
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::{
@@ -370,6 +371,12 @@ impl Consumer {
             (None, Err(error)) => tracing::warn!(error = %error, "offset commit failed"),
             (None, Ok(())) => {}
         }
+    }
+
+    /// Administration over this consumer's connections, for whoever needs both and wants one client. `config` is the
+    /// consumer's.
+    pub(crate) fn admin(&self, config: &Arc<ClientConfig>) -> Admin {
+        Admin::of(Arc::clone(self.queue.client()), Arc::clone(config))
     }
 
     /// A handle that ends a fetch from any thread.

@@ -62,7 +62,9 @@ pub struct LogClients {
 
 struct Shared {
     consumer: Arc<Consumer>,
-    producer: Producer,
+    /// Made at the first record that is sent: logs that are only read need none.
+    producer: Mutex<Option<Arc<Producer>>>,
+    producer_config: ClientConfig,
     sends: Arc<PendingSends>,
     admin: Admin,
     isolation: IsolationLevel,
@@ -108,15 +110,16 @@ impl LogClients {
             Some("read_committed") => IsolationLevel::ReadCommitted,
             _ => IsolationLevel::ReadUncommitted,
         };
-        let consumer = Arc::new(Consumer::new(&consumer)?);
-        let sends = Arc::new(PendingSends::default());
-        let producer = Producer::new(producer, Arc::clone(&sends) as Arc<dyn Deliveries>)?;
-        let admin = producer.admin();
+        producer.check_producer()?;
+        let config = Arc::new(consumer);
+        let consumer = Arc::new(Consumer::new(&config)?);
+        let admin = consumer.admin(&config);
         let (waker, logs) = (consumer.waker(), Arc::default());
         let shared = Arc::new(Shared {
             consumer,
-            producer,
-            sends,
+            producer: Mutex::default(),
+            producer_config: producer.clone(),
+            sends: Arc::default(),
             admin,
             isolation,
             logs,
@@ -130,7 +133,7 @@ impl LogClients {
     }
 
     /// Closes the clients, once every log on them has been stopped and every other clone of this is gone; waits for both
-    /// for at most `timeout`. What [`Self::admin`] gave keeps the producer's connections open for as long as it is kept.
+    /// for at most `timeout`. What [`Self::admin`] gave keeps the consumer's connections open for as long as it is kept.
     ///
     /// Dropping the last clone does the same, but blocks its thread meanwhile.
     pub async fn close(self, timeout: Duration) {
@@ -145,7 +148,7 @@ impl LogClients {
         }
     }
 
-    /// Administration over the same connections.
+    /// Administration over the connections of the logs' consumer.
     pub fn admin(&self) -> &Admin {
         &self.shared.admin
     }
@@ -247,8 +250,9 @@ impl TopicLog {
             headers,
             ..ProducerRecord::default()
         };
+        let producer = shared.producer()?;
         let (token, result) = shared.sends.expect();
-        shared.producer.send(&record, token).map_err(|error| {
+        producer.send(&record, token).map_err(|error| {
             shared.sends.forget(token);
             match error {
                 SendError::QueueFull => KafkaError::new(ErrorCode::QueueFull, format!("send to {}", self.log.topic)),
@@ -406,6 +410,19 @@ fn start_reader(shared: &Arc<Shared>) -> Result<JoinHandle<()>, KafkaError> {
                 format!("start the log reader: {error}"),
             )
         })
+}
+
+impl Shared {
+    fn producer(&self) -> Result<Arc<Producer>, KafkaError> {
+        let mut producer = self.producer.lock();
+        if let Some(producer) = &*producer {
+            return Ok(Arc::clone(producer));
+        }
+        let sends = Arc::clone(&self.sends) as Arc<dyn Deliveries>;
+        let made = Arc::new(Producer::new(&self.producer_config, sends)?);
+        *producer = Some(Arc::clone(&made));
+        Ok(made)
+    }
 }
 
 impl Drop for Shared {
