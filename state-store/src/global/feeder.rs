@@ -249,6 +249,12 @@ fn read<R: Send + Sync + 'static>(
         .collect();
     consumer.assign(&assignment).map_err(failed)?;
 
+    // The first copy ends where the topic ended when it began: a consumer would learn of the end half a second later, when a
+    // fetch has waited for more in vain.
+    let mut first = FirstCopy::new(&starts, &topic.bounds);
+    if first.is_complete() {
+        store.reached_end()?;
+    }
     let mut at_end: BTreeSet<i32> = BTreeSet::new();
     let mut ends: BTreeMap<i32, i64> = topic
         .bounds
@@ -264,8 +270,13 @@ fn read<R: Send + Sync + 'static>(
         }
         if !fetched.messages.is_empty() {
             apply(store, &fetched.messages)?;
+            let mut completed = false;
             for message in &fetched.messages {
                 at_end.remove(&message.partition());
+                completed |= first.read_to(message.partition(), message.offset() + 1);
+            }
+            if completed {
+                store.reached_end()?;
             }
             store.set_trouble(None);
         }
@@ -315,6 +326,28 @@ fn read<R: Send + Sync + 'static>(
     Ok(())
 }
 
+/// What is missing of the first copy: partitions that have not been read up to the end that they had when it began.
+struct FirstCopy(BTreeMap<i32, i64>);
+
+impl FirstCopy {
+    fn new(starts: &BTreeMap<i32, i64>, bounds: &BTreeMap<i32, (i64, i64)>) -> FirstCopy {
+        let end = |partition: i32| bounds.get(&partition).map_or(i64::MAX, |&(_, end)| end);
+        let missing = starts.iter().filter(|&(&partition, &start)| start < end(partition));
+        FirstCopy(missing.map(|(&partition, _)| (partition, end(partition))).collect())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// True: the copy is complete with this. (One that ends in a transaction's marker, which no consumer sees, is completed
+    /// by the end of the partition.)
+    fn read_to(&mut self, partition: i32, next: i64) -> bool {
+        let reached = self.0.get(&partition).is_some_and(|&end| next >= end);
+        reached && self.0.remove(&partition).is_some() && self.0.is_empty()
+    }
+}
+
 fn apply<R: Send + Sync + 'static>(store: &GlobalStore<R>, messages: &[Message]) -> Result<(), StateError> {
     let records: Vec<GlobalRecord<'_>> = messages
         .iter()
@@ -338,4 +371,23 @@ fn apply<R: Send + Sync + 'static>(store: &GlobalStore<R>, messages: &[Message])
         })
         .collect();
     store.apply(&records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FirstCopy;
+
+    #[test]
+    fn the_first_copy_is_complete_once_with_the_last_partition() {
+        let starts = [(0, 5), (1, 0), (2, 7)].into();
+        let bounds = [(0, (0, 10)), (1, (0, 3)), (2, (0, 7))].into();
+        let mut first = FirstCopy::new(&starts, &bounds);
+        assert!(!first.is_complete());
+        assert!(!first.read_to(0, 9));
+        assert!(!first.read_to(1, 4), "beyond the end, with another missing");
+        assert!(!first.read_to(1, 5));
+        assert!(first.read_to(0, 10));
+        assert!(!first.read_to(0, 11), "said once");
+        assert!(FirstCopy::new(&[(0, 4)].into(), &[(0, (2, 4))].into()).is_complete());
+    }
 }
