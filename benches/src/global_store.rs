@@ -29,6 +29,9 @@ pub async fn measure(report: &mut Report) -> Result<()> {
     events::send(&bootstrap, TOPIC, rows)?;
     let directory = tempfile::tempdir()?;
     let mut worker = Worker::start(&bootstrap, directory.path(), &[]).await?;
+    // A new cluster makes its topics first.
+    worker.request("GET", "/connectors", None).await?;
+    worker.request("GET", "/inference/stores", None).await?;
     let before = worker.usage()?;
     let started = Instant::now();
     let store = json!({ "global": { "topic": TOPIC }, "value": { "format": "json" } });

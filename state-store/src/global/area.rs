@@ -78,8 +78,12 @@ impl Area {
         })
     }
 
-    /// Deletes the area, in a batch of its own.
+    /// Deletes the area, in a batch of its own. Where nothing is, nothing is written: files that are taken in later would
+    /// otherwise lie above a deletion, and be compacted with it.
     pub(crate) fn clear(self, db: &Database) -> Result<(), StateError> {
+        if self.is_empty(db)? {
+            return Ok(());
+        }
         let mut batch = WriteBatch::default();
         self.clear_in(db, &mut batch)?;
         db.write(batch)
@@ -88,6 +92,15 @@ impl Area {
     pub(crate) fn clear_in(self, db: &Database, batch: &mut WriteBatch) -> Result<(), StateError> {
         batch.delete_range_cf(db.family(Family::Global)?, self.start(), self.end());
         Ok(())
+    }
+
+    fn is_empty(self, db: &Database) -> Result<bool, StateError> {
+        let mut empty = true;
+        self.for_each(db, |_, _| {
+            empty = false;
+            false
+        })?;
+        Ok(empty)
     }
 
     pub(crate) fn count_rows(self, db: &Database) -> Result<u64, StateError> {
