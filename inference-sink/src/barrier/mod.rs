@@ -10,5 +10,5 @@
 mod commit;
 mod committer;
 
-pub use commit::{Commit, CommitFailure, Committed, LogEntry, RecordGroup, ShedEvent};
+pub use commit::{Answer, Commit, CommitFailure, LogEntry, RecordGroup, ShedEvent};
 pub use committer::{Committer, OnWaiting};

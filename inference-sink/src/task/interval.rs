@@ -3,53 +3,23 @@
 use super::open::changelog_topic;
 use super::partition::PROGRESS;
 use super::{Open, is_broken};
-use crate::barrier::{Commit, CommitFailure, Committed, LogEntry, RecordGroup};
+use crate::barrier::{Answer, Commit, CommitFailure, LogEntry, RecordGroup};
 use crate::detach::{Reason, encode_entry};
 use crate::expiry::Archiver;
 use crate::flow::RowBlock;
 use connect_api::delivery::{SinkOffsets, TopicPartition};
 use connect_api::error::ConnectError;
-use state_store::{ChangeRecord, Changes, Position, StateError};
+use state_store::{ChangeRecord, Changes, Position};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Time for landing between two batches of events: a whole commit at once would keep them waiting for several milliseconds.
-const LANDING_SLICE: Duration = Duration::from_micros(500);
-
-/// What is under way since a barrier.
-pub(super) enum InFlight {
-    /// The committer has it.
-    Transaction(Interval),
-    /// It is committed, and the local copy follows.
-    Landing(Landing),
-}
-
-/// A transaction that is not committed yet.
-pub(super) struct Interval {
+/// A transaction under way.
+pub(super) struct InFlight {
     groups: Vec<GroupInFlight>,
     /// partition and model of each feature log entry
     log: Vec<(i32, Arc<str>)>,
     offsets: SinkOffsets,
-}
-
-/// What is left to do of a committed transaction.
-pub(super) struct Landing {
-    /// with the offset of its last record in the changelog
-    groups: std::iter::Zip<std::vec::IntoIter<GroupInFlight>, std::vec::IntoIter<i64>>,
-    /// with the offset of each entry
-    log: std::iter::Zip<std::vec::IntoIter<(i32, Arc<str>)>, std::vec::IntoIter<i64>>,
-    offsets: SinkOffsets,
-}
-
-impl Landing {
-    fn new(sent: Interval, committed: Committed) -> Landing {
-        Landing {
-            groups: sent.groups.into_iter().zip(committed.ends),
-            log: sent.log.into_iter().zip(committed.log_offsets),
-            offsets: sent.offsets,
-        }
-    }
 }
 
 struct GroupInFlight {
@@ -79,7 +49,7 @@ impl Open {
             return Ok(());
         }
         crash_point::reached("inference.gathered");
-        self.in_flight = Some(InFlight::Transaction(in_flight));
+        self.in_flight = Some(in_flight);
         self.committer.commit(commit)
     }
 
@@ -213,14 +183,14 @@ impl Open {
     }
 
     /// Everything of the interval as one transaction.
-    fn gather(&mut self) -> (Commit, Interval) {
+    fn gather(&mut self) -> (Commit, InFlight) {
         let mut commit = Commit {
             outputs: std::mem::take(&mut self.outputs),
             shed: std::mem::take(&mut self.shed),
             flush: self.outbox.sender().is_some().then(|| self.outbox.clone()),
             ..Commit::default()
         };
-        let mut in_flight = Interval {
+        let mut in_flight = InFlight {
             groups: Vec::new(),
             log: Vec::new(),
             offsets: SinkOffsets::new(),
@@ -291,50 +261,56 @@ impl Open {
         (commit, in_flight)
     }
 
-    /// Takes the committer's answer, if it is there or `deadline` lets it come, and lands what it has committed: without a
-    /// deadline as much of it as fits between two batches of events. True: nothing is under way any more.
+    /// Takes the committer's answer, if it is there or `deadline` lets it come. True: nothing is under way any more.
     pub(super) fn finish_commit(&mut self, deadline: Option<Instant>) -> Result<bool, ConnectError> {
-        match self.in_flight.take() {
-            None => {}
-            Some(InFlight::Transaction(sent)) => {
-                let answer = match deadline {
-                    Some(deadline) => self.committer.wait_answer(deadline),
-                    None => self.committer.try_answer(),
-                };
-                match answer {
-                    None => self.in_flight = Some(InFlight::Transaction(sent)),
-                    Some(Err(failure)) => self.roll_back(failure)?,
-                    Some(Ok(committed)) => {
-                        crash_point::reached("commit.committed");
-                        self.land(Landing::new(sent, committed), deadline.is_some())?;
-                    }
-                }
-            }
-            Some(InFlight::Landing(landing)) => self.land(landing, deadline.is_some())?,
+        if self.in_flight.is_none() {
+            return Ok(true);
         }
-        Ok(self.in_flight.is_none())
+        let answer = match deadline {
+            Some(deadline) => self.committer.wait_answer(deadline),
+            None => self.committer.try_answer(),
+        };
+        let Some(answer) = answer else { return Ok(false) };
+        let Some(in_flight) = self.in_flight.take() else {
+            return Ok(true);
+        };
+        match self.accept(answer, in_flight) {
+            Ok(()) => Ok(true),
+            Err(failure) => self.roll_back(failure).map(|()| true),
+        }
     }
 
-    /// Whether something is committed that the local copy does not have yet.
-    pub(super) fn is_landing(&self) -> bool {
-        matches!(self.in_flight, Some(InFlight::Landing(_)))
-    }
-
-    /// Writes committed changes to the local copy, one store of a partition after the other. The transaction is committed:
-    /// where only the local copy is behind, opening again restores it.
-    fn land(&mut self, mut landing: Landing, all: bool) -> Result<(), ConnectError> {
-        let slice_ends = Instant::now() + LANDING_SLICE;
-        while let Some((group, end)) = landing.groups.next() {
-            self.land_group(group, end)
-                .map_err(|error| ConnectError::retriable(error.to_string()))?;
+    fn accept(&mut self, answer: Answer, in_flight: InFlight) -> Result<(), Rollback> {
+        let committed = answer.map_err(Rollback::Commit)?;
+        crash_point::reached("commit.committed");
+        let logged = !in_flight.log.is_empty();
+        for (group, end) in in_flight.groups.into_iter().zip(committed.ends) {
+            let Some(partition) = self.partitions.get_mut(&group.partition) else {
+                continue;
+            };
+            let position = Position {
+                input_offset: group.input_offset,
+                stream_time_ms: group.stream_time_ms,
+                changelog_offset: end,
+            };
+            let written = match group.store {
+                None => partition.progress.committed(group.changes, &position),
+                Some(index) => match partition.stores.get_mut(index) {
+                    Some(store) => store.committed(group.changes, &position),
+                    None => Ok(()),
+                },
+            };
+            written.map_err(|error| Rollback::Local(error.to_string()))?;
             crash_point::reached("commit.some_stores_written");
-            if !all && Instant::now() >= slice_ends && landing.groups.len() > 0 {
-                self.in_flight = Some(InFlight::Landing(landing));
-                return Ok(());
+            let archiver = group
+                .store
+                .and_then(|index| partition.archivers.get_mut(index)?.as_mut());
+            if let Some(archiver) = archiver {
+                self.metrics.archived.fetch_add(archiver.committed(), Ordering::Relaxed);
+                self.changed = true;
             }
         }
-        let logged = landing.log.len() > 0;
-        for ((number, model), offset) in landing.log {
+        for ((number, model), offset) in in_flight.log.into_iter().zip(committed.log_offsets) {
             if let Some(partition) = self.partitions.get_mut(&number) {
                 let mut mode = partition.mode(&model);
                 mode.appended(offset);
@@ -348,37 +324,20 @@ impl Open {
         if logged {
             crash_point::reached("detached.rows_logged");
         }
-        self.durable = Some(landing.offsets);
+        self.durable = Some(in_flight.offsets);
         if std::mem::take(&mut self.publish_modes) || self.has_detached_work() {
             self.publish();
         }
         Ok(())
     }
 
-    fn land_group(&mut self, group: GroupInFlight, changelog_offset: i64) -> Result<(), StateError> {
-        let Some(partition) = self.partitions.get_mut(&group.partition) else {
-            return Ok(());
-        };
-        let position = Position {
-            input_offset: group.input_offset,
-            stream_time_ms: group.stream_time_ms,
-            changelog_offset,
-        };
-        let Some(index) = group.store else {
-            return partition.progress.committed(group.changes, &position);
-        };
-        if let Some(store) = partition.stores.get_mut(index) {
-            store.committed(group.changes, &position)?;
-        }
-        if let Some(archiver) = partition.archivers.get_mut(index).and_then(Option::as_mut) {
-            self.metrics.archived.fetch_add(archiver.committed(), Ordering::Relaxed);
-            self.changed = true;
-        }
-        Ok(())
-    }
-
     /// Forgets everything since the last commit and asks for the records again.
-    fn roll_back(&mut self, CommitFailure { error, tenant }: CommitFailure) -> Result<(), ConnectError> {
+    fn roll_back(&mut self, failure: Rollback) -> Result<(), ConnectError> {
+        let (error, tenant) = match failure {
+            // The transaction is committed and only the local copy is behind: opening again restores it.
+            Rollback::Local(error) => return Err(ConnectError::retriable(error)),
+            Rollback::Commit(CommitFailure { error, tenant }) => (error, tenant),
+        };
         if error.is_fenced() {
             return Err(ConnectError::fatal(format!(
                 "another task has taken over this one's partitions (its transactional id was fenced): {error}"
@@ -435,6 +394,11 @@ impl Open {
             }
         }
     }
+}
+
+enum Rollback {
+    Commit(CommitFailure),
+    Local(String),
 }
 
 /// Rows that did not finish go to what waits for the feature log, partition by partition; those that came from the log

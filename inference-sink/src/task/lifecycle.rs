@@ -132,9 +132,6 @@ impl Open {
 
     fn wake_at(&self, now: Instant) -> Instant {
         let next_barrier = self.last_barrier + self.options.commit_interval;
-        if self.is_landing() {
-            return now;
-        }
         if self.has_detached_work() {
             return now + LOG_POLL;
         }
