@@ -5,6 +5,7 @@
 //! log topic -> reader (one per task) -> flow -> outputs and position, in a later transaction -> attached again
 //! ```
 
+mod cursors;
 mod entry;
 mod mode;
 mod reader;

@@ -86,7 +86,8 @@ impl Open {
                 _ => Reason::Slow,
             };
             let identity = &model.pending.model.identity;
-            for rows in pool.take_back(&model.flow) {
+            // Each goes before those that wait already.
+            for rows in pool.take_back(&model.flow).into_iter().rev() {
                 put_back(&mut self.partitions, &mut self.log_reader, identity, rows, reason);
             }
         }
