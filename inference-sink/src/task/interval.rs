@@ -93,12 +93,13 @@ impl Open {
         }
     }
 
-    /// Whether all that a model's flow has comes from the feature log: then a barrier does not wait for it.
+    /// Whether all that a model's flow has comes from the feature log: then a barrier does not wait for it. A model that was
+    /// diverted within the interval may have rows of before.
     fn is_only_detached(&self, model: &super::TaskModel) -> bool {
         let identity = &model.pending.model.identity;
         !self.partitions.is_empty()
             && self.partitions.iter().all(|(number, partition)| {
-                partition.is_diverted(identity) && !self.candidates.contains(&(*number, identity.clone()))
+                partition.mode(identity).is_detached() && !self.candidates.contains(&(*number, identity.clone()))
             })
     }
 

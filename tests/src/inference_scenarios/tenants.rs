@@ -156,6 +156,40 @@ pub async fn a_model_that_stalls_holds_nobody_up_and_catches_up(stage: Stage) ->
     task.stop()
 }
 
+/// A tenant goes over its rate in the middle of an interval, with a model that has not run yet what came before: those rows
+/// are the interval's as well, and wait in the feature log with the others.
+///
+/// # Errors
+/// When a crash after the interval loses them.
+pub async fn what_a_model_has_not_run_before_it_is_over_its_rate_survives_a_crash(stage: Stage) -> Result<()> {
+    let stalled = json!({
+        "cpu": { "max_share": 0.000001 }, "rate": { "events_per_second": 0.5, "burst": 500, "over": "wait" }
+    });
+    let slow = stage.add_tenant("slow", &stalled, |_| {}).await?;
+    stage.produce(events(0..EVENTS))?;
+    // All events are in the first interval.
+    let long = [
+        ("inference.commit.interval.ms", "2000"),
+        ("inference.commit.drain.ms", "50"),
+    ];
+    let task = stage.task(&long)?;
+    stage.until_committed(EVENTS).await?;
+    let status = stage
+        .until_model("slow/score", |status| status["mode"] == "detached")
+        .await?;
+    ensure!(
+        status["figures"]["rows"].as_i64() < Some(EVENTS),
+        "nothing was over the rate: {status}"
+    );
+    task.crash()?;
+
+    stage.put("tenants/slow", &json!({})).await?;
+    let task = stage.task(&OFTEN)?;
+    check_undisturbed("slow", &stage.outputs_in(&slow, EVENTS).await?, EVENTS)?;
+    check_undisturbed("shop", &stage.outputs(EVENTS).await?, EVENTS)?;
+    task.stop()
+}
+
 /// A model gives no finite number for any event; its breaker opens, tries again, and opens again.
 ///
 /// # Errors
