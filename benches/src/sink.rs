@@ -24,7 +24,7 @@ const RECORD_BYTES: usize = 200;
 /// Records that a consumer of Connect takes at once (`max.poll.records`).
 const BATCH: usize = 500;
 /// Pairs of runs; the figures are medians.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 const PATIENCE: Duration = Duration::from_secs(300);
 const GIVEN: &str = "kafka_connect_sink_task_sink_record_send_total";
 /// Between two looks at the worker's metrics, whose text the worker has to make.

@@ -1,29 +1,20 @@
-//! Keys, values and headers that stay bytes until somebody reads them.
+//! Keys and values that stay bytes until somebody reads them.
 //!
 //! ```text
-//!   fetched batch --RawBytes: topic, converter--> Datum of each record --get--> schema and value, read once
-//!        '----------RecordHeaders---------------> Headers of each record
+//!   fetched batch --RawBytes: topic, converter--> Datum of a record --get--> schema and value, read once
 //! ```
-//! What the records of a batch have in common is made once for the batch; a record costs a count of its users.
+//! What the records of a batch have in common is made once for the batch; a datum costs a count of its users.
 
 use crate::converter::Converter;
 use crate::error::ConnectError;
-use crate::record::Header;
 use crate::value::{SchemaAndValue, Value};
 use bytes::Bytes;
-use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 /// The keys, or the values, of a batch of records.
 pub trait RecordBytes: Send + Sync {
     /// The bytes of one of the records; `None` is null.
     fn bytes(&self, record: u32) -> Option<Bytes>;
-}
-
-/// The headers of a batch of records.
-pub trait RecordHeaders: Send + Sync {
-    /// The headers of one of the records, in order.
-    fn headers(&self, record: u32) -> Vec<Header>;
 }
 
 /// A key or a value: raw bytes with the converter that reads them, or data that was built, or both.
@@ -157,61 +148,6 @@ impl From<Value> for Datum {
     }
 }
 
-/// Headers in order, a vector once somebody looks at them.
-#[derive(Clone, Default)]
-pub struct Headers {
-    unread: Option<(Arc<dyn RecordHeaders>, u32)>,
-    read: OnceLock<Vec<Header>>,
-}
-
-impl Headers {
-    /// The headers of one of the records of a batch, to be read when somebody asks.
-    pub fn lazy(of: Arc<dyn RecordHeaders>, record: u32) -> Self {
-        Self {
-            unread: Some((of, record)),
-            read: OnceLock::new(),
-        }
-    }
-
-    /// Adds a header behind the others.
-    pub fn push(&mut self, header: Header) {
-        let Self { unread, read } = std::mem::take(self);
-        let mut headers = read.into_inner().unwrap_or_else(|| Self::read(unread.as_ref()));
-        headers.push(header);
-        *self = headers.into();
-    }
-
-    fn read(unread: Option<&(Arc<dyn RecordHeaders>, u32)>) -> Vec<Header> {
-        unread.map(|(of, record)| of.headers(*record)).unwrap_or_default()
-    }
-}
-
-impl Deref for Headers {
-    type Target = [Header];
-
-    fn deref(&self) -> &[Header] {
-        self.read.get_or_init(|| Self::read(self.unread.as_ref()))
-    }
-}
-
-impl From<Vec<Header>> for Headers {
-    fn from(headers: Vec<Header>) -> Self {
-        Self {
-            unread: None,
-            read: OnceLock::from(headers),
-        }
-    }
-}
-
-impl std::fmt::Debug for Headers {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.read.get() {
-            Some(headers) => headers.fmt(formatter),
-            None => formatter.write_str("unread"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,20 +162,6 @@ mod tests {
         fn bytes(&self, record: u32) -> Option<Bytes> {
             self.0.fetch_add(1, Ordering::Relaxed);
             (record > 0).then(|| Bytes::from(record.to_string()))
-        }
-    }
-
-    impl RecordHeaders for Counted {
-        fn headers(&self, record: u32) -> Vec<Header> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            vec![header(&record.to_string())]
-        }
-    }
-
-    fn header(name: &str) -> Header {
-        Header {
-            name: name.into(),
-            data: SchemaAndValue::NULL,
         }
     }
 
@@ -258,21 +180,5 @@ mod tests {
         assert_eq!(null.get().unwrap().value, Value::Null);
         assert_eq!((one.raw(), null.raw()), (Some(Some("1".into())), Some(None)));
         assert_eq!(batch.datum(7).to_bytes("t", &converter).unwrap(), Some("7".into()));
-    }
-
-    #[test]
-    fn headers_are_read_when_somebody_looks_or_adds_one() {
-        let counted = Arc::new(Counted::default());
-        let headers = Headers::lazy(Arc::clone(&counted) as Arc<dyn RecordHeaders>, 3);
-        let mut more = headers.clone();
-        assert_eq!(counted.0.load(Ordering::Relaxed), 0);
-        assert_eq!(*headers, [header("3")]);
-        assert_eq!(*headers, [header("3")]);
-        assert_eq!(counted.0.load(Ordering::Relaxed), 1);
-        more.push(header("new"));
-        more.push(header("newer"));
-        assert_eq!(*more, [header("3"), header("new"), header("newer")]);
-        assert_eq!(counted.0.load(Ordering::Relaxed), 2);
-        assert!(Headers::default().is_empty());
     }
 }

@@ -19,7 +19,7 @@ impl Record {
     /// The topic.
     pub fn topic(&self) -> &Arc<str> {
         match self {
-            Record::Sink(record) => &record.topic,
+            Record::Sink(record) => record.topic(),
             Record::Source(record) => &record.topic,
         }
     }
@@ -27,10 +27,7 @@ impl Record {
     /// Sets the topic.
     pub fn set_topic(&mut self, topic: Arc<str>) {
         match self {
-            Record::Sink(record) => {
-                let before = std::mem::replace(&mut record.topic, topic);
-                record.original_topic.get_or_insert(before);
-            }
+            Record::Sink(record) => record.set_topic(topic),
             Record::Source(record) => record.topic = topic,
         }
     }
@@ -38,7 +35,7 @@ impl Record {
     /// The key.
     pub fn key(&self) -> &Datum {
         match self {
-            Record::Sink(record) => &record.key,
+            Record::Sink(record) => record.key(),
             Record::Source(record) => &record.key,
         }
     }
@@ -46,7 +43,7 @@ impl Record {
     /// The value.
     pub fn value(&self) -> &Datum {
         match self {
-            Record::Sink(record) => &record.value,
+            Record::Sink(record) => record.value(),
             Record::Source(record) => &record.value,
         }
     }
@@ -54,7 +51,7 @@ impl Record {
     /// Sets the key.
     pub fn set_key(&mut self, key: Datum) {
         match self {
-            Record::Sink(record) => record.key = key,
+            Record::Sink(record) => record.set_key(key),
             Record::Source(record) => record.key = key,
         }
     }
@@ -62,7 +59,7 @@ impl Record {
     /// Sets the value.
     pub fn set_value(&mut self, value: Datum) {
         match self {
-            Record::Sink(record) => record.value = value,
+            Record::Sink(record) => record.set_value(value),
             Record::Source(record) => record.value = value,
         }
     }
@@ -70,7 +67,7 @@ impl Record {
     /// The headers.
     pub fn headers(&self) -> &[Header] {
         match self {
-            Record::Sink(record) => &record.headers,
+            Record::Sink(record) => record.headers(),
             Record::Source(record) => &record.headers,
         }
     }

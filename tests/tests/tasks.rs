@@ -506,7 +506,7 @@ impl SinkTask for ReluctantTask {
         self.0.kept.lock().unwrap().extend_from_slice(records);
         let mut taken = self.0.taken.lock().unwrap();
         for record in records {
-            taken.push(record.value.get()?.value.to_string());
+            taken.push(record.value().get()?.value.to_string());
         }
         Ok(Accepted { records: records.len() })
     }
@@ -579,16 +579,16 @@ async fn records_that_a_task_keeps_are_whole_after_it_has_ended() {
         drop((task, worker));
         let kept = std::mem::take(&mut *sink.kept.lock().unwrap());
         for (record, offset) in kept.iter().zip(0..) {
-            assert_eq!((&*record.topic, &**record.original_topic()), (&*topic, &*topic));
+            assert_eq!((&**record.topic(), &**record.original_topic()), (&*topic, &*topic));
             assert_eq!((record.partition, record.offset), (0, offset));
             assert_eq!(
                 (record.timestamp_ms, record.timestamp_type),
                 (Some(1_700_000_000_000), TimestampType::CreateTime)
             );
-            assert_eq!(record.key.get().unwrap().value, Value::from("k"), "{converter}");
-            assert_eq!(record.key.raw(), Some(Some("k".into())), "{converter}");
-            assert_eq!(record.value.get().unwrap().value, value, "{converter}");
-            let headers: Vec<(&str, &Value)> = record.headers.iter().map(|h| (&*h.name, &h.data.value)).collect();
+            assert_eq!(record.key().get().unwrap().value, Value::from("k"), "{converter}");
+            assert_eq!(record.key().raw(), Some(Some("k".into())), "{converter}");
+            assert_eq!(record.value().get().unwrap().value, value, "{converter}");
+            let headers: Vec<(&str, &Value)> = record.headers().iter().map(|h| (&*h.name, &h.data.value)).collect();
             assert_eq!(headers, [("h", &header)], "{header_converter}");
         }
         assert_eq!(kept.len(), 3);

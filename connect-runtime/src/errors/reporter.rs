@@ -141,8 +141,8 @@ impl Reporter {
                 offset: record.offset,
                 timestamp_ms: record.timestamp_ms,
                 timestamp_type: record.timestamp_type,
-                key: record.key.raw().flatten(),
-                value: record.value.raw().flatten(),
+                key: record.key().raw().flatten(),
+                value: record.value().raw().flatten(),
                 headers: Vec::new(),
             },
         }

@@ -2,59 +2,81 @@
 //! stay in the client's memory until somebody reads them.
 //!
 //! ```text
-//!   messages of one partition -> FetchedBatch --record--> SinkRecord { Datum, Datum, Headers }
+//!   messages of one partition -> FetchedBatch --record--> SinkRecord --looked at--> key, value, headers
 //!                                                            '-- the last of them frees the messages
 //! ```
 
 use super::pipeline::Pipeline;
 use crate::errors::{FailedRecord, Reporter, StoredRecord};
 use bytes::Bytes;
-use connect_api::datum::{RawBytes, RecordBytes, RecordHeaders};
-use connect_api::{ConnectError, Header, HeaderConverter, Headers, SchemaAndValue, SinkRecord, Stage, TimestampType};
+use connect_api::datum::{RawBytes, RecordBytes};
+use connect_api::{
+    ConnectError, Datum, FetchedRecords, Header, HeaderConverter, SchemaAndValue, SinkRecord, Stage, TimestampType,
+};
 use kafka_client::{Message, Messages};
 use std::sync::Arc;
 
 /// What the records of one topic in a batch have in common.
-pub(super) struct FetchedBatch {
+struct FetchedBatch {
     topic: Arc<str>,
+    messages: Arc<Messages>,
     keys: Arc<RawBytes>,
     values: Arc<RawBytes>,
-    headers: Arc<dyn RecordHeaders>,
+    header_converter: Arc<dyn HeaderConverter>,
 }
 
-impl FetchedBatch {
-    pub(super) fn new(pipeline: &Pipeline, topic: &Arc<str>, messages: &Arc<Messages>) -> Self {
-        let side = |converter, of| {
-            let messages = Arc::clone(messages);
-            RawBytes::new(Arc::clone(topic), converter, Side { messages, of })
-        };
-        Self {
-            topic: Arc::clone(topic),
-            keys: side(pipeline.key_converter(), Message::key),
-            values: side(pipeline.value_converter(), Message::value),
-            headers: Arc::new(BatchHeaders {
-                topic: Arc::clone(topic),
-                messages: Arc::clone(messages),
-                converter: Arc::clone(&pipeline.header),
-            }),
-        }
+/// The messages of one topic as records, to be read by a pipeline's converters.
+pub(super) fn batch(pipeline: &Pipeline, topic: &Arc<str>, messages: &Arc<Messages>) -> Arc<dyn FetchedRecords> {
+    let side = |converter, of| {
+        let messages = Arc::clone(messages);
+        RawBytes::new(Arc::clone(topic), converter, Side { messages, of })
+    };
+    Arc::new(FetchedBatch {
+        topic: Arc::clone(topic),
+        messages: Arc::clone(messages),
+        keys: side(pipeline.key_converter(), Message::key),
+        values: side(pipeline.value_converter(), Message::value),
+        header_converter: Arc::clone(&pipeline.header),
+    })
+}
+
+/// The record of a message, which is the one at `at`.
+pub(super) fn record(batch: &Arc<dyn FetchedRecords>, message: &Message, at: usize) -> SinkRecord {
+    let at = u32::try_from(at).unwrap_or(u32::MAX); // a batch has 65,536 at most
+    let mut record = SinkRecord::fetched(batch, at, message.partition(), message.offset());
+    (record.timestamp_ms, record.timestamp_type) = timestamp(message);
+    record
+}
+
+impl FetchedRecords for FetchedBatch {
+    fn topic(&self) -> &Arc<str> {
+        &self.topic
     }
 
-    /// The record of a message, which is the one at `at`.
-    pub(super) fn record(&self, message: &Message, at: usize) -> SinkRecord {
-        let at = u32::try_from(at).unwrap_or(u32::MAX); // a batch has 65,536 at most
-        let (timestamp_ms, timestamp_type) = timestamp(message);
-        SinkRecord {
-            topic: Arc::clone(&self.topic),
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp_ms,
-            timestamp_type,
-            key: self.keys.datum(at),
-            value: self.values.datum(at),
-            headers: Headers::lazy(Arc::clone(&self.headers), at),
-            original_topic: None,
-        }
+    fn key(&self, record: u32) -> Datum {
+        self.keys.datum(record)
+    }
+
+    fn value(&self, record: u32) -> Datum {
+        self.values.datum(record)
+    }
+
+    fn headers(&self, record: u32) -> Vec<Header> {
+        let Some(message) = self.messages.get(record as usize) else {
+            return Vec::new();
+        };
+        let read = |(name, bytes): (&str, Option<&[u8]>)| {
+            let bytes = bytes.map(Bytes::copy_from_slice);
+            let data = self
+                .header_converter
+                .to_connect_header(&self.topic, name, bytes.as_ref());
+            Header {
+                name: name.into(),
+                // a converter that may fail has read them before
+                data: data.unwrap_or(SchemaAndValue::NULL),
+            }
+        };
+        message.headers().map(read).collect()
     }
 }
 
@@ -86,30 +108,6 @@ struct Part {
 impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
         self.messages.get(self.at).and_then(self.of).unwrap_or_default()
-    }
-}
-
-struct BatchHeaders {
-    topic: Arc<str>,
-    messages: Arc<Messages>,
-    converter: Arc<dyn HeaderConverter>,
-}
-
-impl RecordHeaders for BatchHeaders {
-    fn headers(&self, record: u32) -> Vec<Header> {
-        let Some(message) = self.messages.get(record as usize) else {
-            return Vec::new();
-        };
-        let read = |(name, bytes): (&str, Option<&[u8]>)| {
-            let bytes = bytes.map(Bytes::copy_from_slice);
-            let data = self.converter.to_connect_header(&self.topic, name, bytes.as_ref());
-            Header {
-                name: name.into(),
-                // a converter that may fail has read them before
-                data: data.unwrap_or(SchemaAndValue::NULL),
-            }
-        };
-        message.headers().map(read).collect()
     }
 }
 

@@ -8,7 +8,7 @@
 //! only so does a record that cannot be read fail in the converter's stage, where `errors.tolerance` covers it.
 
 use super::TaskEnvironment;
-use super::fetched::{FetchedBatch, FetchedRecord};
+use super::fetched::{self, FetchedRecord};
 use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter};
 use crate::transforms::TransformChain;
 use bytes::Bytes;
@@ -168,10 +168,10 @@ impl Pipeline {
         places: Range<usize>,
         records: &mut Vec<SinkRecord>,
     ) -> Result<(), ConnectError> {
-        let batch = FetchedBatch::new(self, topic, messages);
+        let batch = fetched::batch(self, topic, messages);
         for at in places {
             let Some(message) = messages.get(at) else { break };
-            let record = batch.record(message, at);
+            let record = fetched::record(&batch, message, at);
             if self.passes_through {
                 records.push(record);
             } else {
@@ -188,8 +188,8 @@ impl Pipeline {
         fetched: &FetchedRecord<'_>,
     ) -> Result<Option<SinkRecord>, ConnectError> {
         let sides = [
-            (&record.key, &self.key, Stage::KeyConverter),
-            (&record.value, &self.value, Stage::ValueConverter),
+            (record.key(), &self.key, Stage::KeyConverter),
+            (record.value(), &self.value, Stage::ValueConverter),
         ];
         for (datum, side, stage) in sides {
             if side.converter.reads_any_bytes() {
@@ -217,7 +217,7 @@ impl Pipeline {
                     Handled::Skipped => return Ok(None),
                 }
             }
-            record.headers = headers.into();
+            record.set_headers(headers);
         }
         if self.transforms.is_empty() {
             return Ok(Some(record));

@@ -365,7 +365,7 @@ fn text_header(name: &Arc<str>, text: &str) -> Header {
 
 fn add_header(record: &mut Record, header: Header) {
     match record {
-        Record::Sink(record) => record.headers.push(header),
+        Record::Sink(record) => record.push_header(header),
         Record::Source(record) => record.headers.push(header),
     }
 }

@@ -258,21 +258,20 @@ pub fn record(json: &Json) -> Option<Record> {
     let value = Datum::new(data(&json["valueSchema"], &json["value"])?);
     let topic: Arc<str> = json["topic"].as_str().unwrap_or_default().into();
     Some(match json["kind"].as_str().unwrap() {
-        "sink" => Record::Sink(SinkRecord {
-            original_topic: None,
-            topic,
-            partition: json["partition"].as_i64().unwrap_or(0) as i32,
-            offset: json["offset"].as_i64().unwrap(),
-            timestamp_ms: json["timestamp"].as_i64(),
-            timestamp_type: match json["timestampType"].as_str().unwrap() {
+        "sink" => {
+            let partition = json["partition"].as_i64().unwrap_or(0) as i32;
+            let mut record = SinkRecord::new(topic, partition, json["offset"].as_i64().unwrap());
+            record.timestamp_ms = json["timestamp"].as_i64();
+            record.timestamp_type = match json["timestampType"].as_str().unwrap() {
                 "NO_TIMESTAMP_TYPE" => TimestampType::NoTimestamp,
                 "CREATE_TIME" => TimestampType::CreateTime,
                 _ => TimestampType::LogAppendTime,
-            },
-            key,
-            value,
-            headers: headers.into(),
-        }),
+            };
+            record.set_key(key);
+            record.set_value(value);
+            record.set_headers(headers);
+            Record::Sink(record)
+        }
         _ => Record::Source(SourceRecord {
             source_partition: Arc::new(serde_json::Map::new()),
             source_offset: Arc::default(),
@@ -292,12 +291,12 @@ pub fn check_record(expected: &Record, found: &Record) -> Result<(), String> {
     fn common(record: &Record) -> Common<'_> {
         match record {
             Record::Sink(r) => Common(
-                &r.topic,
+                r.topic(),
                 Some(r.partition),
                 r.timestamp_ms,
-                &r.key,
-                &r.value,
-                &r.headers,
+                r.key(),
+                r.value(),
+                r.headers(),
             ),
             Record::Source(r) => Common(&r.topic, r.partition, r.timestamp_ms, &r.key, &r.value, &r.headers),
         }

@@ -245,7 +245,7 @@ impl SinkTask for SinkFile {
     async fn put(&mut self, records: &[SinkRecord]) -> Result<Accepted, ConnectError> {
         let mut text = String::with_capacity(records.len() * 64);
         for record in records {
-            text.push_str(&record.value.get()?.value.to_string());
+            text.push_str(&record.value().get()?.value.to_string());
             text.push('\n');
         }
         self.file()?
