@@ -3,7 +3,7 @@
 
 use crate::events::{PARTITIONS, Purchase, TOPIC};
 use crate::generator::{Event, Generator};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use kafka_client::{ClientConfig, Consumer, StartOffset, TopicPartition};
 use std::sync::Arc;
@@ -123,28 +123,19 @@ impl Subscriber {
         rate: f64,
         straight_to: Option<&'static str>,
     ) -> Result<()> {
+        // Made before the clock runs: broker and clients share a core.
+        let events = numbers.map(|number| event(purchases, number, straight_to));
+        let events: Vec<(usize, Event)> = events.collect::<Option<_>>().context("there are no purchases")?;
         let started = Instant::now();
-        for (index, number) in numbers.enumerate() {
+        for (index, (number, event)) in events.into_iter().enumerate() {
             let due = started + Duration::from_secs_f64(index as f64 / rate);
             if Instant::now() < due {
                 std::thread::sleep(TICK.max(due.saturating_duration_since(Instant::now())));
             }
-            let Some(purchase) = purchases.get(number % purchases.len()) else {
-                continue;
-            };
-            let event = purchase.json(number, (number / purchases.len()) as i64);
             if let Some(sent) = self.shared.sent.get(number) {
                 sent.store(self.shared.now_us(), Ordering::Release);
             }
-            let key = match straight_to {
-                None => purchase.key().to_owned(),
-                Some(_) => number.to_string(),
-            };
-            generator.send(Event {
-                topic: straight_to.unwrap_or(TOPIC),
-                key,
-                value: event,
-            })?;
+            generator.send(event)?;
         }
         generator.flush()
     }
@@ -182,6 +173,21 @@ impl Subscriber {
         }
         Ok(latencies)
     }
+}
+
+/// An event with its number.
+fn event(purchases: &[Purchase], number: usize, straight_to: Option<&'static str>) -> Option<(usize, Event)> {
+    let purchase = purchases.get(number.checked_rem(purchases.len())?)?;
+    let key = match straight_to {
+        None => purchase.key().to_owned(),
+        Some(_) => number.to_string(),
+    };
+    let event = Event {
+        topic: straight_to.unwrap_or(TOPIC),
+        key,
+        value: purchase.json(number, (number / purchases.len()) as i64),
+    };
+    Some((number, event))
 }
 
 impl Drop for Subscriber {

@@ -28,7 +28,7 @@ pub fn config_def() -> ConfigDef {
                 .default("exactly_once_v2")
                 .validator(Validator::In(vec!["at_least_once", "exactly_once_v2"]))
                 .importance(Importance::High)
-                .doc("exactly_once_v2: predictions are part of the transaction that commits state and positions. at_least_once: they go out at once, and may be repeated after a crash. State is transactional in both."),
+                .doc("exactly_once_v2: predictions are part of the transaction that commits state and positions. at_least_once: they go out at once, but for the producer's linger.ms (5) and batch.size, and may be repeated after a crash. State is transactional in both."),
         )
         .define(
             key("inference.commit.interval.ms", ConfigType::Long, 2)

@@ -36,6 +36,15 @@ impl EncodedOutputs {
         }
     }
 
+    /// No records that take so many bytes.
+    #[cfg(test)]
+    pub(super) fn of_size(model: Arc<ServedModel>, bytes: usize) -> EncodedOutputs {
+        EncodedOutputs {
+            arena: vec![0; bytes],
+            ..EncodedOutputs::new(model, String::new())
+        }
+    }
+
     /// The topic that they are for, and whose it is.
     pub fn owner(&self) -> (&str, &str) {
         (&self.model.output_topic, &self.model.document.tenant)

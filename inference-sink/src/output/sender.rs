@@ -1,5 +1,6 @@
 //! Sends outputs at once (`processing.guarantee=at_least_once`): one idempotent writer and one thread per task, so that a
-//! slow broker stops neither the executors nor the task. What is handed over while a write is under way goes with the next.
+//! slow broker stops neither the executors nor the task. What is handed over while a write is under way goes with the next,
+//! and so does what comes within the producer's `linger.ms`.
 
 use super::{EncodedOutputs, tenant_at_fault};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -9,12 +10,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The time that the first look for a broker has.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that go into one write.
 const WRITE_BYTES: usize = 8 << 20;
+/// `linger.ms` where it is not set: that of Kafka's producer since 4.0 (KIP-1030).
+const LINGER: Duration = Duration::from_millis(5);
+/// `batch.size` where it is not set: that of Kafka's producer.
+const BATCH_SIZE: usize = 16_384;
 
 /// Why a tenant's outputs could not be sent.
 #[derive(Clone, Debug)]
@@ -26,8 +31,72 @@ pub struct OutputFailure {
 }
 
 enum Command {
-    Outputs(EncodedOutputs),
+    /// and when they were handed over
+    Outputs(EncodedOutputs, Instant),
     Flush(Sender<Flushed>),
+}
+
+/// How long outputs wait for others to go with them, as Kafka's producer has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lingering {
+    /// `linger.ms`
+    time: Duration,
+    /// `batch.size`: so many bytes wait no longer
+    bytes: usize,
+}
+
+impl Lingering {
+    fn of(config: &ClientConfig) -> Result<Lingering, KafkaError> {
+        let number = |option: &str| {
+            let text = config.get(option).map(str::trim);
+            let wrong = |_| {
+                KafkaError::new(
+                    ErrorCode::InvalidConfig,
+                    format!("option {option}: not a number from 0 on"),
+                )
+            };
+            text.map(|text| text.parse::<u32>().map_err(wrong)).transpose()
+        };
+        let time = number("linger.ms")?.map(|millis| Duration::from_millis(millis.into()));
+        Ok(Lingering {
+            time: time.unwrap_or(LINGER),
+            bytes: number("batch.size")?.map_or(BATCH_SIZE, |bytes| bytes as usize),
+        })
+    }
+}
+
+/// What goes into one write.
+#[derive(Default)]
+struct Gathered {
+    outputs: Vec<EncodedOutputs>,
+    bytes: usize,
+    /// who waits for its end
+    flush: Option<Sender<Flushed>>,
+}
+
+impl Gathered {
+    /// Takes what is there, and what comes while the first may linger.
+    fn gather(first: Command, commands: &Receiver<Command>, lingering: Lingering) -> Gathered {
+        let mut gathered = Gathered::default();
+        let mut until = None;
+        let mut next = Some(first);
+        while let Some(command) = next.take() {
+            match command {
+                Command::Outputs(outputs, handed_over) => {
+                    until.get_or_insert(handed_over + lingering.time);
+                    gathered.bytes += outputs.bytes();
+                    gathered.outputs.push(outputs);
+                }
+                Command::Flush(reply) => gathered.flush = Some(reply),
+            }
+            next = match until {
+                _ if gathered.flush.is_some() || gathered.bytes >= WRITE_BYTES => None,
+                Some(until) if gathered.bytes < lingering.bytes => commands.recv_deadline(until).ok(),
+                _ => commands.try_recv().ok(),
+            };
+        }
+        gathered
+    }
 }
 
 /// Tenants whose outputs were refused, or why others were lost.
@@ -44,7 +113,7 @@ pub struct OutputSender {
 }
 
 impl OutputSender {
-    /// Starts the writer and its thread.
+    /// Starts the writer and its thread. Outputs wait for others as the configuration's `linger.ms` and `batch.size` say.
     pub fn start(config: &ClientConfig, task: &str) -> Result<OutputSender, KafkaError> {
         let writer = RecordWriter::idempotent(config, INIT_TIMEOUT)?;
         let (commands, received) = unbounded();
@@ -52,6 +121,7 @@ impl OutputSender {
         let stopping = Arc::new(AtomicBool::new(false));
         let sending = Sending {
             writer,
+            lingering: Lingering::of(config)?,
             stopping: stopping.clone(),
             waiting_bytes: waiting_bytes.clone(),
             failed: BTreeMap::new(),
@@ -75,7 +145,7 @@ impl OutputSender {
         self.waiting_bytes.fetch_add(outputs.bytes(), Ordering::Relaxed);
         if let Some(commands) = &self.commands {
             // The thread ends only after this sender is dropped.
-            let _ = commands.send(Command::Outputs(outputs));
+            let _ = commands.send(Command::Outputs(outputs, Instant::now()));
         }
     }
 
@@ -126,6 +196,7 @@ impl Drop for OutputSender {
 /// What the thread works with.
 struct Sending {
     writer: RecordWriter,
+    lingering: Lingering,
     /// a broker that does not answer is not waited for any more
     stopping: Arc<AtomicBool>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -138,24 +209,10 @@ struct Sending {
 impl Sending {
     fn run(mut self, commands: &Receiver<Command>) {
         while let Ok(first) = commands.recv() {
-            let mut outputs = Vec::new();
-            let (mut bytes, mut flushed) = (0, None);
-            let mut next = Some(first);
-            while let Some(command) = next.take() {
-                match command {
-                    Command::Outputs(more) => {
-                        bytes += more.bytes();
-                        outputs.push(more);
-                    }
-                    Command::Flush(reply) => flushed = Some(reply),
-                }
-                if bytes < WRITE_BYTES && flushed.is_none() {
-                    next = commands.try_recv().ok();
-                }
-            }
-            self.write(&outputs);
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            if let Some(reply) = flushed {
+            let gathered = Gathered::gather(first, commands, self.lingering);
+            self.write(&gathered.outputs);
+            self.waiting_bytes.fetch_sub(gathered.bytes, Ordering::Relaxed);
+            if let Some(reply) = gathered.flush {
                 // Who asked has gone, and with it the task.
                 let _ = reply.send(self.answer());
             }
@@ -203,5 +260,64 @@ impl Sending {
         Ok(failures
             .map(|(tenant, error)| OutputFailure { tenant, error })
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::tests::a_model;
+
+    fn outputs(bytes: usize) -> Command {
+        Command::Outputs(EncodedOutputs::of_size(a_model(), bytes), Instant::now())
+    }
+
+    /// Longer than a test may take.
+    const LONG: Lingering = Lingering {
+        time: Duration::from_secs(3_600),
+        bytes: 1_000,
+    };
+
+    #[test]
+    fn what_comes_while_the_first_lingers_goes_with_it_until_somebody_waits() {
+        let (sender, commands) = unbounded();
+        let gathering = std::thread::spawn(move || Gathered::gather(outputs(10), &commands, LONG));
+        let (reply, _answer) = bounded(1);
+        for command in [outputs(10), outputs(10), Command::Flush(reply), outputs(10)] {
+            let _ = sender.send(command);
+        }
+        let gathered = gathering.join().unwrap();
+        assert_eq!((gathered.outputs.len(), gathered.flush.is_some()), (3, true));
+    }
+
+    #[test]
+    fn a_full_batch_waits_for_nothing_but_takes_what_is_there() {
+        let (sender, commands) = unbounded();
+        for _ in 0..3 {
+            let _ = sender.send(outputs(10));
+        }
+        let gathered = Gathered::gather(outputs(2_000), &commands, LONG);
+        assert_eq!((gathered.outputs.len(), commands.len()), (4, 0));
+    }
+
+    #[test]
+    fn nothing_lingers_once_the_task_has_gone() {
+        let (sender, commands) = unbounded();
+        let _ = sender.send(outputs(10));
+        drop(sender);
+        let gathered = Gathered::gather(outputs(10), &commands, LONG);
+        assert_eq!(gathered.outputs.len(), 2);
+    }
+
+    #[test]
+    fn the_options_are_those_of_kafkas_producer() {
+        let mut config = ClientConfig::new("localhost:9092");
+        let of = |config: &ClientConfig| Lingering::of(config).map(|l| (l.time.as_millis(), l.bytes));
+        assert_eq!(of(&config).unwrap(), (5, 16_384));
+        config.set("linger.ms", "0").set("batch.size", "100");
+        assert_eq!(of(&config).unwrap(), (0, 100));
+        config.set("linger.ms", "soon");
+        let error = of(&config).unwrap_err().to_string();
+        assert!(error.contains("linger.ms"), "{error}");
     }
 }
