@@ -1,7 +1,7 @@
 //! A topic as a log of key to value: what `KafkaBasedLog` is to a Java worker.
 //!
 //! ```text
-//!  LogClients: one consumer, one producer, one admin for any number of logs
+//!  LogClients: one consumer and one producer for any number of logs; administration over either
 //!     reader thread: fetch -> the log of the record's topic -> on_record, then positions move
 //!     read_to_end:   end offsets now (admin) -> wait until positions have reached them
 //!     send:          producer -> partition and offset, retried while that can help
@@ -66,7 +66,7 @@ struct Shared {
     producer: Mutex<Option<Arc<Producer>>>,
     producer_config: ClientConfig,
     sends: Arc<PendingSends>,
-    admin: Admin,
+    consumer_admin: Admin,
     isolation: IsolationLevel,
     logs: Arc<Logs>,
     waker: Waker,
@@ -113,14 +113,14 @@ impl LogClients {
         producer.check_producer()?;
         let config = Arc::new(consumer);
         let consumer = Arc::new(Consumer::new(&config)?);
-        let admin = consumer.admin(&config);
+        let consumer_admin = consumer.admin(&config);
         let (waker, logs) = (consumer.waker(), Arc::default());
         let shared = Arc::new(Shared {
             consumer,
             producer: Mutex::default(),
             producer_config: producer.clone(),
             sends: Arc::default(),
-            admin,
+            consumer_admin,
             isolation,
             logs,
             waker,
@@ -133,7 +133,7 @@ impl LogClients {
     }
 
     /// Closes the clients, once every log on them has been stopped and every other clone of this is gone; waits for both
-    /// for at most `timeout`. What [`Self::admin`] gave keeps the consumer's connections open for as long as it is kept.
+    /// for at most `timeout`. What [`Self::admin`] gave keeps connections open for as long as it is kept.
     ///
     /// Dropping the last clone does the same, but blocks its thread meanwhile.
     pub async fn close(self, timeout: Duration) {
@@ -148,9 +148,9 @@ impl LogClients {
         }
     }
 
-    /// Administration over the connections of the logs' consumer.
-    pub fn admin(&self) -> &Admin {
-        &self.shared.admin
+    /// Administration over connections that are there anyway.
+    pub fn admin(&self) -> Admin {
+        self.shared.admin()
     }
 }
 
@@ -172,7 +172,7 @@ impl TopicLog {
     /// As `start`, and `Conflict` when the topic is read by another log of these clients.
     pub async fn start_on(clients: &LogClients, topic: &str, on_record: OnRecord) -> Result<Self, KafkaError> {
         let shared = &clients.shared;
-        let partitions = wait_for_topic(&shared.admin, topic).await?;
+        let partitions = wait_for_topic(&shared.admin(), topic).await?;
         let log = Arc::new(Log {
             topic: topic.into(),
             on_record: Mutex::new(on_record),
@@ -272,7 +272,7 @@ impl TopicLog {
     pub async fn read_to_end(&self) -> Result<(), KafkaError> {
         let shared = &self.clients.shared;
         let ends = loop {
-            match shared.admin.end_offsets(&self.partitions, shared.isolation).await {
+            match shared.admin().end_offsets(&self.partitions, shared.isolation).await {
                 Err(error) if error.is_retriable() && !error.is_timeout() => tokio::time::sleep(RETRY_BACKOFF).await,
                 result => break result?,
             }
@@ -413,6 +413,15 @@ fn start_reader(shared: &Arc<Shared>) -> Result<JoinHandle<()>, KafkaError> {
 }
 
 impl Shared {
+    /// Administration over the producer's connections, as soon as there is one. A broker answers what comes over one connection
+    /// in order, and the consumer's are waiting for records most of the time: for `fetch.max.wait.ms`.
+    fn admin(&self) -> Admin {
+        match &*self.producer.lock() {
+            Some(producer) => producer.admin(),
+            None => self.consumer_admin.clone(),
+        }
+    }
+
     fn producer(&self) -> Result<Arc<Producer>, KafkaError> {
         let mut producer = self.producer.lock();
         if let Some(producer) = &*producer {

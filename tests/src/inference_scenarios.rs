@@ -39,6 +39,7 @@ macro_rules! inference_scenarios {
             durability::a_window_gives_one_row_per_key_and_survives_a_restart,
             durability::expired_entries_are_archived_and_read_back_by_key,
             tenants::a_model_that_stalls_holds_nobody_up_and_catches_up,
+            tenants::a_deployment_while_a_model_catches_up_repeats_nothing,
             tenants::what_a_model_has_not_run_before_it_is_over_its_rate_survives_a_crash,
             tenants::a_model_that_fails_at_every_event_is_felt_by_no_other,
             tenants::a_topic_that_refuses_records_is_its_tenants_trouble_alone,

@@ -123,7 +123,7 @@ impl Herder {
             &ClientConfig::from_java(own.consumer)?,
             &ClientConfig::from_java(own.producer)?,
         )?;
-        let admin = clients.admin();
+        let admin = &clients.admin();
         futures::try_join!(
             InternalTopic::Config.ensure(admin, &worker),
             InternalTopic::Offsets.ensure(admin, &worker),
@@ -216,7 +216,7 @@ impl Herder {
     }
 
     /// Administration of the worker's own cluster.
-    pub fn admin(&self) -> &Admin {
+    pub fn admin(&self) -> Admin {
         self.clients.admin()
     }
 

@@ -30,7 +30,7 @@ impl RegistryTopic {
         changed: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<RegistryTopic, KafkaError> {
         let clients = LogClients::new(consumer, producer)?;
-        create(clients.admin(), topic, replication_factor).await?;
+        create(&clients.admin(), topic, replication_factor).await?;
         let folded = Arc::new(Folded::default());
         let fold = folded.clone();
         let name = topic.to_owned();

@@ -63,6 +63,8 @@ impl Open {
         for model in &self.models {
             drop(self.started.pool.take_back(&model.flow));
         }
+        // Of what has run since the barrier the reader goes on behind.
+        self.gather_results();
         self.log_reader.reset();
         self.replace_topology()?;
         for model in &self.models {

@@ -156,6 +156,28 @@ pub async fn a_model_that_stalls_holds_nobody_up_and_catches_up(stage: Stage) ->
     task.stop()
 }
 
+/// While a model catches up from the feature log, the deployment changes again and again.
+///
+/// # Errors
+/// When an output comes twice, or not at all.
+pub async fn a_deployment_while_a_model_catches_up_repeats_nothing(stage: Stage) -> Result<()> {
+    let slow = stage.add_tenant("slow", &json!({}), |_| {}).await?;
+    let task = stage.task(&OFTEN)?;
+    stage
+        .put("tenants/slow", &json!({ "cpu": { "max_share": 0.000001 } }))
+        .await?;
+    stage.produce(events(0..EVENTS))?;
+    stage.until_committed(EVENTS).await?;
+    stage
+        .until_model("slow/score", |status| status["mode"] == "detached")
+        .await?;
+    for weight in 1..30 {
+        stage.put("tenants/slow", &json!({ "weight": weight })).await?;
+    }
+    check_undisturbed("slow", &stage.outputs_in(&slow, EVENTS).await?, EVENTS)?;
+    task.stop()
+}
+
 /// A tenant goes over its rate in the middle of an interval, with a model that has not run yet what came before: those rows
 /// are the interval's as well, and wait in the feature log with the others.
 ///
