@@ -85,13 +85,13 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
         "neighbours, p99 with beside without, median of 9 pairs",
         "ratio",
         median(&mut p99_ratio),
-        2,
+        1,
     );
     report.alone(
         "neighbours, p99 with minus without, median of 9 pairs",
         "ms",
         median(&mut p99_more),
-        2,
+        1,
     );
     report.beside(
         "neighbours, throughput kept, median of 9 pairs",
@@ -99,10 +99,22 @@ pub async fn measure(report: &mut Report, purchases: &[Purchase]) -> Result<()> 
         median(&mut throughput),
         0.04,
         PEER,
-        2,
+        1,
     );
     let fairness = worker.request("GET", "/inference/fairness", None).await?;
-    println!("    {fairness}");
+    let beside_neighbours = (per_run + to_settle) * (PAIRS_BEFORE + PAIRS);
+    for (tenant, events) in [
+        ("alpha", events),
+        ("beta", events),
+        ("gamma", events),
+        ("expensive", beside_neighbours),
+    ] {
+        let cpu_us = fairness["since_start"]["tenants"][tenant]["cpu_us"].as_f64();
+        println!(
+            "    an event costs tenant {tenant} {:.1} us of CPU",
+            cpu_us.unwrap_or(f64::NAN) / events as f64
+        );
+    }
     Ok(())
 }
 

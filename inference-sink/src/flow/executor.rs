@@ -1,6 +1,6 @@
 //! One executor thread: takes batches, runs them, meters their CPU, leaves the results in the task's outbox.
 
-use super::outbox::BatchResult;
+use super::outbox::{BatchResult, Outbox};
 use super::pool::{Flow, Shared};
 use super::queue::Batch;
 use super::rows::RowBlock;
@@ -18,6 +18,54 @@ use std::time::Duration;
 /// and send have little to do each time, and everybody waits for them. (Cheap models do not: at full speed that costs a fifth
 /// of the throughput.)
 const GIVE_WAY_US: f64 = 30.0;
+
+/// So long outputs wait for those of other models, in any case.
+const TOGETHER_US: f64 = 50.0;
+/// And so many times as long as it took to make them: what is costly has less of a hurry.
+const PATIENCE: f64 = 4.0;
+
+/// Outboxes with outputs of which their senders do not know yet: what several models make of one event is sent together.
+/// They are told before the executor waits for work, and before a run that would let outputs wait too long.
+#[derive(Default)]
+pub(super) struct Untold {
+    outboxes: Vec<Arc<Outbox>>,
+    until_us: u64,
+}
+
+impl Untold {
+    fn add(&mut self, outbox: &Arc<Outbox>, spent_us: f64, now_us: u64) {
+        let until_us = now_us + (PATIENCE * spent_us).max(TOGETHER_US) as u64;
+        self.until_us = match self.outboxes.is_empty() {
+            true => until_us,
+            false => self.until_us.min(until_us),
+        };
+        if !self.outboxes.iter().any(|known| Arc::ptr_eq(known, outbox)) {
+            self.outboxes.push(outbox.clone());
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.outboxes.is_empty()
+    }
+
+    /// Tells them unless a run that ends then, as far as is known, lets them wait.
+    fn tell_before(&mut self, run_ends_us: Option<u64>) {
+        if run_ends_us.is_none_or(|ends_us| ends_us > self.until_us) {
+            self.tell();
+        }
+    }
+
+    /// Tells them.
+    pub(super) fn tell(&mut self) {
+        self.outboxes.drain(..).for_each(|outbox| outbox.tell_sender());
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
 
 /// What an executor is doing, for the watch over it.
 #[derive(Default)]
@@ -122,7 +170,8 @@ impl Sessions {
 
 fn execute(shared: &Arc<Shared>, slot: &Slot) {
     let mut sessions = Sessions::default();
-    while let Some((flow, budget_us)) = shared.next(slot) {
+    let mut untold = Untold::default();
+    while let Some((flow, budget_us)) = shared.next(slot, &mut untold) {
         let now_us = shared.now_us();
         let allowed = flow.runtime.allows(crate::clock::wall_ms());
         let batch = if allowed {
@@ -134,6 +183,9 @@ fn execute(shared: &Arc<Shared>, slot: &Slot) {
             shared.settle(&flow, 0.0);
             continue;
         };
+        // Of a model's first run nothing is known.
+        let predicted_us = (batch.row_us > 0.0).then(|| batch.row_us * batch.rows.len() as f64);
+        untold.tell_before(predicted_us.map(|predicted_us| now_us + predicted_us as u64));
         if batch.row_us > GIVE_WAY_US {
             std::thread::yield_now();
         }
@@ -145,6 +197,7 @@ fn execute(shared: &Arc<Shared>, slot: &Slot) {
             return;
         }
         finish(shared, &flow, &batch, outputs, spent_us);
+        untold.add(&flow.outbox, spent_us, shared.now_us());
     }
 }
 
@@ -153,7 +206,7 @@ fn finish(shared: &Shared, flow: &Arc<Flow>, batch: &Batch, outputs: EncodedOutp
     let runtime = &flow.runtime;
     runtime.cpu_us.fetch_add(spent_us as u64, Ordering::Relaxed);
     runtime.batches.fetch_add(1, Ordering::Relaxed);
-    let (mut wake, mut valid) = (false, false);
+    let (mut empty, mut valid) = (false, false);
     {
         let mut queue = flow.queue.lock();
         if queue.finish(batch, spent_us) {
@@ -164,7 +217,7 @@ fn finish(shared: &Shared, flow: &Arc<Flow>, batch: &Batch, outputs: EncodedOutp
                 outputs: (!outputs.is_empty()).then_some(outputs),
                 log_done: log_positions(batch),
             });
-            wake = queue.waiting() == 0;
+            empty = queue.waiting() == 0;
         }
     }
     if valid {
@@ -182,7 +235,7 @@ fn finish(shared: &Shared, flow: &Arc<Flow>, batch: &Batch, outputs: EncodedOutp
         );
     }
     shared.settle(flow, spent_us);
-    flow.outbox.finished(wake);
+    flow.outbox.finished(empty);
 }
 
 /// Up to where the batch has come in the feature log, by partition.
@@ -260,4 +313,35 @@ fn run_rows(
 pub(crate) fn thread_cpu_us() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox() -> Arc<Outbox> {
+        Arc::new(Outbox::new(Arc::from([]), None, Arc::new(|| {})))
+    }
+
+    #[test]
+    fn outputs_of_cheap_models_wait_for_each_other_and_not_for_a_costly_one() {
+        let (mut untold, outbox) = (Untold::default(), outbox());
+        untold.add(&outbox, 3.0, 1_000);
+        untold.add(&outbox, 9.0, 1_010);
+        untold.tell_before(Some(1_050));
+        assert!(!untold.is_empty());
+        untold.tell_before(Some(1_110));
+        assert!(untold.is_empty());
+    }
+
+    #[test]
+    fn outputs_of_costly_models_wait_for_each_other_and_for_no_unknown_one() {
+        let (mut untold, outbox) = (Untold::default(), outbox());
+        untold.add(&outbox, 100.0, 1_000);
+        untold.add(&outbox, 100.0, 1_100);
+        untold.tell_before(Some(1_200));
+        assert!(!untold.is_empty());
+        untold.tell_before(None);
+        assert!(untold.is_empty());
+    }
 }

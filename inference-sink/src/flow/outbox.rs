@@ -3,6 +3,7 @@
 use crate::output::{EncodedOutputs, OutputSender};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// What became of one batch.
@@ -32,10 +33,12 @@ pub struct Outbox {
     /// input topics by the numbers that rows carry
     pub topics: Arc<[Arc<str>]>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    /// the task waits for queues to become empty
+    wakes: AtomicBool,
 }
 
 impl Outbox {
-    /// An empty outbox. `wake` tells the task that something is there that it may be waiting for.
+    /// An empty outbox. `wake` wakes the task.
     pub fn new(topics: Arc<[Arc<str>]>, sender: Option<OutputSender>, wake: Arc<dyn Fn() + Send + Sync>) -> Outbox {
         Outbox {
             inner: Mutex::new(Inner::default()),
@@ -43,10 +46,16 @@ impl Outbox {
             sender,
             topics,
             wake,
+            wakes: AtomicBool::new(false),
         }
     }
 
-    /// Leaves a result. `wake`: the task's queues were full and may not be any more.
+    /// Whether the task is to be woken when the queue of a flow has become empty.
+    pub fn wake_when_empty(&self, wakes: bool) {
+        self.wakes.store(wakes, Ordering::Release);
+    }
+
+    /// Leaves a result; [`Self::tell_sender`] before waiting for anything.
     pub fn put(&self, mut result: BatchResult) {
         crash_point::reached("inference.predicted");
         if let (Some(sender), Some(outputs)) = (&self.sender, result.outputs.take_if(|_| self.sender.is_some())) {
@@ -57,12 +66,19 @@ impl Outbox {
         inner.results.push(result);
     }
 
-    /// Tells that a batch has finished, after its result was put and its flow's queue knows.
-    pub fn finished(&self, wake: bool) {
+    /// Tells that a batch has finished, after its result was put and its flow's queue knows; `empty`: which has no more.
+    pub fn finished(&self, empty: bool) {
         self.inner.lock().finished += 1;
         self.changed.notify_all();
-        if wake {
+        if empty && self.wakes.load(Ordering::Acquire) {
             (self.wake)();
+        }
+    }
+
+    /// Tells the sender that outputs were left.
+    pub fn tell_sender(&self) {
+        if let Some(sender) = &self.sender {
+            sender.tell();
         }
     }
 

@@ -1,6 +1,6 @@
 //! The worker's executors and the scheduler that feeds them.
 
-use super::executor::{self, Slot};
+use super::executor::{self, Slot, Untold};
 use super::outbox::Outbox;
 use super::queue::FlowQueue;
 use super::rows::RowBlock;
@@ -138,24 +138,30 @@ impl Pool {
         flow
     }
 
-    /// Appends rows to a flow.
-    pub fn push(&self, flow: &Flow, block: RowBlock) {
-        flow.runtime.rows.fetch_add(block.rows() as u64, Ordering::Relaxed);
-        flow.queue.lock().push(block);
-        self.shared.schedule(flow);
+    /// Appends rows to flows. Executors that wait are woken after the last of them: what the rows of one event make in
+    /// several models is then sent together.
+    pub fn push<'a>(&self, rows: impl IntoIterator<Item = (&'a Flow, RowBlock)>) {
+        let mut scheduled = 0;
+        for (flow, block) in rows {
+            flow.runtime.rows.fetch_add(block.rows() as u64, Ordering::Relaxed);
+            flow.queue.lock().push(block);
+            scheduled += usize::from(self.shared.schedule(flow));
+        }
+        self.shared.wake_executors(scheduled);
     }
 
     /// Lets a flow run everything it has without waiting for full batches, or not.
     pub fn set_closing(&self, flow: &Flow, closing: bool) {
         flow.queue.lock().set_closing(closing);
         if closing {
-            self.shared.schedule(flow);
+            self.nudge(flow);
         }
     }
 
     /// Looks at a flow again: what kept its model from running may be over.
     pub fn nudge(&self, flow: &Flow) {
-        self.shared.schedule(flow);
+        let scheduled = self.shared.schedule(flow);
+        self.shared.wake_executors(usize::from(scheduled));
     }
 
     /// Takes every row of a flow back that has not finished.
@@ -273,20 +279,26 @@ impl Shared {
         self.run_limit
     }
 
-    fn schedule(&self, flow: &Flow) {
+    /// Lets the scheduler know what a flow has to run, now or later; false: nothing.
+    fn schedule(&self, flow: &Flow) -> bool {
         let due = flow.queue.lock().due(self.now_us());
-        let mut state = self.state.lock();
         match due {
-            Due::Now(_) => state.drr.ready(flow.id),
-            Due::At(at) => state.delay(flow.id, at),
-            Due::Never => return,
+            Due::Now(_) => self.state.lock().drr.ready(flow.id),
+            Due::At(at) => self.state.lock().delay(flow.id, at),
+            Due::Never => return false,
         }
-        drop(state);
-        self.work.notify_one();
+        true
     }
 
-    /// Waits for the next grant; none: the pool stops, or the executor was given up.
-    pub(super) fn next(&self, slot: &Slot) -> Option<(Arc<Flow>, f64)> {
+    /// Wakes as many executors as there are flows for, if they wait.
+    fn wake_executors(&self, flows: usize) {
+        for _ in 0..flows.min(self.cores) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Waits for the next grant, and tells senders before; none: the pool stops, or the executor was given up.
+    pub(super) fn next(&self, slot: &Slot, untold: &mut Untold) -> Option<(Arc<Flow>, f64)> {
         let mut state = self.state.lock();
         loop {
             if state.stopping || slot.is_abandoned() {
@@ -313,6 +325,13 @@ impl Shared {
                 Next::Wait(until) => Some(delayed_at.map_or(until, |at| at.min(until))),
                 Next::Idle => delayed_at,
             };
+            if !untold.is_empty() {
+                // Without the lock: the last to hold an outbox ends its sender.
+                drop(state);
+                untold.tell();
+                state = self.state.lock();
+                continue;
+            }
             match wait_until {
                 Some(until) => {
                     let wait = Duration::from_micros(until.saturating_sub(now_us).max(50));

@@ -1,12 +1,13 @@
 //! Sends outputs at once (`processing.guarantee=at_least_once`): one idempotent writer and one thread per task, so that a
 //! slow broker stops neither the executors nor the task. What is handed over while a write is under way goes with the next,
-//! and so does what comes within the producer's `linger.ms`.
+//! and so does what comes within the producer's `linger.ms`. Handing over does not wake the thread: an executor tells it when
+//! it has nothing else to do at once, so that what several models make of one event goes together.
 
 use super::{EncodedOutputs, tenant_at_fault};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kafka_client::{ClientConfig, ErrorCode, KafkaError, RecordWriter, WriteError};
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -65,6 +66,21 @@ impl Lingering {
     }
 }
 
+/// What was handed over and not taken yet.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    commands: VecDeque<Command>,
+    /// that something is there
+    told: bool,
+    closed: bool,
+}
+
 /// What goes into one write.
 #[derive(Default)]
 struct Gathered {
@@ -74,28 +90,53 @@ struct Gathered {
     flush: Option<Sender<Flushed>>,
 }
 
-impl Gathered {
-    /// Takes what is there, and what comes while the first may linger.
-    fn gather(first: Command, commands: &Receiver<Command>, lingering: Lingering) -> Gathered {
+impl Queue {
+    fn push(&self, command: Command) {
+        self.state.lock().commands.push_back(command);
+    }
+
+    fn tell(&self) {
+        self.state.lock().told = true;
+        self.changed.notify_one();
+    }
+
+    fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for something to write, and takes with it what comes while the first may linger. None: it is closed and empty.
+    fn gather(&self, lingering: Lingering) -> Option<Gathered> {
+        let mut state = self.state.lock();
+        while !(state.told || state.closed) {
+            self.changed.wait(&mut state);
+        }
+        state.told = false;
+        if state.closed && state.commands.is_empty() {
+            return None;
+        }
         let mut gathered = Gathered::default();
         let mut until = None;
-        let mut next = Some(first);
-        while let Some(command) = next.take() {
-            match command {
-                Command::Outputs(outputs, handed_over) => {
+        while gathered.flush.is_none() && gathered.bytes < WRITE_BYTES {
+            match state.commands.pop_front() {
+                Some(Command::Outputs(outputs, handed_over)) => {
                     until.get_or_insert(handed_over + lingering.time);
                     gathered.bytes += outputs.bytes();
                     gathered.outputs.push(outputs);
                 }
-                Command::Flush(reply) => gathered.flush = Some(reply),
+                Some(Command::Flush(reply)) => gathered.flush = Some(reply),
+                None => {
+                    let lingers = until.filter(|until| gathered.bytes < lingering.bytes && Instant::now() < *until);
+                    match lingers {
+                        Some(until) if !state.closed => drop(self.changed.wait_until(&mut state, until)),
+                        _ => break,
+                    }
+                }
             }
-            next = match until {
-                _ if gathered.flush.is_some() || gathered.bytes >= WRITE_BYTES => None,
-                Some(until) if gathered.bytes < lingering.bytes => commands.recv_deadline(until).ok(),
-                _ => commands.try_recv().ok(),
-            };
         }
-        gathered
+        // What is left for the next write need not be told of again.
+        state.told |= !state.commands.is_empty();
+        Some(gathered)
     }
 }
 
@@ -104,7 +145,7 @@ type Flushed = Result<Vec<OutputFailure>, KafkaError>;
 
 /// The sender of one task.
 pub struct OutputSender {
-    commands: Option<Sender<Command>>,
+    queue: Arc<Queue>,
     waiting_bytes: Arc<AtomicUsize>,
     /// the answer to a flush that was not waited for to its end
     flushing: Mutex<Option<Receiver<Flushed>>>,
@@ -116,7 +157,7 @@ impl OutputSender {
     /// Starts the writer and its thread. Outputs wait for others as the configuration's `linger.ms` and `batch.size` say.
     pub fn start(config: &ClientConfig, task: &str) -> Result<OutputSender, KafkaError> {
         let writer = RecordWriter::idempotent(config, INIT_TIMEOUT)?;
-        let (commands, received) = unbounded();
+        let queue = Arc::new(Queue::default());
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let stopping = Arc::new(AtomicBool::new(false));
         let sending = Sending {
@@ -129,10 +170,13 @@ impl OutputSender {
         };
         let thread = std::thread::Builder::new()
             .name(format!("outputs {task}"))
-            .spawn(move || sending.run(&received))
+            .spawn({
+                let queue = queue.clone();
+                move || sending.run(&queue)
+            })
             .map_err(|error| KafkaError::new(ErrorCode::Fail, format!("start a thread: {error}")))?;
         Ok(OutputSender {
-            commands: Some(commands),
+            queue,
             waiting_bytes,
             flushing: Mutex::new(None),
             stopping,
@@ -140,13 +184,15 @@ impl OutputSender {
         })
     }
 
-    /// Hands outputs over.
+    /// Hands outputs over; [`Self::tell`] before waiting for anything.
     pub fn send(&self, outputs: EncodedOutputs) {
         self.waiting_bytes.fetch_add(outputs.bytes(), Ordering::Relaxed);
-        if let Some(commands) = &self.commands {
-            // The thread ends only after this sender is dropped.
-            let _ = commands.send(Command::Outputs(outputs, Instant::now()));
-        }
+        self.queue.push(Command::Outputs(outputs, Instant::now()));
+    }
+
+    /// Tells the thread that outputs were handed over.
+    pub fn tell(&self) {
+        self.queue.tell();
     }
 
     /// Bytes that wait to be written.
@@ -163,9 +209,8 @@ impl OutputSender {
         let mut flushing = self.flushing.lock();
         let answer = flushing.take().unwrap_or_else(|| {
             let (reply, answer) = bounded(1);
-            if let Some(commands) = &self.commands {
-                let _ = commands.send(Command::Flush(reply));
-            }
+            self.queue.push(Command::Flush(reply));
+            self.queue.tell();
             answer
         });
         match answer.recv_timeout(timeout) {
@@ -186,7 +231,7 @@ impl OutputSender {
 impl Drop for OutputSender {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        self.commands = None;
+        self.queue.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -207,9 +252,8 @@ struct Sending {
 }
 
 impl Sending {
-    fn run(mut self, commands: &Receiver<Command>) {
-        while let Ok(first) = commands.recv() {
-            let gathered = Gathered::gather(first, commands, self.lingering);
+    fn run(mut self, queue: &Queue) {
+        while let Some(gathered) = queue.gather(self.lingering) {
             self.write(&gathered.outputs);
             self.waiting_bytes.fetch_sub(gathered.bytes, Ordering::Relaxed);
             if let Some(reply) = gathered.flush {
@@ -280,11 +324,21 @@ mod tests {
 
     #[test]
     fn what_comes_while_the_first_lingers_goes_with_it_until_somebody_waits() {
-        let (sender, commands) = unbounded();
-        let gathering = std::thread::spawn(move || Gathered::gather(outputs(10), &commands, LONG));
+        let queue = Arc::new(Queue::default());
+        let gathering = std::thread::spawn({
+            let queue = queue.clone();
+            move || queue.gather(LONG).unwrap()
+        });
         let (reply, _answer) = bounded(1);
-        for command in [outputs(10), outputs(10), Command::Flush(reply), outputs(10)] {
-            let _ = sender.send(command);
+        for command in [
+            outputs(10),
+            outputs(10),
+            outputs(10),
+            Command::Flush(reply),
+            outputs(10),
+        ] {
+            queue.push(command);
+            queue.tell();
         }
         let gathered = gathering.join().unwrap();
         assert_eq!((gathered.outputs.len(), gathered.flush.is_some()), (3, true));
@@ -292,21 +346,35 @@ mod tests {
 
     #[test]
     fn a_full_batch_waits_for_nothing_but_takes_what_is_there() {
-        let (sender, commands) = unbounded();
-        for _ in 0..3 {
-            let _ = sender.send(outputs(10));
+        let queue = Queue::default();
+        for bytes in [2_000, 10, 10, 10] {
+            queue.push(outputs(bytes));
         }
-        let gathered = Gathered::gather(outputs(2_000), &commands, LONG);
-        assert_eq!((gathered.outputs.len(), commands.len()), (4, 0));
+        queue.tell();
+        assert_eq!(queue.gather(LONG).unwrap().outputs.len(), 4);
+        assert!(queue.state.lock().commands.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_behind_a_flush_is_not_waited_for() {
+        let queue = Queue::default();
+        let (reply, _answer) = bounded(1);
+        for command in [outputs(2_000), Command::Flush(reply), outputs(2_000)] {
+            queue.push(command);
+        }
+        queue.tell();
+        assert_eq!(queue.gather(LONG).unwrap().outputs.len(), 1);
+        assert_eq!(queue.gather(LONG).unwrap().outputs.len(), 1);
     }
 
     #[test]
     fn nothing_lingers_once_the_task_has_gone() {
-        let (sender, commands) = unbounded();
-        let _ = sender.send(outputs(10));
-        drop(sender);
-        let gathered = Gathered::gather(outputs(10), &commands, LONG);
-        assert_eq!(gathered.outputs.len(), 2);
+        let queue = Queue::default();
+        queue.push(outputs(10));
+        queue.push(outputs(10));
+        queue.close();
+        assert_eq!(queue.gather(LONG).unwrap().outputs.len(), 2);
+        assert!(queue.gather(LONG).is_none());
     }
 
     #[test]

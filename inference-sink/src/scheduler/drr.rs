@@ -4,6 +4,10 @@
 //! budget of at most one quantum and the measured cost settles it, so that a run that costs more than was predicted is
 //! paid for in later turns. Work-conserving: whenever a flow is ready and its tenant is under its ceiling, somebody gets
 //! a grant, and a tenant that has nothing to run saves nothing up.
+//!
+//! A tenant whose last burst of work was short goes before those that wait in the ring, and then to the end of the ring, so
+//! that it comes first again only after everybody had a turn (the sparse flows of RFC 8290, section 5.1): who asks for little
+//! does not wait for who asks for much, and takes nobody's share.
 
 use std::collections::VecDeque;
 
@@ -41,8 +45,15 @@ struct Tenant {
     deficit_us: f64,
     /// flows with rows and without a run
     ready: VecDeque<usize>,
+    /// in the ring, or before it
     in_ring: bool,
     in_turn: bool,
+    /// runs under way
+    running: usize,
+    /// spent since it last had nothing to do
+    burst_us: f64,
+    /// its last burst was short
+    sparse: bool,
     ceiling: Option<Ceiling>,
 }
 
@@ -73,8 +84,13 @@ pub struct Drr {
     tenants: Vec<Tenant>,
     flows: Vec<Flow>,
     free: Vec<usize>,
+    /// before the ring
+    sparse: VecDeque<usize>,
     ring: VecDeque<usize>,
 }
+
+/// A burst is short that costs at most this share of a turn.
+const SPARSE_SHARE: f64 = 0.1;
 
 /// A ceiling's bucket holds what its share earns in this time.
 const CEILING_BURST_US: f64 = 50_000.0;
@@ -89,6 +105,7 @@ impl Drr {
             tenants: Vec::new(),
             flows: Vec::new(),
             free: Vec::new(),
+            sparse: VecDeque::new(),
             ring: VecDeque::new(),
         }
     }
@@ -101,6 +118,9 @@ impl Drr {
             ready: VecDeque::new(),
             in_ring: false,
             in_turn: false,
+            running: 0,
+            burst_us: 0.0,
+            sparse: true,
             ceiling: None,
         });
         TenantId(self.tenants.len() - 1)
@@ -172,15 +192,25 @@ impl Drr {
         }
         state.ready = true;
         let tenant = state.tenant;
-        self.tenants[tenant].ready.push_back(flow.0);
-        if !self.tenants[tenant].in_ring {
-            self.tenants[tenant].in_ring = true;
+        let short_us = self.short_us(tenant);
+        let state = &mut self.tenants[tenant];
+        state.ready.push_back(flow.0);
+        if state.in_ring {
+            return;
+        }
+        state.in_ring = true;
+        if state.sparse && state.burst_us < short_us {
+            self.sparse.push_back(tenant);
+        } else {
             self.ring.push_back(tenant);
         }
     }
 
     /// Whose batch is to run now.
     pub fn next(&mut self, now_us: u64) -> Next {
+        if let Some(grant) = self.next_sparse(now_us) {
+            return Next::Run(grant);
+        }
         // Twice round the ring: once to end turns that are spent, once to start new ones.
         let mut visits = 2 * self.ring.len();
         let mut earliest: Option<u64> = None;
@@ -196,7 +226,8 @@ impl Drr {
             visits -= 1;
             if self.tenants[tenant].ready.is_empty() {
                 self.ring.pop_front();
-                self.leave_ring(tenant);
+                self.end_turn(tenant);
+                self.tenants[tenant].in_ring = false;
                 continue;
             }
             if let Some(until) = self.throttled_until(tenant, now_us) {
@@ -205,34 +236,63 @@ impl Drr {
                 self.ring.rotate_left(1);
                 continue;
             }
-            let quantum_us = self.quantum_us;
-            let state = &mut self.tenants[tenant];
-            if !state.in_turn {
-                state.in_turn = true;
-                state.deficit_us += quantum_us * state.weight;
+            let turn_us = self.quantum_us * self.tenants[tenant].weight;
+            match self.in_turn(tenant, turn_us) {
+                Some(grant) => return Next::Run(grant),
+                None => self.ring.rotate_left(1),
             }
-            if state.deficit_us <= 0.0 {
-                state.in_turn = false;
-                self.ring.rotate_left(1);
-                continue;
-            }
-            let Some(flow) = state.ready.pop_front() else { continue };
-            let budget_us = state.deficit_us.min(quantum_us);
-            state.deficit_us -= budget_us;
-            if let Some(ceiling) = &mut state.ceiling {
-                ceiling.credit_us -= budget_us;
-            }
-            self.flows[flow].ready = false;
-            self.flows[flow].reserved_us = Some(budget_us);
-            return Next::Run(Grant {
-                flow: FlowId(flow),
-                budget_us,
-            });
         }
         match earliest {
             Some(until) => Next::Wait(until.max(now_us + 1)),
             None => Next::Idle,
         }
+    }
+
+    /// The next of those before the ring. Each has one short turn there and then its place at the ring's end.
+    fn next_sparse(&mut self, now_us: u64) -> Option<Grant> {
+        while let Some(&tenant) = self.sparse.front() {
+            if self.tenants[tenant].ready.is_empty() {
+                self.end_turn(tenant);
+            } else if self.throttled_until(tenant, now_us).is_some() {
+                self.tenants[tenant].in_turn = false;
+            } else if let Some(grant) = self.in_turn(tenant, self.short_us(tenant)) {
+                return Some(grant);
+            }
+            self.sparse.pop_front();
+            self.ring.push_back(tenant);
+        }
+        None
+    }
+
+    /// Lets a tenant run its first ready flow for what it has left in its turn, a quantum at most. None: the turn is over.
+    fn in_turn(&mut self, tenant: usize, turn_us: f64) -> Option<Grant> {
+        let state = &mut self.tenants[tenant];
+        if !state.in_turn {
+            state.in_turn = true;
+            state.deficit_us += turn_us;
+        }
+        if state.deficit_us <= 0.0 {
+            state.in_turn = false;
+            return None;
+        }
+        let flow = state.ready.pop_front()?;
+        let budget_us = state.deficit_us.min(self.quantum_us);
+        state.deficit_us -= budget_us;
+        state.running += 1;
+        if let Some(ceiling) = &mut state.ceiling {
+            ceiling.credit_us -= budget_us;
+        }
+        self.flows[flow].ready = false;
+        self.flows[flow].reserved_us = Some(budget_us);
+        Some(Grant {
+            flow: FlowId(flow),
+            budget_us,
+        })
+    }
+
+    /// What a short burst of a tenant costs at most.
+    fn short_us(&self, tenant: usize) -> f64 {
+        SPARSE_SHARE * self.quantum_us * self.tenants[tenant].weight
     }
 
     /// Settles a run at its measured cost. `more`: the flow has rows left.
@@ -243,6 +303,7 @@ impl Drr {
         };
         let more = more || std::mem::take(&mut state.again);
         let (tenant, removed) = (state.tenant, state.removed);
+        let short_us = self.short_us(tenant);
         let tenant = &mut self.tenants[tenant];
         let spent_us = if spent_us.is_finite() {
             spent_us.max(0.0)
@@ -250,6 +311,12 @@ impl Drr {
             reserved_us
         };
         tenant.deficit_us += reserved_us - spent_us;
+        tenant.running -= 1;
+        tenant.burst_us += spent_us;
+        if !more && tenant.running == 0 && tenant.ready.is_empty() {
+            tenant.sparse = tenant.burst_us <= short_us;
+            tenant.burst_us = 0.0;
+        }
         if let Some(ceiling) = &mut tenant.ceiling {
             ceiling.credit_us += reserved_us - spent_us;
         }
@@ -264,9 +331,9 @@ impl Drr {
         }
     }
 
-    fn leave_ring(&mut self, tenant: usize) {
+    /// Ends the turn of a tenant that has nothing to run: what it has not spent is not saved up.
+    fn end_turn(&mut self, tenant: usize) {
         let tenant = &mut self.tenants[tenant];
-        tenant.in_ring = false;
         tenant.in_turn = false;
         tenant.deficit_us = tenant.deficit_us.min(0.0);
     }
@@ -419,6 +486,72 @@ mod tests {
             }
             let got = spent / now as f64;
             prop_assert!(got <= share + 0.03 && got >= share - 0.05, "{got} of {share}");
+        }
+    }
+
+    /// Tenants that have short work again and again beside one that always has work; what each spent.
+    fn beside_a_backlog(sparse: usize, work_us: f64, pause_us: f64) -> Vec<f64> {
+        let mut drr = Drr::new(QUANTUM_US, 1);
+        let flows: Vec<FlowId> = (0..=sparse)
+            .map(|_| {
+                let tenant = drr.tenant(1);
+                drr.flow(tenant)
+            })
+            .collect();
+        drr.ready(flows[sparse]);
+        let (mut now, mut spent, mut wakes) = (0.0, vec![0.0; sparse + 1], vec![Some(0.0); sparse]);
+        while now < 2_000_000.0 {
+            for (flow, wake) in flows.iter().zip(&mut wakes) {
+                if wake.take_if(|at| *at <= now).is_some() {
+                    drr.ready(*flow);
+                }
+            }
+            let Next::Run(grant) = drr.next(now as u64) else {
+                panic!("work-conserving")
+            };
+            let index = flows.iter().position(|flow| *flow == grant.flow).unwrap();
+            let cost = if index == sparse { grant.budget_us } else { work_us };
+            now += cost;
+            spent[index] += cost;
+            drr.charge(grant.flow, cost, index == sparse);
+            if let Some(wake) = wakes.get_mut(index) {
+                *wake = Some(now + pause_us);
+            }
+        }
+        spent
+    }
+
+    #[test]
+    fn many_that_ask_for_little_do_not_starve_one_that_asks_for_much() {
+        // Together they would take all of it.
+        for (sparse, work_us, pause_us) in [(50, 90.0, 0.0), (200, 20.0, 500.0), (3, 100.0, 10.0)] {
+            let spent = beside_a_backlog(sparse, work_us, pause_us);
+            let most = spent[..sparse].iter().copied().fold(0.0, f64::max);
+            assert!(
+                spent[sparse] >= most - work_us,
+                "{} of one, {most} of another",
+                spent[sparse]
+            );
+        }
+    }
+
+    #[test]
+    fn who_asks_for_little_goes_before_who_asked_for_much() {
+        let mut drr = Drr::new(QUANTUM_US, 1);
+        let (much, little) = (drr.tenant(1), drr.tenant(1));
+        let costly = [drr.flow(much), drr.flow(much)];
+        let cheap = drr.flow(little);
+        for burst in 0..10 {
+            costly.iter().for_each(|flow| drr.ready(*flow));
+            drr.ready(cheap);
+            let mut order = Vec::new();
+            while let Next::Run(grant) = drr.next(0) {
+                let cost = if grant.flow == cheap { 5.0 } else { 120.0 };
+                drr.charge(grant.flow, cost, false);
+                order.push(grant.flow);
+            }
+            assert_eq!(order.len(), 3);
+            assert!(burst == 0 || order[0] == cheap, "{order:?}");
         }
     }
 

@@ -22,6 +22,8 @@ impl Open {
                     .map(|(model, mode)| (*number, model.clone(), *mode))
             })
             .collect();
+        // Before the queues are looked at: one that becomes empty after that is told of.
+        self.outbox.wake_when_empty(!detached.is_empty());
         if detached.is_empty() {
             return Ok(());
         }
@@ -80,16 +82,12 @@ impl Open {
         if !blocks.is_empty() {
             crash_point::reached("detached.rows_read");
         }
-        for (index, block) in blocks {
-            if let Some(model) = self.models.get(index) {
-                model
-                    .flow
-                    .runtime
-                    .detached_rows
-                    .fetch_add(block.rows() as u64, Ordering::Relaxed);
-                self.started.pool.push(&model.flow, block);
-            }
-        }
+        self.started.pool.push(blocks.into_iter().filter_map(|(index, block)| {
+            let flow = &*self.models.get(index)?.flow;
+            let rows = block.rows() as u64;
+            flow.runtime.detached_rows.fetch_add(rows, Ordering::Relaxed);
+            Some((flow, block))
+        }));
         Ok(())
     }
 

@@ -221,14 +221,11 @@ impl Open {
 
     /// Hands what the call has gathered to the flows.
     pub(super) fn push_pending(&mut self) {
-        for model in &mut self.models {
-            if model.pending.rows() > 0 {
-                let next = RowBlock::new(&model.pending.model);
-                self.started
-                    .pool
-                    .push(&model.flow, std::mem::replace(&mut model.pending, next));
-            }
-        }
+        let rows = self.models.iter_mut().filter(|model| model.pending.rows() > 0);
+        self.started.pool.push(rows.map(|model| {
+            let next = RowBlock::new(&model.pending.model);
+            (&*model.flow, std::mem::replace(&mut model.pending, next))
+        }));
     }
 
     /// Feature computation is charged to its subscribers in equal parts.

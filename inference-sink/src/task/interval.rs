@@ -169,9 +169,8 @@ impl Open {
                 {
                     continue;
                 }
-                for rows in partition.take_waiting(identity) {
-                    self.started.pool.push(&model.flow, rows);
-                }
+                let rows = partition.take_waiting(identity).into_iter();
+                self.started.pool.push(rows.map(|rows| (&*model.flow, rows)));
                 self.candidates.insert((*number, identity.clone()));
                 self.changed = true;
             }
