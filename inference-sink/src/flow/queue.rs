@@ -15,8 +15,8 @@ pub struct Batch {
     pub rows: Range<usize>,
     /// the queue's epoch when it was taken; an older one means that the rows have been taken back since
     pub epoch: u64,
-    /// CPU microseconds that a row took before; 0 before the first run
-    pub row_us: f64,
+    /// smoothed CPU microseconds of a row; none before the first run
+    pub row_us: Option<f64>,
 }
 
 /// The queue.
@@ -128,7 +128,7 @@ impl FlowQueue {
         let batch = Batch {
             rows: self.taken..self.taken + count,
             epoch: self.epoch,
-            row_us: self.row_us.unwrap_or(0.0),
+            row_us: self.row_us,
             block,
         };
         self.rows -= count;

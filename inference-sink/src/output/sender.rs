@@ -9,7 +9,7 @@ use kafka_client::{ClientConfig, ErrorCode, KafkaError, RecordWriter, WriteError
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,8 @@ impl Lingering {
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
+    /// not written yet, of outputs
+    bytes: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -103,6 +105,10 @@ impl Queue {
     fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_one();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().closed
     }
 
     /// Waits for something to write, and takes with it what comes while the first may linger. None: it is closed and empty.
@@ -146,10 +152,8 @@ type Flushed = Result<Vec<OutputFailure>, KafkaError>;
 /// The sender of one task.
 pub struct OutputSender {
     queue: Arc<Queue>,
-    waiting_bytes: Arc<AtomicUsize>,
     /// the answer to a flush that was not waited for to its end
     flushing: Mutex<Option<Receiver<Flushed>>>,
-    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -158,35 +162,27 @@ impl OutputSender {
     pub fn start(config: &ClientConfig, task: &str) -> Result<OutputSender, KafkaError> {
         let writer = RecordWriter::idempotent(config, INIT_TIMEOUT)?;
         let queue = Arc::new(Queue::default());
-        let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let stopping = Arc::new(AtomicBool::new(false));
         let sending = Sending {
             writer,
             lingering: Lingering::of(config)?,
-            stopping: stopping.clone(),
-            waiting_bytes: waiting_bytes.clone(),
+            queue: queue.clone(),
             failed: BTreeMap::new(),
             lost: None,
         };
         let thread = std::thread::Builder::new()
             .name(format!("outputs {task}"))
-            .spawn({
-                let queue = queue.clone();
-                move || sending.run(&queue)
-            })
+            .spawn(move || sending.run())
             .map_err(|error| KafkaError::new(ErrorCode::Fail, format!("start a thread: {error}")))?;
         Ok(OutputSender {
             queue,
-            waiting_bytes,
             flushing: Mutex::new(None),
-            stopping,
             thread: Some(thread),
         })
     }
 
     /// Hands outputs over; [`Self::tell`] before waiting for anything.
     pub fn send(&self, outputs: EncodedOutputs) {
-        self.waiting_bytes.fetch_add(outputs.bytes(), Ordering::Relaxed);
+        self.queue.bytes.fetch_add(outputs.bytes(), Ordering::Relaxed);
         self.queue.push(Command::Outputs(outputs, Instant::now()));
     }
 
@@ -197,7 +193,7 @@ impl OutputSender {
 
     /// Bytes that wait to be written.
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes.load(Ordering::Relaxed)
+        self.queue.bytes.load(Ordering::Relaxed)
     }
 
     /// Waits until everything handed over before is acknowledged or refused. Returns the tenants whose outputs were refused
@@ -230,7 +226,6 @@ impl OutputSender {
 
 impl Drop for OutputSender {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Release);
         self.queue.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -242,9 +237,8 @@ impl Drop for OutputSender {
 struct Sending {
     writer: RecordWriter,
     lingering: Lingering,
-    /// a broker that does not answer is not waited for any more
-    stopping: Arc<AtomicBool>,
-    waiting_bytes: Arc<AtomicUsize>,
+    /// once it is closed, a broker that does not answer is not waited for any more
+    queue: Arc<Queue>,
     /// refused since the last flush, by tenant
     failed: BTreeMap<Arc<str>, String>,
     /// why others were lost since the last flush
@@ -252,10 +246,10 @@ struct Sending {
 }
 
 impl Sending {
-    fn run(mut self, queue: &Queue) {
-        while let Some(gathered) = queue.gather(self.lingering) {
+    fn run(mut self) {
+        while let Some(gathered) = self.queue.gather(self.lingering) {
             self.write(&gathered.outputs);
-            self.waiting_bytes.fetch_sub(gathered.bytes, Ordering::Relaxed);
+            self.queue.bytes.fetch_sub(gathered.bytes, Ordering::Relaxed);
             if let Some(reply) = gathered.flush {
                 // Who asked has gone, and with it the task.
                 let _ = reply.send(self.answer());
@@ -273,8 +267,8 @@ impl Sending {
         if outputs.is_empty() {
             return;
         }
-        let stopping = &self.stopping;
-        match self.writer.write(&mut |_| !stopping.load(Ordering::Acquire)) {
+        let queue = &self.queue;
+        match self.writer.write(&mut |_| !queue.is_closed()) {
             Ok(written) => written
                 .refused
                 .into_iter()
