@@ -10,6 +10,7 @@ use regex::Regex;
 
 use crate::aggregate::AggregateRow;
 use crate::catalog_row::{CatalogRow, RowValue};
+use crate::element::{Element, InputValue, Misfit, Unfit};
 use crate::event::{Event, EventError, StateFault, scan};
 use crate::expression::Computation;
 use crate::plan::{Action, AggregateGroup, ExpressionId, FeaturePlan, FeatureSlot, Step, encode_key_part};
@@ -125,15 +126,17 @@ impl Evaluator {
         self.event_time_ms
     }
 
-    /// A feature of the last event as a model takes it: bools are 1 and 0, and NaN is missing without a default.
+    /// A feature of the last event as an element of a tensor.
+    ///
+    /// # Errors
+    /// It is none: the event gives this model no row.
     #[inline]
-    pub fn feature(&self, slot: FeatureSlot) -> f32 {
-        match self.registers[slot.register as usize] {
-            Slot::Number(value) => value as f32,
-            Slot::Integer(value) | Slot::Time(value) => value as f32,
-            Slot::Bool(value) => f32::from(u8::from(value)),
-            Slot::Missing | Slot::Text(_) | Slot::List(_) | Slot::Object => f32::NAN,
-        }
+    pub fn element<E: Element>(&self, slot: FeatureSlot) -> Result<E, Misfit> {
+        E::convert(InputValue {
+            value: self.registers[slot.input as usize],
+            shown: self.registers[slot.register as usize],
+            is_double: slot.is_double,
+        })
     }
 
     /// A feature of the last event in full, for showing it.
@@ -141,9 +144,24 @@ impl Evaluator {
         self.texts("").scalar(self.registers[slot.register as usize])
     }
 
-    /// Appends one row: the features in the order of `slots`.
-    pub fn write_row(&self, slots: &[FeatureSlot], out: &mut Vec<f32>) {
-        out.extend(slots.iter().map(|slot| self.feature(*slot)));
+    /// Appends one row: the features in the order of `slots`, each as an element of a tensor.
+    ///
+    /// # Errors
+    /// The first that is none; nothing is appended then.
+    #[inline]
+    pub fn write_row<E: Element>(&self, slots: &[FeatureSlot], out: &mut Vec<E>) -> Result<(), Unfit> {
+        let before = out.len();
+        out.reserve(slots.len());
+        for (position, slot) in slots.iter().enumerate() {
+            match self.element(*slot) {
+                Ok(element) => out.push(element),
+                Err(misfit) => {
+                    out.truncate(before);
+                    return Err(Unfit { position, misfit });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A wanted expression of the last event.
@@ -267,6 +285,17 @@ impl Evaluator {
                     feature,
                 } => match self.registers[value as usize] {
                     Slot::Missing => {
+                        self.missing[feature as usize] += 1;
+                        self.registers[default as usize]
+                    }
+                    value => value,
+                },
+                Action::Number {
+                    value,
+                    default,
+                    feature,
+                } => match self.registers[value as usize] {
+                    Slot::Text(_) | Slot::List(_) | Slot::Object | Slot::Time(_) => {
                         self.missing[feature as usize] += 1;
                         self.registers[default as usize]
                     }

@@ -7,7 +7,7 @@
 //!    FeatureView + wanted features and expressions -> plan (checked, ordered, each computation once)
 //!                                                      |
 //!   event bytes -> event (one-pass JSON scan of the    v
-//!                  needed fields only) -> slots -> Evaluator -> feature rows, keys, filters
+//!                  needed fields only) -> slots -> Evaluator -> feature rows (element), keys, filters
 //!                                                   |      |
 //!                                    GlobalLookup (rows)  AggregateStore (one row per key and group)
 //! ```
@@ -28,6 +28,7 @@
 
 mod aggregate;
 mod catalog_row;
+mod element;
 mod evaluator;
 mod event;
 mod expression;
@@ -38,8 +39,9 @@ mod slot;
 
 pub use aggregate::AggregateRow;
 pub use catalog_row::{CatalogRow, FieldSet, RowValue};
+pub use element::{Element, Misfit, Unfit};
 pub use evaluator::{AggregateStore, EvaluationCounts, Evaluator, GlobalLookup};
 pub use event::{Event, EventError, StateFault};
-pub use offline::{BackfillRow, MemoryGlobals, MemoryState, backfill};
+pub use offline::{BackfillError, BackfillRow, MemoryGlobals, MemoryState, backfill};
 pub use plan::{AggregateGroup, ExpressionId, FeaturePlan, FeatureSlot, StoreCatalog, Wanted};
 pub use slot::Scalar;

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use crate::aggregate::AggregateRow;
 use crate::catalog_row::CatalogRow;
+use crate::element::Unfit;
 use crate::evaluator::{AggregateStore, Evaluator, GlobalLookup};
 use crate::event::{Event, EventError, StateFault};
 use crate::plan::{AggregateGroup, FeaturePlan, FeatureSlot};
@@ -123,8 +124,19 @@ impl GlobalLookup for MemoryGlobals {
 pub struct BackfillRow {
     /// Event time, epoch milliseconds; the record's timestamp where the event failed.
     pub event_time_ms: i64,
-    /// The features in the order asked for, or why there are none.
-    pub features: Result<Vec<f32>, EventError>,
+    /// The features in the order asked for, as float32, or why there are none.
+    pub features: Result<Vec<f32>, BackfillError>,
+}
+
+/// Why an event gives no row.
+#[derive(Debug, thiserror::Error)]
+pub enum BackfillError {
+    /// The event could not be computed.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// A feature is no element of a row.
+    #[error("{0}")]
+    Feature(Unfit),
 }
 
 /// Runs a plan over the events of one partition, in the order of their offsets, and gives one row per event.
@@ -139,15 +151,15 @@ pub fn backfill<'e>(
     let row = |event: Event<'e>| match evaluator.evaluate(&event, globals, state) {
         Ok(()) => {
             let mut features = Vec::with_capacity(columns.len());
-            evaluator.write_row(columns, &mut features);
+            let written = evaluator.write_row(columns, &mut features);
             BackfillRow {
                 event_time_ms: evaluator.event_time_ms(),
-                features: Ok(features),
+                features: written.map(|()| features).map_err(BackfillError::Feature),
             }
         }
         Err(error) => BackfillRow {
             event_time_ms: event.timestamp_ms,
-            features: Err(error),
+            features: Err(error.into()),
         },
     };
     events.into_iter().map(row).collect()

@@ -117,8 +117,10 @@ proptest! {
         for value in &values {
             let done = evaluator.evaluate(&event(value), &mut MemoryGlobals::new(), &mut online).is_ok();
             online.pass_through_encoding();
-            let mut row = Vec::new();
-            evaluator.write_row(&columns, &mut row);
+            let mut row: Vec<f32> = Vec::new();
+            if done {
+                evaluator.write_row(&columns, &mut row).unwrap();
+            }
             given.push(done.then(|| (evaluator.event_time_ms(), row.iter().map(|f| f.to_bits()).collect::<Vec<_>>())));
         }
         let mut state = MemoryState::new(plan.groups());

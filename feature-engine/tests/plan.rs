@@ -453,12 +453,16 @@ fn rows_have_the_features_in_the_models_order() {
         .map(|name| run.plan.slot(name).unwrap())
         .into();
     let key = run.plan.expression("event.text").unwrap();
-    let mut rows = Vec::new();
+    let mut rows: Vec<f32> = Vec::new();
     run.at(7_200_000, r#"{"quantity": 3, "text": "a"}"#)
         .evaluator
-        .write_row(&slots, &mut rows);
+        .write_row(&slots, &mut rows)
+        .unwrap();
     assert_eq!(run.evaluator.scalar(key), Scalar::Text("a"));
-    run.at(0, r#"{"text": 4.5}"#).evaluator.write_row(&slots, &mut rows);
+    run.at(0, r#"{"text": 4.5}"#)
+        .evaluator
+        .write_row(&slots, &mut rows)
+        .unwrap();
     assert_eq!(rows[..3], [2.0, 1.0, 3.0]);
     assert!(rows[3].is_nan());
     // Text is no number: the default stands for it.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model_engine::{Limits, Model};
+use model_engine::{ElementType, Limits, Model, Values};
 
 fn main() {
     let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/demo/models");
@@ -46,12 +46,12 @@ fn rows_per_second(model: &Arc<Model>, batch: usize) -> f64 {
     const BATCHES: usize = 64;
     let mut session = model.session();
     // Different rows, so that branches are not learned by heart.
-    let inputs: Vec<Vec<Vec<f32>>> = (0..BATCHES)
+    let inputs: Vec<Vec<Values>> = (0..BATCHES)
         .map(|number| {
             model
                 .inputs()
                 .iter()
-                .map(|input| noise(batch * input.width(), number as u64))
+                .map(|input| values(input.element, noise(batch * input.width(), number as u64)))
                 .collect()
         })
         .collect();
@@ -59,8 +59,7 @@ fn rows_per_second(model: &Arc<Model>, batch: usize) -> f64 {
         let (start, cpu, mut rows) = (Instant::now(), cpu_time(), 0_usize);
         while start.elapsed() < Duration::from_millis(25) {
             for inputs in &inputs {
-                let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-                rows += session.run(batch, &slices).expect("the model runs").rows();
+                rows += session.run(inputs, 0..batch).expect("the model runs").rows();
             }
         }
         let spent = match (cpu, cpu_time()) {
@@ -76,6 +75,16 @@ fn rows_per_second(model: &Arc<Model>, batch: usize) -> f64 {
 fn cpu_time() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
+}
+
+fn values(element: ElementType, noise: Vec<f32>) -> Values {
+    match element {
+        ElementType::Float => Values::Float(noise),
+        ElementType::Double => Values::Double(noise.into_iter().map(f64::from).collect()),
+        ElementType::Int64 | ElementType::Text => Values::Int64(noise.into_iter().map(|value| value as i64).collect()),
+        ElementType::Int32 => Values::Int32(noise.into_iter().map(|value| value as i32).collect()),
+        ElementType::Boolean => Values::Boolean(noise.into_iter().map(|value| value > 32.0).collect()),
+    }
 }
 
 /// Values from 0 to 64, by xorshift.

@@ -61,7 +61,16 @@ pub(crate) struct Program {
     pub(crate) batch_sizes: Vec<usize>,
     /// Whether a step has plans for the batch sizes only.
     pub(crate) fixed: bool,
+    /// The batch size that the file fixes.
+    pub(crate) file_batch: Option<usize>,
+    /// Whether the general engine runs a part of it.
+    pub(crate) has_segments: bool,
+    /// A node of the general engine's graph that is not known to compute the rows of a batch apart from each other.
+    pub(crate) mixing_node: Option<String>,
 }
+
+/// How many features an input will be given, by its name, where that is known.
+pub(crate) type Widths<'a> = &'a dyn Fn(&str) -> Option<usize>;
 
 /// Graphs with more nodes are refused before anything is done with them.
 const MAX_NODES: usize = 20_000;
@@ -78,10 +87,11 @@ struct Builder<'a> {
     steps: Vec<Box<dyn Operator>>,
     done: FxHashSet<usize>,
     fixed: bool,
+    mixing_node: Option<String>,
 }
 
 /// Compiles the whole graph, within the limits.
-pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program, ModelError> {
+pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits, widths: Widths<'_>) -> Result<Program, ModelError> {
     let Some(proto) = &model.graph else {
         return Err(ModelError::Broken {
             reason: "there is no graph in it".to_owned(),
@@ -102,9 +112,11 @@ pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program
         steps: Vec::new(),
         done: FxHashSet::default(),
         fixed: false,
+        mixing_node: None,
     };
     bounds::check(&builder.graph, limits.max_memory_bytes)?;
-    let inputs = builder.inputs()?;
+    let inputs = builder.inputs(widths)?;
+    let file_batch = builder.fixed.then(|| builder.batch_sizes.first().copied()).flatten();
     if proto.output.is_empty() {
         return Err(ModelError::NoOutputs);
     }
@@ -119,6 +131,7 @@ pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program
             limit: limits.max_memory_bytes,
         });
     }
+    let has_segments = builder.layout.segments > 0;
     Ok(Program {
         steps: builder.steps,
         layout: builder.layout,
@@ -127,6 +140,9 @@ pub(crate) fn compile(model: &pb::ModelProto, limits: &Limits) -> Result<Program
         memory_bytes,
         batch_sizes: builder.batch_sizes,
         fixed: builder.fixed,
+        file_batch,
+        has_segments,
+        mixing_node: builder.mixing_node,
     })
 }
 
@@ -138,13 +154,13 @@ impl<'a> Builder<'a> {
     }
 
     /// Declares the inputs; a fixed first dimension becomes the only batch size.
-    fn inputs(&mut self) -> Result<Vec<(TensorSpec, Value)>, ModelError> {
+    fn inputs(&mut self, widths: Widths<'_>) -> Result<Vec<(TensorSpec, Value)>, ModelError> {
         let mut inputs = Vec::new();
         for input in &self.graph.proto.input {
             if self.graph.initializers.contains_key(input.name.as_str()) {
                 continue;
             }
-            let (spec, batch) = input_spec(input)?;
+            let (spec, batch) = input_spec(input, widths(&input.name))?;
             if let Some(batch) = batch {
                 if self.fixed && self.batch_sizes != [batch] {
                     return Err(ModelError::Shape {
@@ -156,10 +172,7 @@ impl<'a> Builder<'a> {
                 self.fixed = true;
             }
             let dims = fixed_dims(&spec);
-            let slot = match spec.element {
-                ElementType::Float | ElementType::Double => Slot::Floats(self.layout.add_floats(spec.width())),
-                _ => Slot::Ints(self.layout.add_ints(spec.width())),
-            };
+            let slot = self.layout.slot(spec.element, spec.width());
             let value = Value::new(slot, spec.element, dims);
             self.values.insert(input.name.clone(), value.clone());
             inputs.push((spec, value));
@@ -219,7 +232,7 @@ impl<'a> Builder<'a> {
             let names = self.graph.nodes.get(position).map_or(&[][..], |node| &node.input);
             for name in names {
                 let Some(value) = self.values.get(name) else { continue };
-                if value.texts.is_some() || value.batch_last {
+                if value.texts.is_some() {
                     return Err(ModelError::UnsupportedElement {
                         tensor: name.clone(),
                         element: value.element.to_string(),
@@ -232,6 +245,7 @@ impl<'a> Builder<'a> {
                         slot: value.slot,
                         element: value.element,
                         dims: value.dims.clone(),
+                        batch_last: value.batch_last,
                     });
                 }
             }
@@ -246,6 +260,9 @@ impl<'a> Builder<'a> {
         for output in outputs {
             self.values
                 .insert(output.name, Value::new(output.slot, output.element, output.dims));
+        }
+        if self.mixing_node.is_none() {
+            self.mixing_node = segment.mixing_node().map(str::to_owned);
         }
         self.steps.push(Box::new(segment));
         self.done.extend(positions);
@@ -310,8 +327,12 @@ fn fixed_dims(spec: &TensorSpec) -> Vec<usize> {
         .collect()
 }
 
-/// Reads an input's declaration, and the batch size if the file fixes it.
-fn input_spec(input: &pb::ValueInfoProto) -> Result<(TensorSpec, Option<usize>), ModelError> {
+/// Reads an input's declaration, and the batch size if the file fixes it. `features`: how many values a row will have; they
+/// say a dimension that the file leaves open.
+fn input_spec(
+    input: &pb::ValueInfoProto,
+    features: Option<usize>,
+) -> Result<(TensorSpec, Option<usize>), ModelError> {
     use pb::tensor_proto::DataType;
     use pb::tensor_shape_proto::dimension::Value as DimValue;
     let wrong = |reason: String| ModelError::Shape {
@@ -352,24 +373,18 @@ fn input_spec(input: &pb::ValueInfoProto) -> Result<(TensorSpec, Option<usize>),
         Some(DimValue::DimValue(size)) if *size < -1 => return Err(wrong(format!("its batch is {size}"))),
         _ => None,
     };
-    let mut dims = vec![Dim::Batch];
+    let mut sizes = Vec::with_capacity(rest.len());
     for dim in rest {
-        match &dim.value {
-            Some(DimValue::DimValue(size)) if *size > 0 => {
-                dims.push(Dim::Fixed(usize::try_from(*size).unwrap_or(usize::MAX)));
+        sizes.push(match &dim.value {
+            Some(DimValue::DimValue(size)) if *size > 0 => Some(usize::try_from(*size).unwrap_or(usize::MAX)),
+            Some(DimValue::DimValue(size)) if *size != -1 => {
+                return Err(wrong(format!("a dimension beyond the batch is {size}, which is not positive")));
             }
-            Some(DimValue::DimParam(name)) => {
-                return Err(wrong(format!(
-                    "dimension '{name}' is dynamic; only the first, the batch, may be"
-                )));
-            }
-            _ => {
-                return Err(wrong(
-                    "a dimension beyond the batch is dynamic or not positive".to_owned(),
-                ));
-            }
-        }
+            _ => None,
+        });
     }
+    let sizes = bind(&sizes, features).map_err(|reason| wrong(format!("{} {reason}", shown(shape))))?;
+    let dims = std::iter::once(Dim::Batch).chain(sizes.into_iter().map(Dim::Fixed)).collect();
     let spec = TensorSpec {
         name: input.name.clone(),
         element,
@@ -380,4 +395,36 @@ fn input_spec(input: &pb::ValueInfoProto) -> Result<(TensorSpec, Option<usize>),
         return Err(wrong(format!("{} values per row, more than {MAX_WIDTH}", spec.width())));
     }
     Ok((spec, batch))
+}
+
+/// The sizes of the dimensions after the batch. One that the file leaves open is what `features` values per row leave for it.
+fn bind(sizes: &[Option<usize>], features: Option<usize>) -> Result<Vec<usize>, String> {
+    const EXPORT: &str = "export the model with numbers after the first dimension, as in [None, 6]";
+    let fixed = sizes.iter().flatten().fold(1_usize, |product, size| product.saturating_mul(*size));
+    let open = match (sizes.iter().filter(|size| size.is_none()).count(), features) {
+        (0, _) => 0,
+        (1, Some(features)) if features > 0 && features % fixed == 0 => features / fixed,
+        (1, Some(features)) => {
+            return Err(format!(
+                "leaves a dimension open, and {features} features do not fill rows of {fixed} values: {EXPORT}"
+            ));
+        }
+        (1, None) => return Err(format!("leaves a dimension open that is not the batch: {EXPORT}")),
+        _ => return Err(format!("leaves several dimensions open beside the batch: {EXPORT}")),
+    };
+    Ok(sizes.iter().map(|size| size.unwrap_or(open)).collect())
+}
+
+/// A shape as exporters write it: `[batch, None, 6]`.
+fn shown(shape: &[pb::tensor_shape_proto::Dimension]) -> String {
+    use pb::tensor_shape_proto::dimension::Value as DimValue;
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|dim| match &dim.value {
+            Some(DimValue::DimValue(size)) if *size >= 0 => size.to_string(),
+            Some(DimValue::DimParam(name)) if !name.is_empty() => name.clone(),
+            _ => "None".to_owned(),
+        })
+        .collect();
+    format!("[{}]", dims.join(", "))
 }

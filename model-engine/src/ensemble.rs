@@ -17,27 +17,29 @@ mod walk;
 
 use crate::ModelError;
 use crate::onnx::pb;
+use crate::real::Real;
 
 pub(crate) use attributes::ClassLabels;
 pub(crate) use score::{PostTransform, logistic};
 
-/// A loaded ensemble with its scoring rules.
+/// A loaded ensemble with its scoring rules. As in ONNX Runtime, the type of the features is the one that they are compared
+/// and summed up in.
 #[derive(Debug)]
-pub(crate) struct Ensemble {
-    forest: flatten::Forest,
-    rules: score::Rules,
+pub(crate) struct Ensemble<T> {
+    forest: flatten::Forest<T>,
+    rules: score::Rules<T>,
 }
 
 /// Scratch memory of one run: per row and target the sum so far, and whether a leaf gave one.
 #[derive(Debug, Default)]
-pub(crate) struct EnsembleScratch {
-    sums: Vec<f32>,
+pub(crate) struct EnsembleScratch<T> {
+    sums: Vec<T>,
     given: Vec<bool>,
 }
 
-impl Ensemble {
+impl<T: Real> Ensemble<T> {
     /// Reads one of the three operators.
-    pub(crate) fn parse(node: &pb::NodeProto) -> Result<Ensemble, ModelError> {
+    pub(crate) fn parse(node: &pb::NodeProto) -> Result<Ensemble<T>, ModelError> {
         let description = attributes::parse(node)?;
         let rules = score::Rules::new(node, &description)?;
         let forest = flatten::flatten(node, &description)?;
@@ -70,13 +72,13 @@ impl Ensemble {
         &self,
         rows: usize,
         width: usize,
-        features: &[f32],
-        scratch: &mut EnsembleScratch,
-        scores: &mut Vec<f32>,
+        features: &[T],
+        scratch: &mut EnsembleScratch<T>,
+        scores: &mut Vec<T>,
         labels: &mut Vec<i64>,
     ) {
         scratch.sums.clear();
-        scratch.sums.resize(rows * self.forest.targets, 0.0);
+        scratch.sums.resize(rows * self.forest.targets, T::ZERO);
         scratch.given.clear();
         scratch.given.resize(rows * self.forest.targets, false);
         walk::walk(&self.forest, self.rules.aggregate(), rows, width, features, scratch);

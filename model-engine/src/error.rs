@@ -1,5 +1,7 @@
 //! Why a model is refused, or a run failed.
 
+use crate::ElementType;
+
 /// Error of loading or running a model. The text names the node, tensor or limit, and is shown to
 /// the tenant as it is.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -16,6 +18,14 @@ pub enum ModelError {
     #[error("not a usable ONNX model: {reason}")]
     Broken {
         /// What is wrong.
+        reason: String,
+    },
+    /// A version of the file format or of an operator set that this engine does not know.
+    #[error("{what} is not known: {reason}")]
+    Version {
+        /// `IR version 99`, `opset 99 of domain ai.onnx`.
+        what: String,
+        /// What is known, and what to do.
         reason: String,
     },
     /// The graph has no outputs (or none is computed).
@@ -60,6 +70,14 @@ pub enum ModelError {
         /// The limit.
         limit: usize,
     },
+    /// The file fixes a batch of several rows, and the rows change each other's answers.
+    #[error("the file fixes its batch to {batch} rows, which change each other's answers: {reason}; export it with an open batch, or a batch of 1")]
+    RowsMixed {
+        /// Rows of the batch.
+        batch: usize,
+        /// How that is known.
+        reason: String,
+    },
     /// `Limits::batch_sizes` is empty, not ascending, or has a zero.
     #[error("batch sizes {sizes:?} must be ascending and above zero")]
     BatchSizes {
@@ -75,6 +93,16 @@ pub enum ModelError {
         reason: String,
         /// The outputs there are.
         outputs: String,
+    },
+    /// Rows of another type than the input's elements.
+    #[error("input '{input}' takes elements of type {expected}, {got} were given")]
+    InputElement {
+        /// Name of the input.
+        input: String,
+        /// Type of its elements.
+        expected: ElementType,
+        /// Type given.
+        got: ElementType,
     },
     /// A run with another number of inputs than the model has.
     #[error("{got} inputs were given, the model has {expected}")]

@@ -21,9 +21,12 @@
 //!       -> [Model] immutable, shared -> [Session] per thread: rows in, cut into batches
 //!       -> [Outputs] one value per row by [OutputSelector]
 //! ```
+//! After that [batching] decides whether rows may share a batch, from a proof over the graph (in [segment]) and a [trial].
+//!
 //! A model is checked against [`Limits`] before it may run: its bytes, its memory (computed from its
 //! shapes), its operators. Nothing in a file can panic the caller or reach outside of the file.
 
+mod batching;
 mod bounds;
 mod compile;
 mod ensemble;
@@ -34,12 +37,17 @@ mod onnx;
 mod operators;
 mod outputs;
 mod program;
+mod real;
 mod segment;
 mod session;
 mod spec;
+mod trial;
+mod values;
 
+pub use batching::Batching;
 pub use error::ModelError;
 pub use model::{Limits, Model};
 pub use outputs::{OutputSelector, OutputValue, Outputs};
 pub use session::Session;
 pub use spec::{Dim, ElementType, TensorSpec};
+pub use values::Values;

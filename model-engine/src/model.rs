@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::compile::{self, Program};
-use crate::{ElementType, ModelError, OutputSelector, Session, TensorSpec, onnx};
+use crate::{Batching, ElementType, ModelError, OutputSelector, Session, TensorSpec, batching, onnx};
 
 /// What a model may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Model {
     pub(crate) program: Program,
+    batching: Batching,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     sha256: String,
@@ -46,7 +47,19 @@ impl Model {
     /// file, operators that are not supported, loops and branches, shapes that depend on data or are
     /// dynamic beyond the first dimension, inputs that are not numbers, more memory than allowed.
     /// A panic of the engine is caught and is an error like any other.
+    ///
+    /// A model whose rows change each other's answers is compiled for one row at a time, see [`Self::batching`].
     pub fn load(onnx: &[u8], limits: &Limits) -> Result<Model, ModelError> {
+        Model::load_for(onnx, limits, &|_| None)
+    }
+
+    /// As [`Self::load`]. `features` says how many values each row of an input will have, by the input's name: they say a
+    /// dimension that the file leaves open, as in `[None, None]`.
+    pub fn load_for(
+        onnx: &[u8],
+        limits: &Limits,
+        features: &dyn Fn(&str) -> Option<usize>,
+    ) -> Result<Model, ModelError> {
         if onnx.len() > limits.max_bytes {
             return Err(ModelError::TooLarge {
                 bytes: onnx.len(),
@@ -59,8 +72,13 @@ impl Model {
                 sizes: limits.batch_sizes.clone(),
             });
         }
-        let program = contain("loaded", || compile::compile(&onnx::decode(onnx)?, limits))?;
+        let (program, batching) = contain("loaded", || {
+            let proto = onnx::decode(onnx)?;
+            let program = compile::compile(&proto, limits, features)?;
+            batching::settle(&proto, limits, features, program)
+        })?;
         Ok(Model {
+            batching,
             inputs: program.inputs.iter().map(|(spec, _)| spec.clone()).collect(),
             outputs: program.outputs.iter().map(|(spec, _)| spec.clone()).collect(),
             sha256: Sha256::digest(onnx).iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -88,8 +106,13 @@ impl Model {
         self.program.memory_bytes
     }
 
-    /// The batch sizes that runs are cut into, ascending: those of [`Limits`], or the one that the
-    /// file fixes.
+    /// Whether its rows are run together, and why not.
+    pub fn batching(&self) -> &Batching {
+        &self.batching
+    }
+
+    /// The batch sizes that runs are cut into, ascending: those of [`Limits`], the one that the file fixes, or 1 where rows are
+    /// run one by one.
     pub fn batch_sizes(&self) -> &[usize] {
         &self.program.batch_sizes
     }

@@ -6,11 +6,19 @@ pub(crate) use tract_onnx::pb;
 
 use crate::ModelError;
 
-/// Decodes the file and refuses what must never be followed: tensors outside the file.
+/// Newest version of the file format that there is (onnx 1.23).
+const NEWEST_IR: i64 = 14;
+/// Newest versions of the operator sets that there are (onnx 1.23).
+const NEWEST_OPSETS: [(&str, i64); 2] = [("ai.onnx", 28), ("ai.onnx.ml", 5)];
+/// Before this version operators of ONNX's own domain meant something else; ONNX Runtime does not run these either.
+const OLDEST_OPSET: i64 = 7;
+
+/// Decodes the file and refuses what must never be followed: tensors outside the file, versions that nobody knows.
 pub(crate) fn decode(bytes: &[u8]) -> Result<pb::ModelProto, ModelError> {
     let model = pb::ModelProto::decode(bytes).map_err(|error| ModelError::Broken {
         reason: error.to_string(),
     })?;
+    check_versions(&model)?;
     let graph = model.graph.as_ref().ok_or_else(|| ModelError::Broken {
         reason: "there is no graph in it".to_owned(),
     })?;
@@ -27,6 +35,46 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<pb::ModelProto, ModelError> {
         }
     }
     Ok(model)
+}
+
+/// What an operator of an unknown version computes is unknown too.
+fn check_versions(model: &pb::ModelProto) -> Result<(), ModelError> {
+    let version = |what: String, reason: String| ModelError::Version { what, reason };
+    if model.ir_version > NEWEST_IR {
+        let newest = format!("the newest that this engine knows is {NEWEST_IR}; export the model for that or an older one");
+        return Err(version(format!("IR version {}", model.ir_version), newest));
+    }
+    for opset in &model.opset_import {
+        let domain = if is_default_domain(&opset.domain) { "ai.onnx" } else { opset.domain.as_str() };
+        let Some((_, newest)) = NEWEST_OPSETS.iter().find(|(known, _)| *known == domain) else {
+            continue;
+        };
+        let what = || format!("opset {} of domain {domain}", opset.version);
+        if opset.version > *newest {
+            let reason = format!("the newest that this engine knows is {newest}; export the model with target_opset {newest} or lower");
+            return Err(version(what(), reason));
+        }
+        let oldest = if domain == "ai.onnx" { OLDEST_OPSET } else { 1 };
+        if opset.version < oldest {
+            let reason = format!("the oldest that this engine knows is {oldest}; export the model again");
+            return Err(version(what(), reason));
+        }
+    }
+    Ok(())
+}
+
+/// The node of the file that a node of the engine's graph comes from: the engine appends parts to names.
+pub(crate) fn node_of_engine<'a>(model: &'a pb::ModelProto, engine_name: &str) -> Option<&'a pb::NodeProto> {
+    let matches = |name: &&str| {
+        let rest = engine_name.strip_prefix(*name).filter(|_| !name.is_empty());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_', '-', '/']))
+    };
+    let nodes = model.graph.iter().flat_map(|graph| &graph.node);
+    let longest = |node: &'a pb::NodeProto| {
+        let names = std::iter::once(node.name.as_str()).chain(node.output.iter().map(String::as_str));
+        Some((names.filter(matches).map(str::len).max()?, node))
+    };
+    nodes.filter_map(longest).max_by_key(|(length, _)| *length).map(|(_, node)| node)
 }
 
 /// A tensor kept in another file would let a model read the worker's disk.
@@ -131,24 +179,23 @@ impl<'a> Attributes<'a> {
         self.find(name).and_then(|attribute| attribute.t.as_ref())
     }
 
-    /// `name` as floats, or `name_as_tensor`, which some exporters write instead. Doubles are
-    /// narrowed, as inputs are floats.
-    pub(crate) fn floats_or_tensor(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+    /// `name`, or `name_as_tensor`, which some exporters write instead: floats or doubles.
+    pub(crate) fn reals(&self, name: &str) -> Result<Vec<f64>, ModelError> {
         let floats = self.floats(name);
         if !floats.is_empty() {
-            return Ok(floats.to_vec());
+            return Ok(floats.iter().map(|value| f64::from(*value)).collect());
         }
         match self.tensor(&format!("{name}_as_tensor")) {
-            Some(tensor) => self.tensor_floats(tensor),
+            Some(tensor) => self.tensor_reals(tensor),
             None => Ok(Vec::new()),
         }
     }
 
-    /// A tensor attribute as floats.
-    pub(crate) fn tensor_floats(&self, tensor: &pb::TensorProto) -> Result<Vec<f32>, ModelError> {
+    /// A tensor attribute of floats or doubles.
+    pub(crate) fn tensor_reals(&self, tensor: &pb::TensorProto) -> Result<Vec<f64>, ModelError> {
         match constant(tensor)?.map(|constant| constant.data) {
-            Some(Data::Floats(values)) => Ok(values),
-            Some(Data::Doubles(values)) => Ok(values.into_iter().map(|value| value as f32).collect()),
+            Some(Data::Floats(values)) => Ok(values.into_iter().map(f64::from).collect()),
+            Some(Data::Doubles(values)) => Ok(values),
             _ => Err(broken(self.0, "a tensor attribute is not of floats")),
         }
     }

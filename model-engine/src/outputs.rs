@@ -1,5 +1,6 @@
 //! Results of one run, and how one value of them is named.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::ElementType;
@@ -17,8 +18,10 @@ pub struct OutputSelector {
 /// One value of an output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OutputValue<'a> {
-    /// A number; doubles are narrowed.
+    /// A number of a float output.
     Float(f32),
+    /// A number of a double output.
+    Double(f64),
     /// An integer; booleans are 0 and 1.
     Integer(i64),
     /// A class label.
@@ -38,6 +41,7 @@ struct Output {
     width: usize,
     texts: Option<Arc<Vec<String>>>,
     floats: Vec<f32>,
+    doubles: Vec<f64>,
     ints: Vec<i64>,
 }
 
@@ -48,6 +52,7 @@ impl Outputs {
             width: value.width(),
             texts: value.texts.clone(),
             floats: Vec::new(),
+            doubles: Vec::new(),
             ints: Vec::new(),
         };
         Outputs {
@@ -60,6 +65,7 @@ impl Outputs {
         self.rows = 0;
         for output in &mut self.columns {
             output.floats.clear();
+            output.doubles.clear();
             output.ints.clear();
         }
     }
@@ -69,19 +75,26 @@ impl Outputs {
         for output in &mut self.columns {
             let values = rows * output.width;
             match output.slot {
-                Slot::Floats(table) => {
-                    output
-                        .floats
-                        .extend_from_slice(tables.floats(table).get(..values).unwrap_or_default());
-                }
-                Slot::Ints(table) => {
-                    output
-                        .ints
-                        .extend_from_slice(tables.ints(table).get(..values).unwrap_or_default());
-                }
+                Slot::Floats(table) => copy(tables.get(table), values, &mut output.floats),
+                Slot::Doubles(table) => copy(tables.get(table), values, &mut output.doubles),
+                Slot::Ints(table) => copy(tables.get(table), values, &mut output.ints),
             }
         }
         self.rows += rows;
+    }
+
+    /// All values of a row as doubles, output after output.
+    pub(crate) fn numbers(&self, row: usize) -> Vec<f64> {
+        let mut numbers = Vec::new();
+        for output in &self.columns {
+            let columns = row * output.width..(row + 1) * output.width;
+            match output.slot {
+                Slot::Floats(_) => numbers.extend(part(&output.floats, columns).iter().map(|value| f64::from(*value))),
+                Slot::Doubles(_) => numbers.extend_from_slice(part(&output.doubles, columns)),
+                Slot::Ints(_) => numbers.extend(part(&output.ints, columns).iter().map(|value| *value as f64)),
+            }
+        }
+        numbers
     }
 
     /// Rows of the run.
@@ -96,6 +109,7 @@ impl Outputs {
         let place = row.checked_mul(output.width)?.checked_add(selector.column)?;
         match output.slot {
             Slot::Floats(_) => output.floats.get(place).map(|value| OutputValue::Float(*value)),
+            Slot::Doubles(_) => output.doubles.get(place).map(|value| OutputValue::Double(*value)),
             Slot::Ints(_) => {
                 let value = *output.ints.get(place)?;
                 match &output.texts {
@@ -113,8 +127,17 @@ impl Outputs {
     pub fn all_finite(&self, selector: &OutputSelector, row: usize) -> bool {
         match self.get(selector, row) {
             Some(OutputValue::Float(value)) => value.is_finite(),
+            Some(OutputValue::Double(value)) => value.is_finite(),
             Some(_) => true,
             None => false,
         }
     }
+}
+
+fn part<T>(values: &[T], columns: Range<usize>) -> &[T] {
+    values.get(columns).unwrap_or_default()
+}
+
+fn copy<T: Copy>(from: &[T], count: usize, to: &mut Vec<T>) {
+    to.extend_from_slice(from.get(..count).unwrap_or_default());
 }

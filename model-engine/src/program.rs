@@ -1,34 +1,88 @@
-//! A compiled model: operators in order over numbered slots, each a table of rows.
+//! A compiled model: operators in order over numbered tables of rows.
 //!
-//! Floats and integers live in tables of their own; class names are integers that point into a list.
+//! Floats, doubles and integers live in tables of their own; int32 and booleans are integers there, and class names are
+//! integers that point into a list.
 
 use std::fmt::Debug;
+use std::marker::PhantomData;
 
-use crate::ModelError;
 use crate::ensemble::EnsembleScratch;
+use crate::{ElementType, ModelError};
 
-/// One table of floats, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Floats(pub(crate) usize);
+/// One table, by number among those of its type.
+#[derive(Debug)]
+pub(crate) struct Table<T>(usize, PhantomData<fn() -> T>);
 
-/// One table of integers, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ints(pub(crate) usize);
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-/// A table of either kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl<T> Copy for Table<T> {}
+
+/// A table of any type.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Slot {
-    Floats(Floats),
-    Ints(Ints),
+    Floats(Table<f32>),
+    Doubles(Table<f64>),
+    Ints(Table<i64>),
+}
+
+/// What tables are of.
+pub(crate) trait Stored: Copy + Debug + Send + Sync + 'static {
+    fn of(tables: &Tables) -> &[Vec<Self>];
+    fn of_mut(tables: &mut Tables) -> &mut [Vec<Self>];
+    fn widths(layout: &mut Layout) -> &mut Vec<usize>;
+    fn slot(table: Table<Self>) -> Slot;
+    /// The table, if it is of this type.
+    fn table(slot: Slot) -> Option<Table<Self>>;
+}
+
+macro_rules! stored {
+    ($($element:ty, $field:ident, $slot:ident;)*) => {$(
+        impl Stored for $element {
+            fn of(tables: &Tables) -> &[Vec<Self>] {
+                &tables.$field
+            }
+
+            fn of_mut(tables: &mut Tables) -> &mut [Vec<Self>] {
+                &mut tables.$field
+            }
+
+            fn widths(layout: &mut Layout) -> &mut Vec<usize> {
+                &mut layout.$field
+            }
+
+            fn slot(table: Table<Self>) -> Slot {
+                Slot::$slot(table)
+            }
+
+            fn table(slot: Slot) -> Option<Table<Self>> {
+                match slot {
+                    Slot::$slot(table) => Some(table),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+stored! {
+    f32, floats, Floats;
+    f64, doubles, Doubles;
+    i64, ints, Ints;
 }
 
 /// Tables of one run, row-major. Operators leave `rows * width` values in what they write.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     floats: Vec<Vec<f32>>,
+    doubles: Vec<Vec<f64>>,
     ints: Vec<Vec<i64>>,
-    pub(crate) ensemble: EnsembleScratch,
-    /// What the general engine keeps per segment and batch size.
+    pub(crate) ensemble: EnsembleScratch<f32>,
+    pub(crate) wide_ensemble: EnsembleScratch<f64>,
+    /// What the general engine keeps per segment and batch size: memory, never anything of a run.
     pub(crate) engine: Vec<Vec<Option<crate::segment::State>>>,
     /// A place for results that nobody asked for.
     pub(crate) unused: Vec<i64>,
@@ -38,38 +92,24 @@ impl Tables {
     pub(crate) fn new(layout: &Layout) -> Tables {
         Tables {
             floats: layout.floats.iter().map(|_| Vec::new()).collect(),
+            doubles: layout.doubles.iter().map(|_| Vec::new()).collect(),
             ints: layout.ints.iter().map(|_| Vec::new()).collect(),
             engine: (0..layout.segments).map(|_| Vec::new()).collect(),
             ..Tables::default()
         }
     }
 
-    pub(crate) fn floats(&self, table: Floats) -> &[f32] {
-        self.floats.get(table.0).map_or(&[], Vec::as_slice)
+    pub(crate) fn get<T: Stored>(&self, table: Table<T>) -> &[T] {
+        T::of(self).get(table.0).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn ints(&self, table: Ints) -> &[i64] {
-        self.ints.get(table.0).map_or(&[], Vec::as_slice)
+    /// Takes a table out to write to it; give it back with [`Tables::put`].
+    pub(crate) fn take<T: Stored>(&mut self, table: Table<T>) -> Vec<T> {
+        T::of_mut(self).get_mut(table.0).map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes a table out to write to it; give it back with [`Tables::put_floats`].
-    pub(crate) fn take_floats(&mut self, table: Floats) -> Vec<f32> {
-        self.floats.get_mut(table.0).map(std::mem::take).unwrap_or_default()
-    }
-
-    pub(crate) fn put_floats(&mut self, table: Floats, values: Vec<f32>) {
-        if let Some(slot) = self.floats.get_mut(table.0) {
-            *slot = values;
-        }
-    }
-
-    /// Takes a table out to write to it; give it back with [`Tables::put_ints`].
-    pub(crate) fn take_ints(&mut self, table: Ints) -> Vec<i64> {
-        self.ints.get_mut(table.0).map(std::mem::take).unwrap_or_default()
-    }
-
-    pub(crate) fn put_ints(&mut self, table: Ints, values: Vec<i64>) {
-        if let Some(slot) = self.ints.get_mut(table.0) {
+    pub(crate) fn put<T: Stored>(&mut self, table: Table<T>, values: Vec<T>) {
+        if let Some(slot) = T::of_mut(self).get_mut(table.0) {
             *slot = values;
         }
     }
@@ -78,31 +118,40 @@ impl Tables {
 /// How many tables there are, and how wide.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
-    pub(crate) floats: Vec<usize>,
-    pub(crate) ints: Vec<usize>,
+    floats: Vec<usize>,
+    doubles: Vec<usize>,
+    ints: Vec<usize>,
     pub(crate) segments: usize,
 }
 
 impl Layout {
-    pub(crate) fn add_floats(&mut self, width: usize) -> Floats {
-        self.floats.push(width);
-        Floats(self.floats.len() - 1)
+    pub(crate) fn add<T: Stored>(&mut self, width: usize) -> Table<T> {
+        let widths = T::widths(self);
+        widths.push(width);
+        Table(widths.len() - 1, PhantomData)
     }
 
-    pub(crate) fn add_ints(&mut self, width: usize) -> Ints {
-        self.ints.push(width);
-        Ints(self.ints.len() - 1)
+    /// A table for values of an element type.
+    pub(crate) fn slot(&mut self, element: ElementType, width: usize) -> Slot {
+        match element {
+            ElementType::Float => Slot::Floats(self.add(width)),
+            ElementType::Double => Slot::Doubles(self.add(width)),
+            ElementType::Int64 | ElementType::Int32 | ElementType::Boolean | ElementType::Text => {
+                Slot::Ints(self.add(width))
+            }
+        }
     }
 
     /// Bytes of all tables for one row.
     pub(crate) fn bytes_per_row(&self) -> usize {
-        let floats = self
-            .floats
-            .iter()
-            .fold(0_usize, |sum, width| sum.saturating_add(width.saturating_mul(4)));
-        self.ints
-            .iter()
-            .fold(floats, |sum, width| sum.saturating_add(width.saturating_mul(8)))
+        let bytes = |widths: &[usize], size: usize| {
+            widths
+                .iter()
+                .fold(0_usize, |sum, width| sum.saturating_add(width.saturating_mul(size)))
+        };
+        bytes(&self.floats, 4)
+            .saturating_add(bytes(&self.doubles, 8))
+            .saturating_add(bytes(&self.ints, 8))
     }
 }
 

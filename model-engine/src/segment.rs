@@ -1,19 +1,31 @@
 //! A run of nodes that the general engine (tract) executes, compiled once per batch size.
 
+mod independence;
+mod recurrent;
+mod refusal;
+
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tract_onnx::prelude::*;
 
+use self::refusal::Nodes;
 use crate::graph::Graph;
 use crate::onnx::{self, pb};
-use crate::program::{Layout, Operator, Slot, Tables};
+use crate::program::{Layout, Operator, Slot, Stored, Table, Tables};
 use crate::{ElementType, ModelError};
 
 /// Scratch state of the general engine for one plan.
 pub(crate) type State = tract_onnx::tract_core::internal::TypedSimpleState;
 
-type Plan = Arc<TypedRunnableModel>;
+/// The nodes compiled for one batch size.
+#[derive(Debug)]
+struct Plan {
+    batch: usize,
+    runnable: Arc<TypedRunnableModel>,
+    /// Whether the engine keeps something from one run of a state to the next, as recurrent operators do.
+    carries: bool,
+}
 
 /// A value that enters a segment.
 #[derive(Clone, Debug)]
@@ -23,6 +35,21 @@ pub(crate) struct SegmentInput {
     pub(crate) element: ElementType,
     /// After the batch.
     pub(crate) dims: Vec<usize>,
+    /// The batch is the last dimension of a `[1, rows]` tensor.
+    pub(crate) batch_last: bool,
+}
+
+impl SegmentInput {
+    fn shape(&self, rows: usize) -> TVec<usize> {
+        match self.batch_last {
+            true => tvec![1, rows],
+            false => std::iter::once(rows).chain(self.dims.iter().copied()).collect(),
+        }
+    }
+
+    fn batch_axis(&self) -> usize {
+        usize::from(self.batch_last)
+    }
 }
 
 /// A value that leaves a segment.
@@ -41,9 +68,12 @@ pub(crate) struct Segment {
     index: usize,
     inputs: Vec<SegmentInput>,
     outputs: Vec<Slot>,
-    /// Per batch size, ascending.
-    plans: Vec<(usize, Plan)>,
+    /// Ascending by batch size.
+    plans: Vec<Plan>,
     memory_bytes: usize,
+    /// A node that is not known to compute the rows of a batch apart from each other.
+    mixing_node: Option<String>,
+    nodes: Nodes,
 }
 
 /// What a segment is compiled for.
@@ -66,6 +96,7 @@ impl Segment {
         layout: &mut Layout,
     ) -> Result<(Segment, Vec<SegmentOutput>), ModelError> {
         let mut proto = extract(model, graph, positions);
+        let nodes = Nodes::new(graph, positions, &inputs);
         let wanted: Vec<String> = proto
             .graph
             .iter()
@@ -74,17 +105,18 @@ impl Segment {
             .collect();
         let mut plans = Vec::new();
         let mut memory_bytes = 0_usize;
+        let mut mixing_node = None;
         let mut facts: Option<Vec<(ElementType, Vec<usize>)>> = None;
         for &batch in limits.batch_sizes {
             if let Some(graph) = &mut proto.graph {
                 graph.input = inputs.iter().map(|input| declare(input, batch)).collect();
             }
             let used = limits.used_bytes.saturating_add(memory_bytes);
-            let (plan, bytes) = plan(&proto, graph, positions, used, limits.max_bytes)?;
+            let (model, bytes) = typed(&proto, &nodes, used, limits.max_bytes)?;
             memory_bytes = memory_bytes.saturating_add(bytes);
             let mut seen = Vec::with_capacity(wanted.len());
-            for (name, outlet) in wanted.iter().zip(plan.model().outputs.iter()) {
-                let fact = plan.model().outlet_fact(*outlet).map_err(|error| refused(&error))?;
+            for (name, outlet) in wanted.iter().zip(&model.outputs) {
+                let fact = model.outlet_fact(*outlet).map_err(|error| nodes.refused(&error))?;
                 seen.push(rows_of(name, fact, batch)?);
             }
             if facts.as_ref().is_some_and(|facts| *facts != seen) {
@@ -94,15 +126,13 @@ impl Segment {
                 });
             }
             facts = Some(seen);
-            plans.push((batch, plan));
+            let (plan, mixing) = plan(model, &inputs, batch).map_err(|error| nodes.refused(&error))?;
+            mixing_node = mixing_node.or(mixing);
+            plans.push(plan);
         }
         let mut outputs = Vec::new();
         for (name, (element, dims)) in wanted.into_iter().zip(facts.unwrap_or_default()) {
-            let width = dims.iter().product();
-            let slot = match element {
-                ElementType::Float | ElementType::Double => Slot::Floats(layout.add_floats(width)),
-                _ => Slot::Ints(layout.add_ints(width)),
-            };
+            let slot = layout.slot(element, dims.iter().product());
             outputs.push(SegmentOutput {
                 name,
                 slot,
@@ -116,22 +146,27 @@ impl Segment {
             outputs: outputs.iter().map(|output| output.slot).collect(),
             plans,
             memory_bytes,
+            mixing_node,
+            nodes,
         };
         layout.segments += 1;
         Ok((segment, outputs))
+    }
+
+    /// Name of a node that is not known to compute the rows of a batch apart from each other; none: all of them do.
+    pub(crate) fn mixing_node(&self) -> Option<&str> {
+        self.mixing_node.as_deref()
     }
 }
 
 impl Operator for Segment {
     fn run(&self, rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let failed = |error: TractError| ModelError::Run {
-            reason: format!("{error:#}"),
-        };
+        let failed = |error: TractError| self.nodes.failed(&error);
         let (number, plan) = self
             .plans
             .iter()
             .enumerate()
-            .find_map(|(number, (batch, plan))| (*batch == rows).then_some((number, plan)))
+            .find(|(_, plan)| plan.batch == rows)
             .ok_or_else(|| ModelError::Run {
                 reason: format!("no plan was compiled for {rows} rows"),
             })?;
@@ -143,13 +178,14 @@ impl Operator for Segment {
             reason: "the session belongs to another model".to_owned(),
         })?;
         states.resize_with(self.plans.len(), || None);
-        // The state is put back only after a good run: a failed one may have left it half done.
+        // A state is put back only after a good run (a failed one may have left it half done), and only if it is nothing but
+        // memory: where the engine carries something on, every run has a state of its own.
         let mut state = match states.get_mut(number).and_then(Option::take) {
             Some(state) => state,
-            None => plan.spawn().map_err(failed)?,
+            None => plan.runnable.spawn().map_err(failed)?,
         };
         let results = state.run(inputs).map_err(failed)?;
-        if let Some(place) = states.get_mut(number) {
+        if let Some(place) = states.get_mut(number).filter(|_| !plan.carries) {
             *place = Some(state);
         }
         for (result, slot) in results.iter().zip(&self.outputs) {
@@ -193,12 +229,20 @@ fn extract(model: &pb::ModelProto, graph: &Graph<'_>, positions: &[usize]) -> pb
         ir_version: model.ir_version,
         opset_import: model.opset_import.clone(),
         graph: Some(pb::GraphProto {
-            node: nodes.into_iter().cloned().collect(),
+            // The engine's messages name nodes, and so must those that have no name.
+            node: nodes.into_iter().map(named).collect(),
             initializer: initializers.into_values().collect(),
             output: outputs,
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+fn named(node: &pb::NodeProto) -> pb::NodeProto {
+    pb::NodeProto {
+        name: onnx::node_name(node),
+        ..node.clone()
     }
 }
 
@@ -222,10 +266,7 @@ fn declare(input: &SegmentInput, batch: usize) -> pb::ValueInfoProto {
             value: Some(pb::type_proto::Value::TensorType(pb::type_proto::Tensor {
                 elem_type: element as i32,
                 shape: Some(pb::TensorShapeProto {
-                    dim: std::iter::once(batch)
-                        .chain(input.dims.iter().copied())
-                        .map(dim)
-                        .collect(),
+                    dim: input.shape(batch).into_iter().map(dim).collect(),
                 }),
             })),
             ..Default::default()
@@ -234,28 +275,21 @@ fn declare(input: &SegmentInput, batch: usize) -> pb::ValueInfoProto {
     }
 }
 
-fn refused(error: &TractError) -> ModelError {
-    ModelError::Broken {
-        reason: format!("{error:#}"),
-    }
-}
-
-/// Compiles for one batch size; the memory is known from the shapes before anything is optimised.
-fn plan(
+/// The graph for one batch size, and its memory, which is known from the shapes before anything is optimised.
+fn typed(
     proto: &pb::ModelProto,
-    graph: &Graph<'_>,
-    positions: &[usize],
+    nodes: &Nodes,
     used: usize,
     limit: usize,
-) -> Result<(Plan, usize), ModelError> {
+) -> Result<(TypedModel, usize), ModelError> {
     let onnx = tract_onnx::onnx();
-    for node in positions.iter().filter_map(|position| graph.nodes.get(*position)) {
+    for node in proto.graph.iter().flat_map(|graph| &graph.node) {
         if !onnx.op_register.0.contains_key(&node.op_type) {
             return Err(onnx::unsupported(node, "the engine does not know it"));
         }
     }
-    let model = onnx.model_for_proto_model(proto).map_err(|error| refused(&error))?;
-    let model = model.into_typed().map_err(|error| refused(&error))?;
+    let model = onnx.model_for_proto_model(proto).map_err(|error| nodes.refused(&error))?;
+    let model = model.into_typed().map_err(|error| nodes.refused(&error))?;
     let mut bytes = 0_usize;
     for node in &model.nodes {
         for output in &node.outputs {
@@ -273,11 +307,28 @@ fn plan(
     if needed > limit {
         return Err(ModelError::Memory { needed, limit });
     }
-    let plan = model
-        .into_optimized()
-        .and_then(|model| model.into_runnable())
-        .map_err(|error| refused(&error))?;
-    Ok((plan, bytes))
+    Ok((model, bytes))
+}
+
+/// Compiles the graph for one batch size. Also a node that may mix the rows of a batch.
+fn plan(model: TypedModel, inputs: &[SegmentInput], batch: usize) -> TractResult<(Plan, Option<String>)> {
+    let mut model = model.into_decluttered()?;
+    recurrent::multiply_single_inputs(&mut model)?;
+    let mixing_node = match batch {
+        1 => None,
+        _ => {
+            let axes: Vec<Option<usize>> = inputs.iter().map(|input| Some(input.batch_axis())).collect();
+            independence::first_mixing_node(&model, &axes)?
+        }
+    };
+    let runnable = model.into_optimized()?.into_runnable()?;
+    let carries = runnable.spawn()?.op_states.iter().any(Option::is_some);
+    let plan = Plan {
+        batch,
+        runnable,
+        carries,
+    };
+    Ok((plan, mixing_node))
 }
 
 /// Element type and dimensions after the batch of a value that leaves the segment.
@@ -301,56 +352,68 @@ fn rows_of(name: &str, fact: &TypedFact, batch: usize) -> Result<(ElementType, V
     let element = match fact.datum_type {
         DatumType::F32 => ElementType::Float,
         DatumType::F64 => ElementType::Double,
-        DatumType::I64 => ElementType::Int64,
+        // The engine's type of sizes, which are int64 in ONNX.
+        DatumType::I64 | DatumType::TDim => ElementType::Int64,
         DatumType::I32 => ElementType::Int32,
         DatumType::Bool => ElementType::Boolean,
         other => {
             return Err(ModelError::UnsupportedElement {
                 tensor: name.to_owned(),
-                element: format!("{other:?}").to_lowercase(),
-                reason: "results are floats, doubles, integers or booleans".to_owned(),
+                element: onnx_name(other),
+                reason: "results are float, double, int64, int32 or bool; add a Cast when the model is exported".to_owned(),
             });
         }
     };
     Ok((element, dims))
 }
 
+/// An element type as ONNX calls it.
+fn onnx_name(datum_type: DatumType) -> String {
+    let name = match datum_type.unquantized() {
+        DatumType::F16 => "float16",
+        DatumType::I8 => "int8",
+        DatumType::I16 => "int16",
+        DatumType::U8 => "uint8",
+        DatumType::U16 => "uint16",
+        DatumType::U32 => "uint32",
+        DatumType::U64 => "uint64",
+        DatumType::String => "string",
+        _ => "another than these",
+    };
+    name.to_owned()
+}
+
 fn tensor(input: &SegmentInput, rows: usize, tables: &Tables) -> TractResult<Tensor> {
-    let shape: TVec<usize> = std::iter::once(rows).chain(input.dims.iter().copied()).collect();
+    let shape = input.shape(rows);
     match (input.slot, input.element) {
-        (Slot::Floats(table), ElementType::Double) => {
-            let values: Vec<f64> = tables.floats(table).iter().map(|&value| f64::from(value)).collect();
-            Tensor::from_shape(&shape, &values)
-        }
-        (Slot::Floats(table), _) => Tensor::from_shape(&shape, tables.floats(table)),
+        (Slot::Floats(table), _) => Tensor::from_shape(&shape, tables.get(table)),
+        (Slot::Doubles(table), _) => Tensor::from_shape(&shape, tables.get(table)),
         (Slot::Ints(table), ElementType::Int32) => {
-            let values: Vec<i32> = tables.ints(table).iter().map(|&value| value as i32).collect();
-            Tensor::from_shape(&shape, &values)
+            let values = tables.get(table).iter().map(|&value| i32::try_from(value));
+            Tensor::from_shape(&shape, &values.collect::<Result<Vec<i32>, _>>()?)
         }
         (Slot::Ints(table), ElementType::Boolean) => {
-            let values: Vec<bool> = tables.ints(table).iter().map(|&value| value != 0).collect();
+            let values: Vec<bool> = tables.get(table).iter().map(|&value| value != 0).collect();
             Tensor::from_shape(&shape, &values)
         }
-        (Slot::Ints(table), _) => Tensor::from_shape(&shape, tables.ints(table)),
+        (Slot::Ints(table), _) => Tensor::from_shape(&shape, tables.get(table)),
     }
 }
 
 fn store(result: &TValue, slot: Slot, tables: &mut Tables) -> TractResult<()> {
     match slot {
-        Slot::Floats(table) => {
-            let mut out = tables.take_floats(table);
-            out.clear();
-            let cast = result.cast_to::<f32>()?;
-            out.extend_from_slice(cast.try_as_plain_ram()?.as_slice::<f32>()?);
-            tables.put_floats(table, out);
-        }
-        Slot::Ints(table) => {
-            let mut out = tables.take_ints(table);
-            out.clear();
-            let cast = result.cast_to::<i64>()?;
-            out.extend_from_slice(cast.try_as_plain_ram()?.as_slice::<i64>()?);
-            tables.put_ints(table, out);
-        }
+        Slot::Floats(table) => copy(result, table, tables),
+        Slot::Doubles(table) => copy(result, table, tables),
+        Slot::Ints(table) => copy(result, table, tables),
     }
+}
+
+/// Copies a result of the table's type; the types of integers and booleans become the integers of tables.
+fn copy<T: Stored + Datum>(result: &TValue, table: Table<T>, tables: &mut Tables) -> TractResult<()> {
+    let mut out = tables.take(table);
+    out.clear();
+    let cast = result.cast_to::<T>()?;
+    out.extend_from_slice(cast.try_as_plain_ram()?.as_slice::<T>()?);
+    tables.put(table, out);
     Ok(())
 }

@@ -1,24 +1,25 @@
 //! Runs a model: scratch memory of one thread.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use crate::compile::Program;
 use crate::model::contain;
-use crate::program::{Slot, Tables};
-use crate::{ElementType, Model, ModelError, Outputs};
+use crate::program::{Slot, Stored, Table, Tables};
+use crate::{Model, ModelError, Outputs, Values};
 
-/// Scratch memory to run one model on one thread.
+/// Scratch memory to run one model on one thread. Nothing of a run is kept for the next: every run starts from the model's
+/// initial state, whatever ran before and however it ended.
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
-    tables: Tables,
-    outputs: Outputs,
+    scratch: Scratch,
 }
 
 impl Session {
     pub(crate) fn new(model: Arc<Model>) -> Self {
-        let tables = Tables::new(&model.program.layout);
-        let outputs = Outputs::new(&model.program);
-        Session { model, tables, outputs }
+        let scratch = Scratch::new(&model.program);
+        Session { model, scratch }
     }
 
     /// The model.
@@ -26,29 +27,27 @@ impl Session {
         &self.model
     }
 
-    /// Runs `rows` rows. `inputs` has one row-major slice `[rows, width]` per model input, in the
-    /// order of [`Model::inputs`]; values are converted where an input is not of floats. Any number
-    /// of rows: they are cut into compiled batch sizes, and the last batch is padded. The answer
-    /// holds until the next run. A panic of the engine is caught and answered as an error; the
-    /// session stays usable.
-    pub fn run(&mut self, rows: usize, inputs: &[&[f32]]) -> Result<&Outputs, ModelError> {
-        self.check(rows, inputs)?;
-        self.outputs.clear();
-        let mut done = 0;
-        while done < rows {
-            let (taken, batch) = next_batch(rows - done, self.model.batch_sizes(), self.model.program.fixed);
-            self.fill(done, taken, batch, inputs);
-            let (model, tables) = (&self.model, &mut self.tables);
-            contain("run", || {
-                model.program.steps.iter().try_for_each(|step| step.run(batch, tables))
-            })?;
-            self.outputs.append(taken, &self.tables);
+    /// Runs some rows. `inputs` has the rows of each model input, in the order of [`Model::inputs`] and of their element
+    /// types; `rows` says which of them. Any number of rows: they are cut into compiled batch sizes, and the last batch is
+    /// padded. The answer holds until the next run. A panic of the engine is caught and answered as an error; the session
+    /// stays usable.
+    ///
+    /// # Errors
+    /// Inputs that are not the model's, or a failure of the run: of all of its rows, though one alone may have caused it.
+    pub fn run(&mut self, inputs: &[Values], rows: Range<usize>) -> Result<&Outputs, ModelError> {
+        self.check(inputs, &rows)?;
+        let program = &self.model.program;
+        self.scratch.outputs.clear();
+        let mut done = rows.start;
+        while done < rows.end {
+            let (taken, batch) = next_batch(rows.end - done, &program.batch_sizes, program.fixed);
+            self.scratch.run(program, batch, inputs, done..done + taken)?;
             done += taken;
         }
-        Ok(&self.outputs)
+        Ok(&self.scratch.outputs)
     }
 
-    fn check(&self, rows: usize, inputs: &[&[f32]]) -> Result<(), ModelError> {
+    fn check(&self, inputs: &[Values], rows: &Range<usize>) -> Result<(), ModelError> {
         let specs = self.model.inputs();
         if inputs.len() != specs.len() {
             return Err(ModelError::InputCount {
@@ -57,46 +56,100 @@ impl Session {
             });
         }
         for (spec, input) in specs.iter().zip(inputs) {
-            if rows.checked_mul(spec.width()) != Some(input.len()) {
+            if input.element() != spec.element {
+                return Err(ModelError::InputElement {
+                    input: spec.name.clone(),
+                    expected: spec.element,
+                    got: input.element(),
+                });
+            }
+            if rows.end.checked_mul(spec.width()).is_none_or(|needed| needed > input.len()) {
                 return Err(ModelError::InputWidth {
                     input: spec.name.clone(),
                     expected: spec.width(),
-                    got: input.len() / rows.max(1),
+                    got: input.len() / rows.end.max(1),
                 });
             }
         }
         Ok(())
     }
+}
 
-    /// Copies `taken` rows from row `start` on into the input tables; rows up to `batch` repeat the
-    /// last one, so that padding cannot make what the rows do not.
-    fn fill(&mut self, start: usize, taken: usize, batch: usize, inputs: &[&[f32]]) {
-        for ((spec, value), input) in self.model.program.inputs.iter().zip(inputs) {
-            let width = spec.width();
-            let rows = input.get(start * width..(start + taken) * width).unwrap_or_default();
-            let last = rows.get(rows.len().saturating_sub(width)..).unwrap_or_default();
-            let padding = std::iter::repeat_n(last, batch - taken);
-            match value.slot {
-                Slot::Floats(table) => {
-                    let mut values = self.tables.take_floats(table);
-                    values.clear();
-                    values.extend_from_slice(rows);
-                    padding.for_each(|row| values.extend_from_slice(row));
-                    self.tables.put_floats(table, values);
+/// Tables and results of runs of one program.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    tables: Tables,
+    pub(crate) outputs: Outputs,
+}
+
+impl Scratch {
+    pub(crate) fn new(program: &Program) -> Scratch {
+        Scratch {
+            tables: Tables::new(&program.layout),
+            outputs: Outputs::new(program),
+        }
+    }
+
+    /// Runs some rows in one batch of a compiled size and appends their results.
+    pub(crate) fn run(
+        &mut self,
+        program: &Program,
+        batch: usize,
+        inputs: &[Values],
+        rows: Range<usize>,
+    ) -> Result<(), ModelError> {
+        let taken = rows.len();
+        self.fill(program, batch, inputs, rows);
+        let tables = &mut self.tables;
+        contain("run", || program.steps.iter().try_for_each(|step| step.run(batch, tables)))?;
+        self.outputs.append(taken, &self.tables);
+        Ok(())
+    }
+
+    /// Copies rows into the input tables; rows up to `batch` repeat the last one, so that padding cannot make what the rows
+    /// do not.
+    fn fill(&mut self, program: &Program, batch: usize, inputs: &[Values], rows: Range<usize>) {
+        for ((spec, value), input) in program.inputs.iter().zip(inputs) {
+            let part = Part {
+                width: spec.width(),
+                rows: rows.clone(),
+                batch,
+            };
+            match (value.slot, input) {
+                (Slot::Floats(table), Values::Float(values)) => part.copy(values, &mut self.tables, table, |value| value),
+                (Slot::Doubles(table), Values::Double(values)) => {
+                    part.copy(values, &mut self.tables, table, |value| value);
                 }
-                Slot::Ints(table) => {
-                    let mut values = self.tables.take_ints(table);
-                    values.clear();
-                    let convert = |value: &f32| match spec.element {
-                        ElementType::Boolean => i64::from(*value != 0.0),
-                        _ => *value as i64,
-                    };
-                    values.extend(rows.iter().map(convert));
-                    padding.for_each(|row| values.extend(row.iter().map(convert)));
-                    self.tables.put_ints(table, values);
-                }
+                (Slot::Ints(table), Values::Int64(values)) => part.copy(values, &mut self.tables, table, |value| value),
+                (Slot::Ints(table), Values::Int32(values)) => part.copy(values, &mut self.tables, table, i64::from),
+                (Slot::Ints(table), Values::Boolean(values)) => part.copy(values, &mut self.tables, table, i64::from),
+                // The session has compared the types.
+                _ => {}
             }
         }
+    }
+}
+
+/// Which rows of an input go into a batch.
+struct Part {
+    width: usize,
+    rows: Range<usize>,
+    batch: usize,
+}
+
+impl Part {
+    fn copy<V: Copy, T: Stored>(&self, values: &[V], tables: &mut Tables, table: Table<T>, convert: impl Fn(V) -> T) {
+        let rows = values.get(self.rows.start * self.width..self.rows.end * self.width);
+        let rows = rows.unwrap_or_default();
+        let last = rows.get(rows.len().saturating_sub(self.width)..).unwrap_or_default();
+        let mut out = tables.take(table);
+        out.clear();
+        out.reserve(self.batch * self.width);
+        out.extend(rows.iter().map(|value| convert(*value)));
+        for _ in self.rows.len()..self.batch {
+            out.extend(last.iter().map(|value| convert(*value)));
+        }
+        tables.put(table, out);
     }
 }
 

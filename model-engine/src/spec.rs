@@ -46,8 +46,7 @@ pub enum Dim {
 pub struct TensorSpec {
     /// The name in the ONNX graph.
     pub name: String,
-    /// Type of the elements as the graph declares it. Inputs are handed over as `f32` in any case
-    /// and converted.
+    /// Type of the elements as the graph declares it.
     pub element: ElementType,
     /// `[batch]` or `[batch, ...]`.
     pub dims: Vec<Dim>,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use flate2::read::GzDecoder;
-use model_engine::{Limits, Model, OutputValue};
+use model_engine::{Limits, Model, OutputValue, Values};
 
 fn models() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/demo/models")
@@ -37,6 +37,7 @@ fn offline_predictions_are_reproduced() {
         .iter()
         .flat_map(|row| row[1..].iter().map(|value| value.parse::<f32>().unwrap()))
         .collect();
+    let values = [Values::Float(values)];
 
     for name in ["logistic", "mlp", "lightgbm", "costly"] {
         let about = &offline["models"][name];
@@ -54,7 +55,7 @@ fn offline_predictions_are_reproduced() {
         let selector = model.selector(about["output"].as_str().unwrap()).unwrap();
         let column = prediction_names.iter().position(|column| column == name).unwrap();
         let mut session = model.session();
-        let answer = session.run(features.len(), &[&values]).unwrap();
+        let answer = session.run(&values, 0..features.len()).unwrap();
         for (row, feature) in features.iter().enumerate() {
             let expected: f32 = predicted[feature[0].as_str()][column].parse().unwrap();
             match answer.get(&selector, row) {

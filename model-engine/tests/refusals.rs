@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model_engine::{Limits, Model, ModelError, OutputValue};
+use model_engine::{ElementType, Limits, Model, ModelError, OutputValue, Values};
 use proptest::prelude::*;
 use prost::Message;
 use tract_onnx::pb::{self, tensor_proto::DataType, tensor_shape_proto::dimension::Value as DimValue};
@@ -183,7 +183,8 @@ fn shapes_and_element_types() {
     let dynamic = shaped(&[DimValue::DimParam("rows".into()), DimValue::DimParam("words".into())]);
     assert_eq!(
         refusal(&dynamic),
-        "shape of 'x': dimension 'words' is dynamic; only the first, the batch, may be"
+        "shape of 'x': [rows, words] leaves a dimension open that is not the batch: \
+         export the model with numbers after the first dimension, as in [None, 6]"
     );
     assert!(refusal(&shaped(&[])).contains("the first must be the batch"));
     assert!(refusal(&shaped(&rows_of(-7))).contains("not positive"));
@@ -359,7 +360,7 @@ fn runs_check_their_inputs() {
     model.check_width(0, 6).unwrap();
     let mut session = model.session();
     assert!(matches!(
-        session.run(2, &[&[0.0; 10]]),
+        session.run(&[Values::Float(vec![0.0; 10])], 0..2),
         Err(ModelError::InputWidth {
             expected: 6,
             got: 5,
@@ -367,11 +368,11 @@ fn runs_check_their_inputs() {
         })
     ));
     assert!(matches!(
-        session.run(1, &[]),
+        session.run(&[], 0..1),
         Err(ModelError::InputCount { expected: 1, got: 0 })
     ));
-    assert_eq!(session.run(0, &[&[]]).unwrap().rows(), 0);
-    assert_eq!(session.run(2, &[&[0.0; 12]]).unwrap().rows(), 2);
+    assert_eq!(session.run(&[Values::Float(vec![])], 0..0).unwrap().rows(), 0);
+    assert_eq!(session.run(&[Values::Float(vec![0.0; 12])], 0..2).unwrap().rows(), 2);
 }
 
 #[test]
@@ -383,7 +384,7 @@ fn rows_that_are_not_finite_are_told() {
         let mut rows = vec![0.5_f32; 3 * 6];
         rows[7] = f32::NAN;
         let mut session = model.session();
-        let answer = session.run(3, &[&rows]).unwrap();
+        let answer = session.run(&[Values::Float(rows)], 0..3).unwrap();
         let finite: Vec<bool> = (0..4).map(|row| answer.all_finite(&selector, row)).collect();
         assert_eq!(finite, [true, false, true, false], "{name}");
         assert_eq!(answer.get(&selector, 3), None);
@@ -408,7 +409,7 @@ fn a_fixed_batch_is_padded() {
     let selector = model.selector("y").unwrap();
     let rows: Vec<f32> = (0..7).map(|row| row as f32 - 3.0).collect();
     let mut session = model.session();
-    let answer = session.run(7, &[&rows]).unwrap();
+    let answer = session.run(&[Values::Float(rows.clone())], 0..7).unwrap();
     for (row, value) in rows.iter().enumerate() {
         assert_eq!(answer.get(&selector, row), Some(OutputValue::Float(value.max(0.0))));
     }
@@ -432,13 +433,18 @@ fn survive(onnx: &[u8]) {
     };
     let Ok(model) = Model::load(onnx, &limits) else { return };
     let model = Arc::new(model);
-    let inputs: Vec<Vec<f32>> = model
+    let inputs: Vec<Values> = model
         .inputs()
         .iter()
-        .map(|input| vec![0.5; 5 * input.width()])
+        .map(|input| match input.element {
+            ElementType::Double => Values::Double(vec![0.5; 5 * input.width()]),
+            ElementType::Int64 | ElementType::Text => Values::Int64(vec![0; 5 * input.width()]),
+            ElementType::Int32 => Values::Int32(vec![0; 5 * input.width()]),
+            ElementType::Boolean => Values::Boolean(vec![true; 5 * input.width()]),
+            ElementType::Float => Values::Float(vec![0.5; 5 * input.width()]),
+        })
         .collect();
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    if let Ok(outputs) = model.session().run(5, &slices) {
+    if let Ok(outputs) = model.session().run(&inputs, 0..5) {
         assert_eq!(outputs.rows(), 5);
     }
 }

@@ -53,8 +53,6 @@ pub(crate) enum Operation {
     IsPresent(Register),
     /// A number of epoch milliseconds, or a text, as a time.
     ToTime(Register),
-    /// What is a number, a bool or an int; anything else is missing.
-    Numeric(Register),
 }
 
 /// Part of a time, in UTC.
@@ -188,10 +186,6 @@ impl Computation<'_> {
                 ms.filter(|ms| ms.abs() <= LATEST_TIME_MS)
                     .map_or(Slot::Missing, Slot::Time)
             }
-            Numeric(a) => match self.at(a) {
-                numeric @ (Slot::Number(_) | Slot::Integer(_) | Slot::Bool(_)) => numeric,
-                _ => Slot::Missing,
-            },
         }
     }
 

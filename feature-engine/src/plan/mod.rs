@@ -112,8 +112,13 @@ impl Wanted {
 /// A feature of a plan, for reading its value after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureSlot {
+    /// What expressions see, and what is shown.
     pub(crate) register: Register,
+    /// What a model's input takes.
+    pub(crate) input: Register,
     pub(crate) index: u32,
+    /// Whether an expression or an aggregate has made it a double.
+    pub(crate) is_double: bool,
 }
 
 /// A wanted expression of a plan, for reading its value after an event.

@@ -62,6 +62,12 @@ pub(crate) enum Action {
         default: Register,
         feature: u32,
     },
+    /// The value as a model's input takes it: what is no number has the default too, counted for the feature.
+    Number {
+        value: Register,
+        default: Register,
+        feature: u32,
+    },
     /// Reads and updates a group of aggregates, which fills their registers.
     Aggregate(u32),
 }

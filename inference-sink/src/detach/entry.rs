@@ -1,15 +1,18 @@
 //! The bytes of a feature log entry. Its key is `tenant/name`; its value, big endian:
 //!
 //! ```text
-//! format (1)  hash of the inputs' features (8)  topic length (2) and name  offset (8)  event time (8)
-//! output key length (4, all ones for none) and key  features of all inputs, one after the other (4 each)
+//! format (1)  signature of the inputs (8)  topic length (2) and name  offset (8)  event time (8)
+//! output key length (4, all ones for none) and key  features of all inputs, one after the other, each in its tensor's type
 //! ```
+//! The signature is of the features, their order and their types ([`ServedModel::signature`]). In format 1 it was of their
+//! names, and every feature was a float32; models all of whose features are that still read it.
 
 use crate::flow::{RowBlock, RowSource};
 use crate::models::ServedModel;
 use std::sync::Arc;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+const FORMAT_OF_FLOATS: u8 = 1;
 
 /// The bytes of a row.
 pub fn encode_entry(block: &RowBlock, row: usize, topics: &[Arc<str>]) -> Vec<u8> {
@@ -28,10 +31,8 @@ pub fn encode_entry(block: &RowBlock, row: usize, topics: &[Arc<str>]) -> Vec<u8
         }
         None => out.extend_from_slice(&u32::MAX.to_be_bytes()),
     }
-    for features in block.features(row) {
-        for feature in features {
-            out.extend_from_slice(&feature.to_be_bytes());
-        }
+    for (values, part) in block.features(row) {
+        values.write(part, &mut out);
     }
     out
 }
@@ -48,11 +49,14 @@ pub fn decode_entry(
 ) -> Result<(), String> {
     let short = || "it is too short".to_owned();
     let (format, rest) = bytes.split_first().ok_or_else(short)?;
-    if *format != FORMAT {
-        return Err(format!("its format {format} is not known"));
-    }
+    let model: Arc<ServedModel> = block.model.clone();
+    let expected = match *format {
+        FORMAT => Some(model.signature()),
+        FORMAT_OF_FLOATS => model.signature_of_floats(),
+        _ => return Err(format!("its format {format} is not known; a newer version has written it")),
+    };
     let (signature, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
-    if u64::from_be_bytes(*signature) != block.model.signature() {
+    if Some(u64::from_be_bytes(*signature)) != expected {
         return Err("it was written for other features than the model takes now".to_owned());
     }
     let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
@@ -69,21 +73,33 @@ pub fn decode_entry(
             .map(|(key, rest)| (Some(key), rest))
             .ok_or_else(short)?,
     };
-    let width: usize = block.model.widths().iter().sum();
-    if rest.len() != width * 4 {
-        return Err(format!("it has {} features, the model takes {width}", rest.len() / 4));
+    let sizes: Vec<usize> = block
+        .inputs
+        .iter()
+        .zip(model.widths())
+        .map(|(values, width)| values.written_size() * width)
+        .collect();
+    if rest.len() != sizes.iter().sum::<usize>() {
+        return Err(format!(
+            "its features have {} bytes, those of the model {}",
+            rest.len(),
+            sizes.iter().sum::<usize>()
+        ));
     }
     let topic = topics
         .iter()
         .position(|known| known.as_bytes() == topic)
         .ok_or("its topic is not the connector's")?;
-    let mut features = rest
-        .chunks_exact(4)
-        .filter_map(|chunk| chunk.try_into().ok().map(f32::from_be_bytes));
-    let model: Arc<ServedModel> = block.model.clone();
-    for (input, width) in block.inputs.iter_mut().zip(model.widths()) {
-        input.extend(features.by_ref().take(*width));
+    let mut row = model.empty_inputs();
+    let mut start = 0;
+    for (values, size) in row.iter_mut().zip(sizes) {
+        let bytes = rest.get(start..start + size).unwrap_or_default();
+        if !values.read(bytes) {
+            return Err("a feature is not of its type".to_owned());
+        }
+        start += size;
     }
+    block.push_inputs(&row);
     let source = RowSource {
         topic: u16::try_from(topic).unwrap_or(u16::MAX),
         partition: place.0,
@@ -100,6 +116,7 @@ pub fn decode_entry(
 mod tests {
     use super::*;
     use crate::models::tests::a_model;
+    use model_engine::Values;
     use proptest::prelude::*;
 
     proptest! {
@@ -111,7 +128,8 @@ mod tests {
             let model = a_model();
             let topics: Vec<Arc<str>> = vec!["clicks".into(), "events".into()];
             let mut block = RowBlock::new(&model);
-            block.inputs[0].extend_from_slice(&row);
+            let row = vec![Values::Float(row)];
+            block.push_inputs(&row);
             let source = RowSource { topic: 1, partition: 7, offset, event_time_ms, arrived_us: 5, log_offset: -1 };
             block.end_row(source, |out| key.as_ref().map(|key| out.extend_from_slice(key)).is_some());
             let bytes = encode_entry(&block, 0, &topics);
@@ -120,7 +138,7 @@ mod tests {
             let meta = back.metas[0];
             prop_assert_eq!((meta.topic, meta.partition, meta.offset, meta.event_time_ms, meta.log_offset), (1, 7, offset, event_time_ms, log_offset));
             prop_assert_eq!(back.key(&meta), key.as_deref());
-            prop_assert_eq!(&back.inputs[0], &row);
+            prop_assert_eq!(&back.inputs, &row);
         }
 
         #[test]

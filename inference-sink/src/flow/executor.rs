@@ -293,16 +293,12 @@ fn run_rows(
     rows: Range<usize>,
     name: String,
 ) -> Result<(EncodedOutputs, Vec<usize>), String> {
-    let inputs: Vec<&[f32]> = block
-        .inputs
-        .iter()
-        .zip(block.model.widths())
-        .map(|(input, width)| input.get(rows.start * width..rows.end * width).unwrap_or_default())
-        .collect();
     let model = block.model.clone();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let session = sessions.of(&model);
-        let outputs = session.run(rows.len(), &inputs).map_err(|error| error.to_string())?;
+        let outputs = session
+            .run(&block.inputs, rows.clone())
+            .map_err(|error| error.to_string())?;
         Ok(encode_batch(block, rows.clone(), outputs, name, &flow.outbox.topics))
     }));
     ran.unwrap_or_else(|_| {

@@ -198,13 +198,14 @@ mod tests {
     use super::*;
     use crate::flow::rows::RowSource;
     use crate::models::tests::a_model;
+    use model_engine::Values;
     use proptest::prelude::*;
 
     fn block(model: &Arc<crate::models::ServedModel>, offsets: std::ops::Range<i64>) -> RowBlock {
         let mut block = RowBlock::new(model);
         for offset in offsets {
             for (input, width) in block.inputs.iter_mut().zip(model.widths()) {
-                input.extend(std::iter::repeat_n(offset as f32, *width));
+                input.extend_from(&Values::Float(vec![offset as f32; *width]), 0..*width);
             }
             let source = RowSource {
                 topic: 0,
@@ -228,7 +229,11 @@ mod tests {
         assert!(
             block
                 .features(row)
-                .all(|features| !features.is_empty() && features.iter().all(|value| *value == offset as f32))
+                .all(|(values, part)| {
+                    let mut features = Values::new(values.element());
+                    features.extend_from(values, part.clone());
+                    features == Values::Float(vec![offset as f32; part.len()]) && !part.is_empty()
+                })
         );
         assert_eq!(
             block.key(meta),

@@ -1,6 +1,8 @@
 //! Rows on their way from a task to an executor, a block at a time: features contiguous, what belongs to a row beside.
 
 use crate::models::ServedModel;
+use model_engine::Values;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What belongs to one row beside its features.
@@ -45,8 +47,8 @@ pub struct RowSource {
 pub struct RowBlock {
     /// the model they are for
     pub model: Arc<ServedModel>,
-    /// per model input, row-major `[rows, width]`
-    pub inputs: Vec<Vec<f32>>,
+    /// per model input, row-major `[rows, width]`, in the type of its elements
+    pub inputs: Vec<Values>,
     /// one per row
     pub metas: Vec<RowMeta>,
     /// output keys, one after the other
@@ -57,7 +59,7 @@ impl RowBlock {
     /// No rows.
     pub fn new(model: &Arc<ServedModel>) -> RowBlock {
         RowBlock {
-            inputs: model.widths().iter().map(|_| Vec::new()).collect(),
+            inputs: model.empty_inputs(),
             model: model.clone(),
             metas: Vec::new(),
             keys: Vec::new(),
@@ -71,7 +73,7 @@ impl RowBlock {
 
     /// Bytes that the rows take.
     pub fn bytes(&self) -> usize {
-        self.inputs.iter().map(|input| input.len() * 4).sum::<usize>()
+        self.inputs.iter().map(Values::bytes).sum::<usize>()
             + self.metas.len() * std::mem::size_of::<RowMeta>()
             + self.keys.len()
     }
@@ -105,20 +107,23 @@ impl RowBlock {
         self.keys.get(meta.key_start as usize..meta.key_end as usize)
     }
 
-    /// The features of a row, one slice per model input.
-    pub fn features(&self, row: usize) -> impl Iterator<Item = &[f32]> {
-        self.inputs
-            .iter()
-            .zip(self.model.widths())
-            .map(move |(input, width)| input.get(row * width..(row + 1) * width).unwrap_or_default())
+    /// Where the features of a row are: of each model input the part that is the row's.
+    pub fn features(&self, row: usize) -> impl Iterator<Item = (&Values, Range<usize>)> {
+        let inputs = self.inputs.iter().zip(self.model.widths());
+        inputs.map(move |(input, width)| (input, row * width..(row + 1) * width))
+    }
+
+    /// Appends the inputs of one row, which must be the model's.
+    pub fn push_inputs(&mut self, row: &[Values]) {
+        for (input, values) in self.inputs.iter_mut().zip(row) {
+            input.extend_from(values, 0..values.len());
+        }
     }
 
     /// Appends all rows of another block of the same model version.
     pub fn append(&mut self, mut other: RowBlock) {
         let shift = u32::try_from(self.keys.len()).unwrap_or(u32::MAX - 1);
-        for (input, more) in self.inputs.iter_mut().zip(&mut other.inputs) {
-            input.append(more);
-        }
+        self.push_inputs(&other.inputs);
         self.keys.append(&mut other.keys);
         self.metas.extend(other.metas.into_iter().map(|mut meta| {
             if meta.key_start != u32::MAX {
@@ -139,13 +144,11 @@ impl RowBlock {
         self.part(row..row + 1)
     }
 
-    fn part(&self, rows: std::ops::Range<usize>) -> RowBlock {
+    fn part(&self, rows: Range<usize>) -> RowBlock {
         let mut tail = RowBlock::new(&self.model);
         for row in rows {
-            for (index, features) in self.features(row).enumerate() {
-                if let Some(input) = tail.inputs.get_mut(index) {
-                    input.extend_from_slice(features);
-                }
+            for ((values, part), input) in self.features(row).zip(&mut tail.inputs) {
+                input.extend_from(values, part);
             }
             if let Some(meta) = self.metas.get(row) {
                 let source = RowSource {

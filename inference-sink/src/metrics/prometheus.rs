@@ -169,6 +169,12 @@ fn add_models(text: &mut Text, started: &Started) {
         &|figures| figures.errors as f64,
     );
     family(
+        "model_input_errors_total",
+        "counter",
+        "Events that gave a model no row: a feature was no element of its tensor.",
+        &|figures| figures.input_errors as f64,
+    );
+    family(
         "model_cpu_seconds_total",
         "counter",
         "CPU of a model's runs.",

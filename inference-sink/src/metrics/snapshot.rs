@@ -17,6 +17,8 @@ pub struct TenantSnapshot {
     pub shed: u64,
     /// rows that failed
     pub errors: u64,
+    /// events that gave a model no row: a feature was no element of its tensor
+    pub input_errors: u64,
     /// CPU microseconds of runs
     pub cpu_us: u64,
     /// part of the CPU of all runs, from 0 to 1
@@ -110,6 +112,7 @@ fn add_models(snapshot: &mut Snapshot, started: &Started) {
         let tenant = snapshot.tenants.entry(runtime.tenant.to_string()).or_default();
         tenant.predictions += predictions;
         tenant.errors += runtime.errors.load(Ordering::Relaxed);
+        tenant.input_errors += runtime.input_errors.load(Ordering::Relaxed);
         tenant.lag += started
             .modes_of(identity)
             .values()

@@ -32,11 +32,14 @@ pub struct ModelRuntime {
     breaker: Mutex<Breaker>,
     suspended: AtomicBool,
     last_error: Mutex<Option<String>>,
+    last_input_error: Mutex<Option<String>>,
     latency: Mutex<Histogram<u64>>,
     /// rows that gave an output
     pub predictions: AtomicU64,
     /// rows that failed
     pub errors: AtomicU64,
+    /// events that gave it no row: a feature was no element of its tensor
+    pub input_errors: AtomicU64,
     /// rows that came in
     pub rows: AtomicU64,
     /// CPU microseconds of its runs
@@ -58,6 +61,7 @@ pub struct RuntimeFigures {
     pub rows: u64,
     pub predictions: u64,
     pub errors: u64,
+    pub input_errors: u64,
     pub batches: u64,
     pub cpu_us: u64,
     pub cpu_us_per_row: f64,
@@ -67,6 +71,7 @@ pub struct RuntimeFigures {
     pub late: u64,
     pub detached_rows: u64,
     pub last_error: Option<String>,
+    pub last_input_error: Option<String>,
 }
 
 /// A histogram of microseconds up to an hour, three digits.
@@ -84,9 +89,11 @@ impl ModelRuntime {
             breaker: Mutex::new(Breaker::new(policy)),
             suspended: AtomicBool::new(false),
             last_error: Mutex::new(None),
+            last_input_error: Mutex::new(None),
             latency: Mutex::new(latency_histogram()),
             predictions: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            input_errors: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             cpu_us: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -139,6 +146,12 @@ impl ModelRuntime {
         }
     }
 
+    /// An event gave it no row. That is the event's fault and not the model's: its breaker does not move.
+    pub fn refused_input(&self, error: String) {
+        self.input_errors.fetch_add(1, Ordering::Relaxed);
+        *self.last_input_error.lock() = Some(error);
+    }
+
     /// Notes how long rows took from event to prediction, in microseconds.
     pub fn took(&self, micros: impl Iterator<Item = u64>, deadline_us: Option<u64>) {
         let mut latency = self.latency.lock();
@@ -168,6 +181,7 @@ impl ModelRuntime {
             rows: get(&self.rows),
             predictions: get(&self.predictions),
             errors: get(&self.errors),
+            input_errors: get(&self.input_errors),
             batches: get(&self.batches),
             cpu_us,
             cpu_us_per_row: cpu_us as f64 / rows.max(1) as f64,
@@ -177,6 +191,7 @@ impl ModelRuntime {
             late: get(&self.late),
             detached_rows: get(&self.detached_rows),
             last_error: self.last_error.lock().clone(),
+            last_input_error: self.last_input_error.lock().clone(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One version of a model, loaded and checked: immutable, shared by tasks and executors.
 
 use feature_engine::resource::{FieldError, Model, Tenant, Trigger};
-use model_engine::{Limits, ModelError, OutputSelector};
+use super::InputError;
+use model_engine::{Batching, ElementType, Limits, ModelError, OutputSelector, TensorSpec, Values};
 use std::sync::Arc;
 
 /// Batch sizes that every model is compiled for.
@@ -25,6 +26,8 @@ pub struct ServedModel {
     /// features of each model input, in the order of the engine's inputs
     features: Vec<Vec<String>>,
     widths: Vec<usize>,
+    signature: u64,
+    signature_of_floats: Option<u64>,
     fields: Vec<(Vec<u8>, OutputSelector)>,
 }
 
@@ -36,7 +39,11 @@ impl ServedModel {
             batch_sizes: batch_sizes(&document.trigger),
             ..Limits::default()
         };
-        let engine = model_engine::Model::load(artifact, &limits).map_err(|error| vec![load_error(&error, tenant)])?;
+        // One tensor in the document may stand for the only input under any name.
+        let only = document.inputs.values().next().filter(|_| document.inputs.len() == 1);
+        let features = |tensor: &str| document.inputs.get(tensor).or(only).map(Vec::len);
+        let engine = model_engine::Model::load_for(artifact, &limits, &features)
+            .map_err(|error| vec![load_error(&error, tenant)])?;
         let engine = Arc::new(engine);
         let mut errors = Vec::new();
         let features = match_inputs(document, &engine, &mut errors);
@@ -68,11 +75,27 @@ impl ServedModel {
             version,
             output_topic: output_topic.map_or("", String::as_str).into(),
             document: document.clone(),
-            widths: engine.inputs().iter().map(model_engine::TensorSpec::width).collect(),
+            widths: engine.inputs().iter().map(TensorSpec::width).collect(),
+            signature: signature(&engine, &features),
+            signature_of_floats: signature_of_floats(&engine, &features),
             engine,
             features,
             fields,
         })
+    }
+
+    /// How its rows are run, as status says it: `batched` or `one by one`, and why where there is something to say.
+    pub fn rows(&self) -> (&'static str, Option<String>) {
+        match self.engine.batching() {
+            Batching::Together { by_trial: None } => ("batched", None),
+            Batching::Together {
+                by_trial: Some(operator),
+            } => {
+                let reason = format!("{operator} is not known to keep rows apart; a trial has shown that it does here");
+                ("batched", Some(reason))
+            }
+            Batching::OneByOne { reason } => ("one by one", Some(reason.clone())),
+        }
     }
 
     /// Features per row of each model input.
@@ -90,32 +113,71 @@ impl ServedModel {
         &self.fields
     }
 
-    /// A hash of which features go where: feature log entries of another signature do not fit.
+    /// A hash of which features go where, in which order and as which type: stored rows of another signature do not fit.
     pub fn signature(&self) -> u64 {
-        // FNV-1a, which is stable over builds and platforms.
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for feature in self
-            .features
-            .iter()
-            .flat_map(|features| features.iter().map(String::as_str).chain(["\n"]))
-        {
-            for byte in feature.bytes().chain([0]) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        hash
+        self.signature
+    }
+
+    /// The signature of rows that were stored when every feature was a float32, if all of them are still.
+    pub fn signature_of_floats(&self) -> Option<u64> {
+        self.signature_of_floats
+    }
+
+    /// No rows, for each input.
+    pub fn empty_inputs(&self) -> Vec<Values> {
+        self.engine.inputs().iter().map(|input| Values::new(input.element)).collect()
+    }
+
+    /// Whether a row has the inputs of this version.
+    pub fn takes(&self, row: &[Values]) -> bool {
+        let inputs = self.engine.inputs();
+        let fits = |(values, input): (&Values, &TensorSpec)| {
+            values.element() == input.element && values.len() == input.width()
+        };
+        row.len() == inputs.len() && row.iter().zip(inputs).all(fits)
+    }
+
+    /// Why an event gives this model no row, by feature and tensor.
+    pub fn input_error(&self, error: &InputError) -> String {
+        let tensor = self.engine.inputs().get(error.input).map_or("", |input| input.name.as_str());
+        let features = self.features.get(error.input).map_or(&[][..], Vec::as_slice);
+        let feature = features.get(error.unfit.position).map_or("", String::as_str);
+        format!("feature {feature} of tensor {tensor} {}", error.unfit.misfit)
     }
 
     /// Runs every compiled batch size once, on zeros.
     pub fn warm(&self) -> Result<(), ModelError> {
         let mut session = self.engine.session();
         for rows in self.engine.batch_sizes() {
-            let zeros: Vec<Vec<f32>> = self.widths.iter().map(|width| vec![0.0; width * rows]).collect();
-            let inputs: Vec<&[f32]> = zeros.iter().map(Vec::as_slice).collect();
-            session.run(*rows, &inputs)?;
+            let zeros = |input: &TensorSpec| Values::zeros(input.element, input.width() * rows);
+            let inputs: Vec<Values> = self.engine.inputs().iter().map(zeros).collect();
+            session.run(&inputs, 0..*rows)?;
         }
         Ok(())
     }
+}
+
+/// A word that is no feature's name: what comes next is of another input.
+const END: &str = "\n";
+
+fn signature(engine: &model_engine::Model, features: &[Vec<String>]) -> u64 {
+    let types: Vec<String> = engine.inputs().iter().map(|input| input.element.to_string()).collect();
+    let inputs = types.iter().zip(features);
+    hash(inputs.flat_map(|(element, features)| [element].into_iter().chain(features).map(String::as_str).chain([END])))
+}
+
+fn signature_of_floats(engine: &model_engine::Model, features: &[Vec<String>]) -> Option<u64> {
+    let floats = engine.inputs().iter().all(|input| input.element == ElementType::Float);
+    let words = features.iter().flat_map(|features| features.iter().map(String::as_str).chain([END]));
+    floats.then(|| hash(words))
+}
+
+/// FNV-1a, which is stable over builds and platforms.
+fn hash<'w>(words: impl Iterator<Item = &'w str>) -> u64 {
+    words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, word| {
+        let bytes = word.bytes().chain([0]);
+        bytes.fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    })
 }
 
 fn batch_sizes(trigger: &Trigger) -> Vec<usize> {

@@ -168,7 +168,9 @@ pub fn encode_batch(
 fn write_value(value: OutputValue<'_>, out: &mut Vec<u8>) -> bool {
     match value {
         OutputValue::Float(number) if !number.is_finite() => return false,
+        OutputValue::Double(number) if !number.is_finite() => return false,
         OutputValue::Float(number) => out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes()),
+        OutputValue::Double(number) => out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes()),
         OutputValue::Integer(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
         OutputValue::Text(text) => out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes()),
     }

@@ -44,6 +44,12 @@ pub struct ModelState {
     /// the hash of its artifact
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// how its rows are run: `batched` or `one by one`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<&'static str>,
+    /// why they are run so, where there is something to say
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_reason: Option<String>,
     /// the version that was put last, where it is another
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_version: Option<u64>,
@@ -78,7 +84,10 @@ impl Deployment {
             (Some(served), None) if Some(served.version) == document.version => LifeCycle::Serving,
             _ => LifeCycle::Validating,
         };
+        let (rows, rows_reason) = served.map(|served| served.rows()).unzip();
         Some(ModelState {
+            rows,
+            rows_reason: rows_reason.flatten(),
             state,
             version: served.map(|served| served.version),
             sha256: served.map(|served| served.engine.sha256().to_owned()),

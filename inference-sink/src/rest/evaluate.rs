@@ -1,14 +1,16 @@
 //! `POST /inference/models/{tenant}/{name}/evaluate`: one event by hand, with every feature and every output shown.
 
 use super::refused;
-use crate::models::ServedModel;
+use crate::models::{ServedModel, write_inputs};
 use crate::registry::Deployment;
 use crate::registry::check::{Stores, view_of, wanted};
 use crate::service::{GlobalRows, Started};
 use connect_api::extension::{RestRequest, RestResponse};
 use feature_engine::resource::FieldError;
-use feature_engine::{CatalogRow, Evaluator, Event, FeaturePlan, GlobalLookup, MemoryState, Scalar, Wanted};
-use model_engine::OutputValue;
+use feature_engine::{
+    CatalogRow, Evaluator, Event, FeaturePlan, FeatureSlot, GlobalLookup, MemoryState, Scalar, Wanted,
+};
+use model_engine::{OutputValue, Values};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -102,33 +104,17 @@ fn evaluate(
     for (name, slot) in plan.features() {
         features.insert(name.to_owned(), shown(evaluator.feature_scalar(slot)));
     }
-    let inputs: Vec<Vec<f32>> = model
+    let slots: Vec<Vec<FeatureSlot>> = model
         .features()
         .iter()
-        .map(|names| {
-            names
-                .iter()
-                .filter_map(|name| plan.slot(name))
-                .map(|slot| evaluator.feature(slot))
-                .collect()
-        })
+        .map(|names| names.iter().filter_map(|name| plan.slot(name)).collect())
         .collect();
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let mut session = model.engine.session();
-    let outputs = session
-        .run(1, &slices)
-        .map_err(|error| wrong("artifact", error.to_string()))?;
-    let mut fields = Map::new();
-    for (name, text) in &model.document.output.fields {
-        let value = model.engine.selector(text).ok().and_then(|selector| {
-            Some(match outputs.get(&selector, 0)? {
-                OutputValue::Float(number) => json!(number),
-                OutputValue::Integer(number) => json!(number),
-                OutputValue::Text(text) => json!(text),
-            })
-        });
-        fields.insert(name.clone(), value.unwrap_or(Value::Null));
-    }
+    let mut inputs = model.empty_inputs();
+    let refused = write_inputs(&evaluator, &slots, &mut inputs).map_err(|error| model.input_error(&error));
+    let outputs = match refused {
+        Ok(()) => outputs(model, &inputs).map_err(|error| wrong("artifact", error))?,
+        Err(_) => Value::Null,
+    };
     let matches = model
         .document
         .subscribe
@@ -139,11 +125,41 @@ fn evaluate(
         "model": &*model.lineage, "feature_view": view.name, "event_time": evaluator.event_time_ms(),
         "filter": matches.map(|filter| evaluator.scalar(filter).is_true()), "features": features,
         "inputs": model.features().iter().zip(&inputs).map(|(names, row)| {
-            names.iter().zip(row).map(|(name, value)| (name.clone(), json!(value))).collect::<Map<String, Value>>()
+            names.iter().cloned().zip(elements(row)).collect::<Map<String, Value>>()
         }).collect::<Vec<_>>(),
-        "outputs": fields,
+        "input_error": refused.err(),
+        "outputs": outputs,
         "note": "aggregates are shown as for a key that was never seen",
     }))
+}
+
+/// The output fields of one row.
+fn outputs(model: &Arc<ServedModel>, inputs: &[Values]) -> Result<Value, String> {
+    let mut session = model.engine.session();
+    let outputs = session.run(inputs, 0..1).map_err(|error| error.to_string())?;
+    let mut fields = Map::new();
+    for (name, text) in &model.document.output.fields {
+        let value = model.engine.selector(text).ok().and_then(|selector| {
+            Some(match outputs.get(&selector, 0)? {
+                OutputValue::Float(number) => json!(number),
+                OutputValue::Double(number) => json!(number),
+                OutputValue::Integer(number) => json!(number),
+                OutputValue::Text(text) => json!(text),
+            })
+        });
+        fields.insert(name.clone(), value.unwrap_or(Value::Null));
+    }
+    Ok(Value::Object(fields))
+}
+
+fn elements(values: &Values) -> Vec<Value> {
+    match values {
+        Values::Float(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::Double(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::Int64(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::Int32(values) => values.iter().map(|value| json!(value)).collect(),
+        Values::Boolean(values) => values.iter().map(|value| json!(value)).collect(),
+    }
 }
 
 fn shown(value: Scalar<'_>) -> Value {

@@ -92,8 +92,8 @@ pub(crate) async fn put(started: &Arc<Started>, resource: Resource) -> RestRespo
     started.settle().await;
     match plan(started, resource).await {
         Err(errors) => refused(&errors),
-        Ok(Plan::Unchanged(resource)) => RestResponse::json(200, &resource.document()),
-        Ok(Plan::Write { resource, created }) => {
+        Ok((Plan::Unchanged(resource), _)) => RestResponse::json(200, &resource.document()),
+        Ok((Plan::Write { resource, created }, _)) => {
             let key = RecordKey::new(Kind::of(&resource), resource.identity());
             let document = resource.document();
             if let Err(error) = started
@@ -109,14 +109,17 @@ pub(crate) async fn put(started: &Arc<Started>, resource: Resource) -> RestRespo
     }
 }
 
-/// Everything that is wrong, or what is to be done. Loads a model's artifact.
-async fn plan(started: &Arc<Started>, resource: Resource) -> Result<Plan, Vec<FieldError>> {
+/// Everything that is wrong, or what is to be done, and how a model's rows are run. Loads its artifact.
+async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Option<Rows>), Vec<FieldError>> {
     let resources = started.registry.resources();
     let before = resources.get(Kind::of(&resource), &resource.identity());
+    let mut rows = None;
     let resource = match resource {
         Resource::Model(model) => {
             let old = resources.models.get(&model.identity()).cloned();
-            Resource::Model(plan_model(started, &resources, model, old.as_deref()).await?)
+            let (model, loaded) = plan_model(started, &resources, model, old.as_deref()).await?;
+            rows = Some(loaded);
+            Resource::Model(model)
         }
         other => {
             let mut errors = check(&resources, &other);
@@ -136,21 +139,25 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<Plan, Vec<Fi
         }
     };
     Ok(match before {
-        Some(before) if before == resource => Plan::Unchanged(resource),
-        before => Plan::Write {
-            created: before.is_none(),
-            resource,
-        },
+        Some(before) if before == resource => (Plan::Unchanged(resource), rows),
+        before => {
+            let created = before.is_none();
+            (Plan::Write { resource, created }, rows)
+        }
     })
 }
 
-/// A model with its version and its artifact's hash.
+/// How a model's rows are run, and why where there is something to say.
+type Rows = (&'static str, Option<String>);
+
+/// A model with its version and its artifact's hash, and how its rows are run.
 async fn plan_model(
     started: &Arc<Started>,
     resources: &Resources,
     mut model: Model,
     old: Option<&Model>,
-) -> Result<Model, Vec<FieldError>> {
+) -> Result<(Model, Rows), Vec<FieldError>> {
+    let mut rows = Rows::default();
     let mut errors = check(resources, &Resource::Model(model.clone()));
     let given = model.version;
     model.version = Some(given.unwrap_or_else(|| old.and_then(|old| old.version).unwrap_or(0) + 1));
@@ -161,10 +168,10 @@ async fn plan_model(
             let warmed = served
                 .warm()
                 .map_err(|error| vec![FieldError::new("artifact", format!("warming: {error}"))]);
-            warmed.map(|()| served.engine.sha256().to_owned())
+            warmed.map(|()| (served.engine.sha256().to_owned(), served.rows()))
         });
         match loaded.await {
-            Ok(Ok(hash)) => model.sha256 = Some(hash),
+            Ok(Ok((hash, how))) => (model.sha256, rows) = (Some(hash), how),
             Ok(Err(found)) => errors.extend(
                 found
                     .into_iter()
@@ -191,7 +198,7 @@ async fn plan_model(
             ));
         }
     }
-    if errors.is_empty() { Ok(model) } else { Err(errors) }
+    if errors.is_empty() { Ok((model, rows)) } else { Err(errors) }
 }
 
 /// A dry run of PUT.
@@ -205,10 +212,10 @@ pub(super) async fn validate(started: &Arc<Started>, request: &RestRequest, kind
         .resources()
         .get(kind, name)
         .map(|resource| resource.document());
-    let answer = match planned {
+    let mut answer = match &planned {
         Err(errors) => json!({ "valid": false, "errors": errors, "changes": [] }),
-        Ok(Plan::Unchanged(_)) => json!({ "valid": true, "errors": [], "changes": [] }),
-        Ok(Plan::Write { resource, created }) => {
+        Ok((Plan::Unchanged(_), _)) => json!({ "valid": true, "errors": [], "changes": [] }),
+        Ok((Plan::Write { resource, created }, _)) => {
             let mut changes = Vec::new();
             differences(
                 "",
@@ -219,6 +226,10 @@ pub(super) async fn validate(started: &Arc<Started>, request: &RestRequest, kind
             json!({ "valid": true, "errors": [], "created": created, "changes": changes })
         }
     };
+    if let (Some(answer), Ok((_, Some((rows, reason))))) = (answer.as_object_mut(), planned) {
+        answer.insert("rows".to_owned(), rows.into());
+        answer.extend(reason.map(|reason| ("rows_reason".to_owned(), reason.into())));
+    }
     RestResponse::json(200, &answer)
 }
 

@@ -8,6 +8,7 @@ use crate::detach::Reason;
 use crate::flow::{RowBlock, RowSource};
 use crate::limits::Verdict;
 use crate::metrics::ShedReason;
+use crate::models::{InputError, write_inputs};
 use crate::trigger::{Observed, WindowEntry};
 use connect_api::error::{ConnectError, Stage};
 use connect_api::partitioned::RawRecord;
@@ -175,9 +176,10 @@ impl Open {
                         plan.evaluator.scalar(*part).write_plain(&mut key);
                         key.push(0);
                     }
-                    let mut row = Vec::new();
-                    for slots in &subscriber.slots {
-                        plan.evaluator.write_row(slots, &mut row);
+                    let mut row = subscriber.model.empty_inputs();
+                    if let Err(error) = write_inputs(&plan.evaluator, &subscriber.slots, &mut row) {
+                        subscriber.refuse_input(&error, record);
+                        continue;
                     }
                     let mut output_key = Vec::new();
                     let has_key = subscriber.write_key(&plan.evaluator, record.key, &mut output_key);
@@ -188,7 +190,7 @@ impl Open {
                         offset: record.offset,
                         event_time_ms,
                     };
-                    let windows = partition.windows_of(&subscriber.model.identity, window, &self.topics);
+                    let windows = partition.windows_of(&subscriber.model, window, &self.topics);
                     if windows.observe(&key, entry, stream_ms) == Observed::Late {
                         subscriber.runtime.late.fetch_add(1, Ordering::Relaxed);
                         self.metrics
@@ -201,8 +203,9 @@ impl Open {
                 }
                 let block = row_block(&mut self.models, partition, &subscriber.model, subscriber.index);
                 let Some(block) = block else { continue };
-                for (slots, input) in subscriber.slots.iter().zip(&mut block.inputs) {
-                    plan.evaluator.write_row(slots, input);
+                if let Err(error) = write_inputs(&plan.evaluator, &subscriber.slots, &mut block.inputs) {
+                    subscriber.refuse_input(&error, record);
+                    continue;
                 }
                 block.end_row(source, |out| subscriber.write_key(&plan.evaluator, record.key, out));
             }
@@ -258,14 +261,18 @@ impl Open {
                 };
                 self.changed = true;
                 for window in closed {
+                    if !served.takes(&window.entry.row) {
+                        let runtime = self.models.get(index).map(|model| &model.flow.runtime);
+                        let (topic, offset) = (self.topics.get(usize::from(window.entry.topic)), window.entry.offset);
+                        let source = format!("{}-{number} offset {offset}", topic.map_or("", |topic| topic));
+                        let reason = "a window was opened for other inputs than the model takes now";
+                        runtime.inspect(|runtime| runtime.refused_input(format!("{source}: {reason}")));
+                        continue;
+                    }
                     let Some(block) = row_block(&mut self.models, partition, &served, index) else {
                         continue;
                     };
-                    let mut start = 0;
-                    for (input, width) in block.inputs.iter_mut().zip(served.widths()) {
-                        input.extend_from_slice(window.entry.row.get(start..start + width).unwrap_or_default());
-                        start += width;
-                    }
+                    block.push_inputs(&window.entry.row);
                     let source = RowSource {
                         topic: window.entry.topic,
                         partition: *number,
@@ -320,6 +327,13 @@ fn evaluate(
 }
 
 impl Subscriber {
+    /// Counts an event that gives the model no row.
+    #[cold]
+    fn refuse_input(&self, error: &InputError, record: &RawRecord<'_>) {
+        let source = format!("{}-{} offset {}", record.topic, record.partition, record.offset);
+        self.runtime.refused_input(format!("{source}: {}", self.model.input_error(error)));
+    }
+
     fn wants(&self, evaluator: &Evaluator) -> bool {
         if let Some((id, types)) = &self.event_type {
             let matches = match evaluator.scalar(*id) {

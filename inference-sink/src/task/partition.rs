@@ -16,9 +16,10 @@ use super::topology::WindowPlan;
 use crate::detach::{Mode, Reason};
 use crate::expiry::Archiver;
 use crate::flow::RowBlock;
-use crate::models::ServedModel;
+use crate::models::{ServedModel, decode_row, encode_row};
 use crate::trigger::{ClosedWindow, WindowEntry, Windows};
 use bytes::Bytes;
+use model_engine::{ElementType, Values};
 use state_store::changelog::owner_record;
 use state_store::{ChangeRecord, KeyedPartition, StreamTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,11 +222,11 @@ impl PartitionState {
     }
 
     /// The windows of a model, read back from the committed state at the first call.
-    pub fn windows_of(&mut self, model: &Arc<str>, plan: &WindowPlan, topics: &[Arc<str>]) -> &mut Windows {
+    pub fn windows_of(&mut self, model: &ServedModel, plan: &WindowPlan, topics: &[Arc<str>]) -> &mut Windows {
         let progress = &self.progress;
-        self.windows.entry(model.clone()).or_insert_with(|| {
+        self.windows.entry(model.identity.clone()).or_insert_with(|| {
             let mut windows = Windows::new(plan.length_ms, plan.grace_ms);
-            let start = [b"w", model.as_bytes(), b"\0"].concat();
+            let start = [b"w", model.identity.as_bytes(), b"\0"].concat();
             for (key, value) in progress.owner_records().unwrap_or_default() {
                 let Some((start_ms, rest)) = key
                     .strip_prefix(&start[..])
@@ -233,9 +234,9 @@ impl PartitionState {
                 else {
                     continue;
                 };
-                match decode_window(&value, topics) {
+                match decode_window(&value, model.widths(), topics) {
                     Some(entry) => windows.restore(i64::from_be_bytes(*start_ms), rest.to_vec(), entry),
-                    None => tracing::warn!(model = %model, "an open window cannot be read and is dropped"),
+                    None => tracing::warn!(model = %model.identity, "an open window cannot be read and is dropped"),
                 }
             }
             windows
@@ -297,11 +298,15 @@ impl PartitionState {
     }
 }
 
+const WINDOW: u8 = 2;
+const WINDOW_OF_FLOATS: u8 = 1;
+
 /// An open window: format (1), topic length (2) and name, offset (8), event time (8), output key length (4, all ones for
-/// none) and key, features (4 each). Big endian.
+/// none) and key, the row of features (see [`encode_row`]). Big endian. In format 1 the features are float32, one after the
+/// other over all inputs.
 fn encode_window(entry: &WindowEntry, topics: &[Arc<str>]) -> Vec<u8> {
     let topic = topics.get(usize::from(entry.topic)).map_or("", |topic| topic);
-    let mut out = vec![1];
+    let mut out = vec![WINDOW];
     out.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(0).to_be_bytes());
     out.extend_from_slice(topic.as_bytes());
     out.extend_from_slice(&entry.offset.to_be_bytes());
@@ -313,17 +318,13 @@ fn encode_window(entry: &WindowEntry, topics: &[Arc<str>]) -> Vec<u8> {
         }
         None => out.extend_from_slice(&u32::MAX.to_be_bytes()),
     }
-    for feature in &entry.row {
-        out.extend_from_slice(&feature.to_be_bytes());
-    }
+    encode_row(&entry.row, &mut out);
     out
 }
 
-fn decode_window(bytes: &[u8], topics: &[Arc<str>]) -> Option<WindowEntry> {
+/// `widths`: features of each input of the model.
+fn decode_window(bytes: &[u8], widths: &[usize], topics: &[Arc<str>]) -> Option<WindowEntry> {
     let (format, rest) = bytes.split_first()?;
-    if *format != 1 {
-        return None;
-    }
     let (length, rest) = rest.split_first_chunk::<2>()?;
     let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
     let (offset, rest) = rest.split_first_chunk::<8>()?;
@@ -336,10 +337,11 @@ fn decode_window(bytes: &[u8], topics: &[Arc<str>]) -> Option<WindowEntry> {
             (Some(key.to_vec()), rest)
         }
     };
-    let row = rest
-        .chunks_exact(4)
-        .filter_map(|chunk| chunk.try_into().ok().map(f32::from_be_bytes))
-        .collect();
+    let row = match *format {
+        WINDOW => decode_row(rest)?,
+        WINDOW_OF_FLOATS => decode_floats(rest, widths)?,
+        _ => return None,
+    };
     Some(WindowEntry {
         row,
         output_key,
@@ -349,25 +351,51 @@ fn decode_window(bytes: &[u8], topics: &[Arc<str>]) -> Option<WindowEntry> {
     })
 }
 
+fn decode_floats(bytes: &[u8], widths: &[usize]) -> Option<Vec<Values>> {
+    let mut all = Values::new(ElementType::Float);
+    if !all.read(bytes) || all.len() != widths.iter().sum::<usize>() {
+        return None;
+    }
+    let mut start = 0;
+    let input = |width: &usize| {
+        let mut values = Values::new(ElementType::Float);
+        values.extend_from(&all, start..start + width);
+        start += width;
+        values
+    };
+    Some(widths.iter().map(input).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::any_row;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn windows_come_back(
-            row in prop::collection::vec(-1e6f32..1e6, 0..20), key in prop::option::of(prop::collection::vec(any::<u8>(), 0..9)),
+            row in any_row(), key in prop::option::of(prop::collection::vec(any::<u8>(), 0..9)),
             topic in 0u16..2, offset: i64, event_time_ms: i64,
         ) {
             let topics: Vec<Arc<str>> = vec!["a".into(), "events.b".into()];
             let entry = WindowEntry { row, output_key: key, topic, offset, event_time_ms };
-            prop_assert_eq!(decode_window(&encode_window(&entry, &topics), &topics), Some(entry));
+            prop_assert_eq!(decode_window(&encode_window(&entry, &topics), &[], &topics), Some(entry));
         }
 
         #[test]
         fn any_bytes_give_a_window_or_nothing(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = decode_window(&bytes, &["a".into()]);
+            let _ = decode_window(&bytes, &[2, 1], &["a".into()]);
         }
+    }
+
+    #[test]
+    fn windows_of_floats_come_back_by_input() {
+        let floats = [1.5f32, -2.0, 0.25].map(f32::to_be_bytes).concat();
+        let fixed = [&[1, 0, 1, b'a'][..], &7i64.to_be_bytes(), &8i64.to_be_bytes(), &[0xff; 4], &floats].concat();
+        let entry = decode_window(&fixed, &[2, 1], &["a".into()]).unwrap();
+        assert_eq!(entry.row, [Values::Float(vec![1.5, -2.0]), Values::Float(vec![0.25])]);
+        assert_eq!((entry.offset, entry.event_time_ms, entry.output_key), (7, 8, None));
+        assert_eq!(decode_window(&fixed, &[2], &["a".into()]), None);
     }
 }

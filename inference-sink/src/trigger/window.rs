@@ -4,13 +4,14 @@
 //! end plus the grace; an event that comes for a closed window is late. What changed since the last barrier is handed out
 //! as changelog entries, so that open windows survive as state does.
 
+use model_engine::Values;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is kept of an open window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowEntry {
-    /// features of the latest event, `[features]`
-    pub row: Vec<f32>,
+    /// features of the latest event, of each model input
+    pub row: Vec<Values>,
     /// key of the output record
     pub output_key: Option<Vec<u8>>,
     /// which input topic the latest event is from, as the task numbers them
@@ -159,7 +160,7 @@ mod tests {
 
     fn entry(offset: i64, event_time_ms: i64) -> WindowEntry {
         WindowEntry {
-            row: vec![offset as f32],
+            row: vec![Values::Int64(vec![offset])],
             output_key: None,
             topic: 0,
             offset,

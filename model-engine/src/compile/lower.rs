@@ -8,9 +8,11 @@ use std::sync::Arc;
 use super::{Builder, Value};
 use crate::ensemble::ClassLabels;
 use crate::onnx::{self, Attributes, Data, broken, pb, unsupported};
-use crate::operators::columns::{Convert, Lookup, LookupTable};
+use crate::operators::columns::Lookup;
+use crate::operators::convert::{Convert, Integers};
 use crate::operators::rowwise::{Activation, Operation, Rowwise};
-use crate::program::{Floats, Ints, Slot};
+use crate::program::{Slot, Stored, Table};
+use crate::real::Real;
 use crate::{ElementType, ModelError};
 
 impl Builder<'_> {
@@ -42,15 +44,15 @@ impl Builder<'_> {
                     ..value.clone()
                 })
             })),
-            "MatMul" => self.matmul(node),
-            "Gemm" => self.gemm(node),
-            "Add" | "Sub" | "Mul" | "Div" => self.arithmetic(node),
-            "Concat" => self.concat(node),
-            "ArgMax" => self.arg_max(node),
-            other => match Activation::by_operator(other) {
-                Some(activation) => self.activation(node, activation),
-                None => Ok(false),
-            },
+            "MatMul" => Ok(self.matmul::<f32>(node) || self.matmul::<f64>(node)),
+            "Gemm" => Ok(self.gemm::<f32>(node) || self.gemm::<f64>(node)),
+            "Add" | "Sub" | "Mul" | "Div" => Ok(self.arithmetic::<f32>(node) || self.arithmetic::<f64>(node)),
+            "Concat" => Ok(self.concat::<f32>(node) || self.concat::<f64>(node) || self.concat::<i64>(node)),
+            "ArgMax" => Ok(self.arg_max::<f32>(node) || self.arg_max::<f64>(node)),
+            other => Ok(match Activation::by_operator(other) {
+                Some(activation) => self.activation::<f32>(node, activation) || self.activation::<f64>(node, activation),
+                None => false,
+            }),
         }
     }
 
@@ -71,38 +73,43 @@ impl Builder<'_> {
         self.values.get(node.input.get(position)?)
     }
 
-    /// A table of floats `[rows, width]` that our operators read.
-    fn floats(&self, node: &pb::NodeProto, position: usize) -> Option<(Floats, usize)> {
+    /// A table `[rows, width]` of floats or doubles that our operators read.
+    fn reals<T: Real>(&self, node: &pb::NodeProto, position: usize) -> Option<(Table<T>, usize)> {
         let value = self.value(node, position)?;
-        match (value.slot, value.element, value.dims.as_slice()) {
-            (Slot::Floats(table), ElementType::Float, [width]) => Some((table, *width)),
+        match value.dims.as_slice() {
+            [width] if value.texts.is_none() => Some((T::table(value.slot)?, *width)),
             _ => None,
         }
     }
 
-    /// The features of an `ai.onnx.ml` operator as floats, whatever number type they have.
-    fn features(&mut self, node: &pb::NodeProto) -> Result<(Floats, usize), ModelError> {
+    /// The features of an `ai.onnx.ml` operator, whatever number type they have.
+    fn features(&self, node: &pb::NodeProto) -> Result<(Slot, usize), ModelError> {
         let value = self
             .value(node, 0)
             .ok_or_else(|| broken(node, "its input is not computed from the inputs"))?;
-        let ([width], None) = (value.dims.as_slice(), &value.texts) else {
-            return Err(broken(node, "its input is not [rows, features]"));
-        };
-        let width = *width;
-        Ok(match value.slot {
-            Slot::Floats(table) => (table, width),
-            Slot::Ints(table) => (self.converted(table, width), width),
-        })
+        match (value.dims.as_slice(), &value.texts) {
+            ([width], None) => Ok((value.slot, *width)),
+            _ => Err(broken(node, "its input is not [rows, features]")),
+        }
     }
 
-    fn converted(&mut self, table: Ints, width: usize) -> Floats {
-        let output = self.layout.add_floats(width);
-        self.steps.push(Box::new(Convert {
-            input: Slot::Ints(table),
-            output: Slot::Floats(output),
-            to_boolean: false,
-        }));
-        output
+    /// The features of an `ai.onnx.ml` operator that computes in floats.
+    fn float_features(&mut self, node: &pb::NodeProto) -> Result<(Table<f32>, usize), ModelError> {
+        let (slot, width) = self.features(node)?;
+        Ok((self.converted(slot, width), width))
+    }
+
+    /// The table itself, or its values as another type.
+    fn converted<T: Stored>(&mut self, input: Slot, width: usize) -> Table<T> {
+        T::table(input).unwrap_or_else(|| {
+            let output = self.layout.add(width);
+            self.steps.push(Box::new(Convert {
+                input,
+                output: T::slot(output),
+                integers: Integers::Whole,
+            }));
+            output
+        })
     }
 
     fn name(&mut self, node: &pb::NodeProto, output: usize, value: Value) {
@@ -111,12 +118,8 @@ impl Builder<'_> {
         }
     }
 
-    fn name_floats(&mut self, node: &pb::NodeProto, output: usize, table: Floats, width: usize) {
-        self.name(
-            node,
-            output,
-            Value::new(Slot::Floats(table), ElementType::Float, vec![width]),
-        );
+    fn name_reals<T: Real>(&mut self, node: &pb::NodeProto, output: usize, table: Table<T>, width: usize) {
+        self.name(node, output, Value::new(T::slot(table), T::ELEMENT, vec![width]));
     }
 
     fn alias(&mut self, node: &pb::NodeProto, change: impl Fn(&Value) -> Option<Value>) -> bool {
@@ -129,7 +132,7 @@ impl Builder<'_> {
     }
 
     /// Class labels as the first output: integers, or positions in a list of strings.
-    fn name_label(&mut self, node: &pb::NodeProto, label: Ints, labels: &ClassLabels) {
+    fn name_label(&mut self, node: &pb::NodeProto, label: Table<i64>, labels: &ClassLabels) {
         let mut value = Value::new(Slot::Ints(label), ElementType::Int64, Vec::new());
         match labels {
             ClassLabels::Ints(labels) => {
@@ -139,10 +142,11 @@ impl Builder<'_> {
                     .enumerate()
                     .all(|(position, label)| position as i64 == *label)
                 {
-                    let named = self.layout.add_ints(1);
+                    let named = self.layout.add(1);
                     self.steps.push(Box::new(Lookup {
                         input: label,
-                        table: LookupTable::Ints(labels.clone(), named),
+                        list: labels.clone(),
+                        output: named,
                     }));
                     value.slot = Slot::Ints(named);
                 }
@@ -155,15 +159,15 @@ impl Builder<'_> {
         self.name(node, 0, value);
     }
 
-    fn rowwise(&mut self, node: &pb::NodeProto, operation: Operation, input: Floats, width: usize) {
-        let output = self.layout.add_floats(width);
+    fn rowwise<T: Real>(&mut self, operation: Operation<T>, input: Table<T>, width: usize) -> Table<T> {
+        let output = self.layout.add(width);
         self.steps.push(Box::new(Rowwise {
             operation,
             width,
             input,
             output,
         }));
-        self.name_floats(node, 0, output, width);
+        output
     }
 }
 

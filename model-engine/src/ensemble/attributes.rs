@@ -20,17 +20,17 @@ pub(super) enum Mode {
     Leaf,
 }
 
-/// One node. Children are positions in the list.
+/// One node. Children are positions in the list; numbers are doubles, which floats are exactly.
 #[derive(Clone, Debug)]
 pub(super) struct Branch {
     pub(super) mode: Mode,
     pub(super) feature: u32,
-    pub(super) value: f32,
+    pub(super) value: f64,
     pub(super) yes: usize,
     pub(super) no: usize,
     pub(super) missing_tracks_true: bool,
     /// Target and weight; of leaves only.
-    pub(super) weights: Vec<(u32, f32)>,
+    pub(super) weights: Vec<(u32, f64)>,
 }
 
 /// How the trees' answers become one.
@@ -77,7 +77,7 @@ pub(super) struct Description {
     pub(super) labels: Option<ClassLabels>,
     pub(super) aggregate: Aggregate,
     pub(super) post_transform: PostTransform,
-    pub(super) base_values: Vec<f32>,
+    pub(super) base_values: Vec<f64>,
 }
 
 /// More targets than this in one ensemble is a mistake or an attack.
@@ -123,7 +123,7 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
     let (ids, features) = (column("nodes_nodeids")?, column("nodes_featureids")?);
     let (yes, no) = (column("nodes_truenodeids")?, column("nodes_falsenodeids")?);
     let modes = attributes.strings("nodes_modes");
-    let values = attributes.floats_or_tensor("nodes_values")?;
+    let values = attributes.reals("nodes_values")?;
     if modes.len() != trees.len() || values.len() != trees.len() {
         return Err(broken(
             node,
@@ -180,7 +180,7 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
     let targets = attributes.ints(&format!("{leaf}_ids"));
     let leaf_trees = attributes.ints(&format!("{leaf}_treeids"));
     let leaf_nodes = attributes.ints(&format!("{leaf}_nodeids"));
-    let weights = attributes.floats_or_tensor(&format!("{leaf}_weights"))?;
+    let weights = attributes.reals(&format!("{leaf}_weights"))?;
     if leaf_trees.len() != targets.len() || leaf_nodes.len() != targets.len() || weights.len() != targets.len() {
         return Err(broken(
             node,
@@ -215,7 +215,7 @@ fn by_ids(node: &pb::NodeProto, leaf: &str, labels: Option<ClassLabels>) -> Resu
             other => return Err(unsupported(node, format!("aggregate_function '{other}'"))),
         },
         post_transform: PostTransform::by_name(node, attributes.string("post_transform"))?,
-        base_values: attributes.floats_or_tensor("base_values")?,
+        base_values: attributes.reals("base_values")?,
     })
 }
 
@@ -228,7 +228,7 @@ fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
             .tensor(name)
             .ok_or_else(|| broken(node, format!("{name} is missing")))
     };
-    let splits = attributes.tensor_floats(tensor("nodes_splits")?)?;
+    let splits = attributes.tensor_reals(tensor("nodes_splits")?)?;
     let Some(Data::Ints(modes)) = constant(tensor("nodes_modes")?)?.map(|modes| modes.data) else {
         return Err(broken(node, "nodes_modes is not of uint8"));
     };
@@ -257,7 +257,7 @@ fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
     }
     let missing = attributes.ints("nodes_missing_value_tracks_true");
     let leaf_targets = attributes.ints("leaf_targetids");
-    let leaf_weights = attributes.tensor_floats(tensor("leaf_weights")?)?;
+    let leaf_weights = attributes.tensor_reals(tensor("leaf_weights")?)?;
     if leaf_targets.len() != leaf_weights.len() {
         return Err(broken(node, "leaf_targetids and leaf_weights differ in length"));
     }
@@ -312,7 +312,7 @@ fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
         });
     }
     let sets = match attributes.tensor("membership_values") {
-        Some(values) => attributes.tensor_floats(values)?,
+        Some(values) => attributes.tensor_reals(values)?,
         None => Vec::new(),
     };
     expand_members(node, &mut branches, &sets)?;
@@ -342,7 +342,7 @@ fn by_positions(node: &pb::NodeProto) -> Result<Description, ModelError> {
 
 /// A node that asks for membership becomes a chain of equalities. The sets stand one after the
 /// other in the order of these nodes, each ended by a NaN.
-fn expand_members(node: &pb::NodeProto, branches: &mut Vec<Branch>, values: &[f32]) -> Result<(), ModelError> {
+fn expand_members(node: &pb::NodeProto, branches: &mut Vec<Branch>, values: &[f64]) -> Result<(), ModelError> {
     let mut sets = values.split(|value| value.is_nan());
     let askers: Vec<usize> = branches
         .iter()

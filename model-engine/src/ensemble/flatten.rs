@@ -3,13 +3,14 @@
 use super::attributes::{Branch, Description, Mode};
 use crate::ModelError;
 use crate::onnx::{broken, pb};
+use crate::real::Real;
 
 /// One step of the walk: go to `no` if the feature is above the threshold, else to `yes`. A leaf
 /// goes to itself, so that lanes which arrive early may wait there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
+pub(super) struct Node<T> {
     /// Of a leaf: its weight, where each leaf has one weight for the one target.
-    pub(super) threshold: f32,
+    pub(super) threshold: T,
     /// Feature in the low bits, `EQUAL` and `NAN_TO_NO` above.
     pub(super) feature: u32,
     pub(super) yes: u32,
@@ -25,8 +26,8 @@ pub(super) const FEATURE: u32 = NAN_TO_NO - 1;
 
 /// All trees in one array.
 #[derive(Debug)]
-pub(super) struct Forest {
-    pub(super) nodes: Vec<Node>,
+pub(super) struct Forest<T> {
+    pub(super) nodes: Vec<Node<T>>,
     /// Per tree: position of the root, and steps to its deepest leaf.
     pub(super) roots: Vec<(u32, u32)>,
     pub(super) targets: usize,
@@ -37,11 +38,11 @@ pub(super) struct Forest {
     pub(super) single: Option<u32>,
     /// Per node the range in `weights`; empty when `single`.
     pub(super) leaves: Vec<(u32, u32)>,
-    pub(super) weights: Vec<(u32, f32)>,
+    pub(super) weights: Vec<(u32, T)>,
     pub(super) min_features: usize,
 }
 
-impl Forest {
+impl<T> Forest<T> {
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(self.nodes.as_slice())
             + size_of_val(self.roots.as_slice())
@@ -51,7 +52,7 @@ impl Forest {
 }
 
 /// Lays the trees out one after the other, each in depth-first order.
-pub(super) fn flatten(node: &pb::NodeProto, description: &Description) -> Result<Forest, ModelError> {
+pub(super) fn flatten<T: Real>(node: &pb::NodeProto, description: &Description) -> Result<Forest<T>, ModelError> {
     let depths = depths(node, description)?;
     let mut forest = Forest {
         nodes: Vec::with_capacity(description.branches.len()),
@@ -93,17 +94,27 @@ pub(super) fn flatten(node: &pb::NodeProto, description: &Description) -> Result
     Ok(forest)
 }
 
-fn push(node: &pb::NodeProto, forest: &mut Forest, branch: &Branch, placed: &[Option<u32>]) -> Result<(), ModelError> {
+fn push<T: Real>(
+    node: &pb::NodeProto,
+    forest: &mut Forest<T>,
+    branch: &Branch,
+    placed: &[Option<u32>],
+) -> Result<(), ModelError> {
     let place = |at: usize| placed.get(at).copied().flatten().unwrap_or_default();
     let own = u32::try_from(forest.nodes.len()).unwrap_or_default();
     let flat = match branch.mode {
         Mode::Leaf => {
             if forest.single.is_none() {
                 let start = u32::try_from(forest.weights.len()).map_err(|_| broken(node, "too many leaves"))?;
-                forest.weights.extend_from_slice(&branch.weights);
+                forest
+                    .weights
+                    .extend(branch.weights.iter().map(|(target, weight)| (*target, T::from_double(*weight))));
                 forest.leaves.push((start, start + branch.weights.len() as u32));
             }
-            let threshold = branch.weights.first().map_or(0.0, |(_, weight)| *weight);
+            let threshold = branch
+                .weights
+                .first()
+                .map_or(T::ZERO, |(_, weight)| T::from_double(*weight));
             Node {
                 threshold,
                 feature: 0,
@@ -142,24 +153,25 @@ fn push(node: &pb::NodeProto, forest: &mut Forest, branch: &Branch, placed: &[Op
 }
 
 /// A compare mode expressed by `x <= threshold` (or `x == threshold`), perhaps with the branches
-/// exchanged: `x < t` is `x <= (the float below t)`, `x >= t` its opposite, `x > t` the opposite of
+/// exchanged: `x < t` is `x <= (the number below t)`, `x >= t` its opposite, `x > t` the opposite of
 /// `x <= t`.
-struct OneMode {
-    threshold: f32,
+struct OneMode<T> {
+    threshold: T,
     equal: bool,
     swapped: bool,
     /// Whether NaN goes to the branch that the file calls true.
     nan_to_true: bool,
 }
 
-fn one_mode(branch: &Branch) -> OneMode {
+fn one_mode<T: Real>(branch: &Branch) -> OneMode<T> {
+    let value = T::from_double(branch.value);
     let (threshold, equal, swapped) = match branch.mode {
-        Mode::Lt => (branch.value.next_down(), false, false),
-        Mode::Gte => (branch.value.next_down(), false, true),
-        Mode::Gt => (branch.value, false, true),
-        Mode::Eq => (branch.value, true, false),
-        Mode::Neq => (branch.value, true, true),
-        Mode::Leq | Mode::Member | Mode::Leaf => (branch.value, false, false),
+        Mode::Lt => (value.next_down(), false, false),
+        Mode::Gte => (value.next_down(), false, true),
+        Mode::Gt => (value, false, true),
+        Mode::Eq => (value, true, false),
+        Mode::Neq => (value, true, true),
+        Mode::Leq | Mode::Member | Mode::Leaf => (value, false, false),
     };
     OneMode {
         threshold,

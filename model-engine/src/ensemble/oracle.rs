@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use super::attributes::{Aggregate, Branch, Description, Mode};
 use super::{EnsembleScratch, PostTransform, flatten, walk};
 use crate::onnx::pb;
+use crate::real::Real;
 
 const FEATURES: usize = 4;
 
 /// One comparison as the page of TreeEnsembleRegressor says it.
-fn is_true(branch: &Branch, value: f32) -> bool {
+fn is_true(branch: &Branch, value: f64) -> bool {
     let compared = match branch.mode {
         Mode::Leq => value <= branch.value,
         Mode::Lt => value < branch.value,
@@ -22,7 +23,7 @@ fn is_true(branch: &Branch, value: f32) -> bool {
     compared || (branch.missing_tracks_true && value.is_nan())
 }
 
-fn leaf<'a>(description: &'a Description, root: usize, row: &[f32]) -> &'a Branch {
+fn leaf<'a>(description: &'a Description, root: usize, row: &[f64]) -> &'a Branch {
     let mut at = &description.branches[root];
     while at.mode != Mode::Leaf {
         at = &description.branches[if is_true(at, row[at.feature as usize]) {
@@ -34,8 +35,8 @@ fn leaf<'a>(description: &'a Description, root: usize, row: &[f32]) -> &'a Branc
     at
 }
 
-fn sums(description: &Description, row: &[f32]) -> Vec<f32> {
-    let mut given: Vec<Option<f32>> = vec![None; description.targets];
+fn sums(description: &Description, row: &[f64]) -> Vec<f64> {
+    let mut given: Vec<Option<f64>> = vec![None; description.targets];
     for &root in &description.roots {
         for &(target, weight) in &leaf(description, root, row).weights {
             let slot = &mut given[target as usize];
@@ -51,17 +52,22 @@ fn sums(description: &Description, row: &[f32]) -> Vec<f32> {
 }
 
 /// Few values, so that features meet thresholds exactly.
-fn number() -> impl Strategy<Value = f32> {
-    prop_oneof![8 => (-4_i8..5).prop_map(|number| f32::from(number) / 2.0), 1 => Just(0.0_f32), 1 => Just(-0.0_f32)]
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![8 => (-4_i8..5).prop_map(|number| f64::from(number) / 2.0), 1 => Just(0.0), 1 => Just(-0.0)]
 }
 
-fn feature_value() -> impl Strategy<Value = f32> {
-    prop_oneof![12 => number(), 1 => Just(f32::NAN), 1 => Just(f32::INFINITY), 1 => Just(f32::NEG_INFINITY)]
+fn feature_value() -> impl Strategy<Value = f64> {
+    prop_oneof![12 => number(), 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY)]
+}
+
+/// Doubles beside a threshold, which floats do not tell from it.
+fn beside(value: f64, step: i8) -> f64 {
+    value * (1.0 + f64::from(step) * f64::EPSILON)
 }
 
 /// A node's part that does not depend on where it stands: mode, feature, value, missing, and which
 /// open leaf it replaces.
-type Split = (Mode, u32, f32, bool, prop::sample::Index);
+type Split = (Mode, u32, f64, bool, prop::sample::Index);
 
 fn split() -> impl Strategy<Value = Split> {
     let mode = prop::sample::select(vec![Mode::Leq, Mode::Lt, Mode::Gte, Mode::Gt, Mode::Eq, Mode::Neq]);
@@ -85,7 +91,7 @@ fn grow(trees: Vec<Vec<Split>>, targets: usize, aggregate: Aggregate) -> Descrip
         yes: at,
         no: at,
         missing_tracks_true: false,
-        weights: vec![((at % targets) as u32, at as f32 / 8.0 - 3.0)],
+        weights: vec![((at % targets) as u32, at as f64 / 8.0 - 3.0)],
     };
     for splits in trees {
         roots.push(branches.len());
@@ -118,6 +124,24 @@ fn grow(trees: Vec<Vec<Split>>, targets: usize, aggregate: Aggregate) -> Descrip
     }
 }
 
+/// Walks rows of doubles or floats; the sums are multiples of an eighth, which both hold exactly.
+fn check<T: Real + Into<f64>>(description: &Description, features: &[f64]) -> Result<(), TestCaseError> {
+    let forest = flatten::flatten::<T>(&pb::NodeProto::default(), description).unwrap();
+    let (rows, targets) = (features.len() / FEATURES, description.targets);
+    let given: Vec<T> = features.iter().map(|value| T::from_double(*value)).collect();
+    let mut scratch = EnsembleScratch {
+        sums: vec![T::ZERO; rows * targets],
+        given: vec![false; rows * targets],
+    };
+    walk::walk(&forest, description.aggregate, rows, FEATURES, &given, &mut scratch);
+    let walked = scratch.sums.chunks_exact(targets);
+    for (row, got) in features.chunks_exact(FEATURES).zip(walked) {
+        let got: Vec<f64> = got.iter().map(|sum| (*sum).into()).collect();
+        prop_assert_eq!(got, sums(description, row), "row {:?}", row);
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn the_flat_walk_reaches_the_same_leaves(
@@ -127,13 +151,9 @@ proptest! {
         features in prop::collection::vec(feature_value(), FEATURES..FEATURES * 20),
     ) {
         let description = grow(trees, targets, aggregate);
-        let forest = flatten::flatten(&pb::NodeProto::default(), &description).unwrap();
-        let rows = features.len() / FEATURES;
-        let features = &features[..rows * FEATURES];
-        let mut scratch = EnsembleScratch { sums: vec![0.0; rows * targets], given: vec![false; rows * targets] };
-        walk::walk(&forest, aggregate, rows, FEATURES, features, &mut scratch);
-        for (row, got) in features.chunks_exact(FEATURES).zip(scratch.sums.chunks_exact(targets)) {
-            prop_assert_eq!(got, sums(&description, row), "row {:?}", row);
-        }
+        let features = &features[..features.len() / FEATURES * FEATURES];
+        check::<f32>(&description, features)?;
+        let beside: Vec<f64> = features.iter().enumerate().map(|(at, value)| beside(*value, (at % 3) as i8 - 1)).collect();
+        check::<f64>(&description, &beside)?;
     }
 }

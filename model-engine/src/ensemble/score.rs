@@ -3,6 +3,7 @@
 use super::attributes::{Aggregate, ClassLabels, Description};
 use crate::ModelError;
 use crate::onnx::{broken, pb, unsupported};
+use crate::real::Real;
 
 /// What is done to the scores of a row at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl PostTransform {
     }
 
     /// Applies it to the scores of one row.
-    pub(crate) fn apply(self, scores: &mut [f32]) {
+    pub(crate) fn apply<T: Real>(self, scores: &mut [T]) {
         match self {
             PostTransform::None => {}
             PostTransform::Logistic => scores.iter_mut().for_each(|score| *score = logistic(*score)),
@@ -52,15 +53,15 @@ impl PostTransform {
 }
 
 /// Stable for large negative values.
-pub(crate) fn logistic(value: f32) -> f32 {
-    let upper = 1.0 / (1.0 + (-value.abs()).exp());
-    if value < 0.0 { 1.0 - upper } else { upper }
+pub(crate) fn logistic<T: Real>(value: T) -> T {
+    let upper = T::ONE / (T::ONE + (-value.abs()).exp());
+    if value < T::ZERO { T::ONE - upper } else { upper }
 }
 
 /// Softmax of one row, in place.
-pub(crate) fn softmax(scores: &mut [f32]) {
-    let max = scores.iter().copied().fold(f32::MIN, f32::max);
-    let mut sum = 0.0;
+pub(crate) fn softmax<T: Real>(scores: &mut [T]) {
+    let max = scores.iter().copied().fold(T::LEAST, T::larger);
+    let mut sum = T::ZERO;
     for score in scores.iter_mut() {
         *score = (*score - max).exp();
         sum += *score;
@@ -69,16 +70,16 @@ pub(crate) fn softmax(scores: &mut [f32]) {
 }
 
 /// Softmax in which zeros stay (nearly) zero.
-fn softmax_zero(scores: &mut [f32]) {
-    let max = scores.iter().copied().fold(f32::MIN, f32::max);
+fn softmax_zero<T: Real>(scores: &mut [T]) {
+    let max = scores.iter().copied().fold(T::LEAST, T::larger);
     let exp_neg_max = (-max).exp();
-    let mut sum = 0.0;
+    let mut sum = T::ZERO;
     for score in scores.iter_mut() {
-        if score.abs() > 1e-7 {
+        if score.abs() > T::from_float(1e-7) {
             *score = (*score - max).exp();
             sum += *score;
         } else {
-            *score *= exp_neg_max;
+            *score = *score * exp_neg_max;
         }
     }
     scores.iter_mut().for_each(|score| *score /= sum);
@@ -86,22 +87,23 @@ fn softmax_zero(scores: &mut [f32]) {
 
 /// The inverse of the normal distribution, by Winitzki's approximation of the inverse error
 /// function, with the constants that ONNX Runtime uses.
-fn probit(value: f32) -> f32 {
+fn probit<T: Real>(value: T) -> T {
     /// Pi as ONNX Runtime writes it, times Winitzki's constant.
     const PI_A: f32 = 314_159.0 / 100_000.0 * 0.147;
-    let x = 2.0 * value - 1.0;
-    let log = ((1.0 - x) * (1.0 + x)).ln();
-    let half = 2.0 / PI_A + 0.5 * log;
-    let root = (-half + (half * half - 1.0 / 0.147 * log).sqrt()).sqrt();
-    std::f32::consts::SQRT_2 * if x < 0.0 { -root } else { root }
+    let number = T::from_float;
+    let x = number(2.0) * value - T::ONE;
+    let log = ((T::ONE - x) * (T::ONE + x)).ln();
+    let half = number(2.0 / PI_A) + number(0.5) * log;
+    let root = (-half + (half * half - number(1.0 / 0.147) * log).sqrt()).sqrt();
+    number(std::f32::consts::SQRT_2) * if x < T::ZERO { -root } else { root }
 }
 
 /// How sums become scores.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct Rules<T> {
     aggregate: Aggregate,
     post_transform: PostTransform,
-    base_values: Vec<f32>,
+    base_values: Vec<T>,
     targets: usize,
     labels: Option<ClassLabels>,
     /// Two classes, weights for one of them.
@@ -110,9 +112,9 @@ pub(super) struct Rules {
     all_positive: bool,
 }
 
-impl Rules {
-    pub(super) fn new(node: &pb::NodeProto, description: &Description) -> Result<Rules, ModelError> {
-        let base_values = description.base_values.clone();
+impl<T: Real> Rules<T> {
+    pub(super) fn new(node: &pb::NodeProto, description: &Description) -> Result<Rules<T>, ModelError> {
+        let base_values: Vec<T> = description.base_values.iter().map(|base| T::from_double(*base)).collect();
         let fits = base_values.len() <= 1 || base_values.len() == description.targets;
         if !fits {
             return Err(broken(
@@ -147,7 +149,7 @@ impl Rules {
     }
 
     /// Appends the scores of one row and answers the index of its class (0 for regressors).
-    pub(super) fn finish(&self, trees: usize, sums: &mut [f32], given: &mut [bool], scores: &mut Vec<f32>) -> i64 {
+    pub(super) fn finish(&self, trees: usize, sums: &mut [T], given: &mut [bool], scores: &mut Vec<T>) -> i64 {
         match (self.labels.is_some(), sums) {
             (false, sums) => {
                 self.regression(trees, sums, scores);
@@ -161,14 +163,15 @@ impl Rules {
         }
     }
 
-    fn regression(&self, trees: usize, sums: &mut [f32], scores: &mut Vec<f32>) {
+    fn regression(&self, trees: usize, sums: &mut [T], scores: &mut Vec<T>) {
         if self.aggregate == Aggregate::Average {
-            sums.iter_mut().for_each(|sum| *sum /= trees as f32);
+            let trees = T::from_double(trees as f64);
+            sums.iter_mut().for_each(|sum| *sum /= trees);
         }
         if self.base_values.len() == sums.len() {
             sums.iter_mut()
                 .zip(&self.base_values)
-                .for_each(|(sum, base)| *sum += base);
+                .for_each(|(sum, base)| *sum += *base);
         }
         let start = scores.len();
         scores.extend_from_slice(sums);
@@ -180,12 +183,12 @@ impl Rules {
     }
 
     /// More than two classes (or one): the largest score wins.
-    fn classes(&self, sums: &mut [f32], given: &mut [bool], scores: &mut Vec<f32>) -> i64 {
+    fn classes(&self, sums: &mut [T], given: &mut [bool], scores: &mut Vec<T>) -> i64 {
         for ((sum, given), base) in sums.iter_mut().zip(given.iter_mut()).zip(&self.base_values) {
-            *sum += base;
+            *sum += *base;
             *given = true;
         }
-        let mut best: Option<(usize, f32)> = None;
+        let mut best: Option<(usize, T)> = None;
         for (class, (&sum, _)) in sums
             .iter()
             .zip(given.iter())
@@ -205,7 +208,7 @@ impl Rules {
     /// Two classes. Weights may be for one of them only: for the first (as exporters write them), and
     /// its score then makes both; for the second, and the first has none. The order of the cases is
     /// ONNX Runtime's.
-    fn two_classes(&self, sums: [f32; 2], given: [bool; 2], scores: &mut Vec<f32>) -> i64 {
+    fn two_classes(&self, sums: [T; 2], given: [bool; 2], scores: &mut Vec<T>) -> i64 {
         let [mut first, mut second] = sums;
         let [first_given, second_given] = given;
         match *self.base_values.as_slice() {
@@ -224,22 +227,26 @@ impl Rules {
         let decisive = match (second_given, first_given) {
             (true, _) => second,
             (false, true) => first,
-            (false, false) => 0.0,
+            (false, false) => T::ZERO,
         };
-        let middle = if self.one_sided && self.all_positive { 0.5 } else { 0.0 };
+        let middle = if self.one_sided && self.all_positive {
+            T::from_float(0.5)
+        } else {
+            T::ZERO
+        };
         let label = decisive > middle;
         let mut pair = [
-            if first_given { first } else { 0.0 },
-            if second_given { second } else { 0.0 },
+            if first_given { first } else { T::ZERO },
+            if second_given { second } else { T::ZERO },
         ];
         if !alone {
             self.post_transform.apply(&mut pair);
         } else if self.post_transform == PostTransform::Probit {
-            pair = [probit(first), 0.0];
+            pair = [probit(first), T::ZERO];
         } else {
             pair = match self.post_transform {
                 PostTransform::Logistic => [logistic(-first), logistic(first)],
-                _ if self.one_sided && self.all_positive => [1.0 - first, first],
+                _ if self.one_sided && self.all_positive => [T::ONE - first, first],
                 _ => [-first, first],
             };
         }

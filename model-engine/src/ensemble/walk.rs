@@ -6,19 +6,20 @@ use std::array;
 use super::EnsembleScratch;
 use super::attributes::Aggregate;
 use super::flatten::{EQUAL, FEATURE, Forest, NAN_TO_NO, Node};
+use crate::real::Real;
 
 const LANES: usize = 8;
 
 /// Walks all trees for all rows and merges what their leaves give into `scratch`, in the order of
 /// the trees. `features` is `[rows, width]`.
 #[allow(clippy::indexing_slicing)] // the hottest loop there is; positions are checked by `flatten`
-pub(super) fn walk(
-    forest: &Forest,
+pub(super) fn walk<T: Real>(
+    forest: &Forest<T>,
     aggregate: Aggregate,
     rows: usize,
     width: usize,
-    features: &[f32],
-    scratch: &mut EnsembleScratch,
+    features: &[T],
+    scratch: &mut EnsembleScratch<T>,
 ) {
     // Without NaN and equality one comparison decides.
     let plain = !forest.has_equal && !features.iter().any(|value| value.is_nan());
@@ -45,10 +46,10 @@ pub(super) fn walk(
 }
 
 #[inline]
-fn descend(
-    forest: &Forest,
+fn descend<T: Real>(
+    forest: &Forest<T>,
     plain: bool,
-    features: &[f32],
+    features: &[T],
     rows: [usize; LANES],
     at: [u32; LANES],
     depth: u32,
@@ -70,13 +71,13 @@ fn descend(
 /// `rows` are where the lanes' rows start in `features`.
 #[inline(always)]
 #[allow(clippy::indexing_slicing)]
-fn steps(
-    nodes: &[Node],
-    features: &[f32],
+fn steps<T: Real>(
+    nodes: &[Node<T>],
+    features: &[T],
     rows: [usize; LANES],
     mut at: [u32; LANES],
     depth: u32,
-    goes_to_no: impl Fn(&Node, f32) -> bool,
+    goes_to_no: impl Fn(&Node<T>, T) -> bool,
 ) -> [u32; LANES] {
     for _ in 0..depth {
         let mut moved = 0;
@@ -97,9 +98,9 @@ fn steps(
 /// Adds what a leaf gives to the row's sums.
 #[inline]
 #[allow(clippy::indexing_slicing)]
-fn merge(forest: &Forest, aggregate: Aggregate, row: usize, leaf: u32, scratch: &mut EnsembleScratch) {
+fn merge<T: Real>(forest: &Forest<T>, aggregate: Aggregate, row: usize, leaf: u32, scratch: &mut EnsembleScratch<T>) {
     let row = row * forest.targets;
-    let mut one = |target: u32, weight: f32| {
+    let mut one = |target: u32, weight: T| {
         let slot = row + target as usize;
         let (sum, given) = (&mut scratch.sums[slot], &mut scratch.given[slot]);
         *sum = match aggregate {

@@ -1,29 +1,30 @@
-//! Operators that move columns: put side by side, pick, find the largest, convert.
+//! Operators that move columns: put side by side, pick, find the largest, look up.
 
 use crate::ModelError;
-use crate::program::{Floats, Ints, Operator, Slot, Tables};
+use crate::program::{Operator, Stored, Table, Tables};
+use crate::real::Real;
 
 use super::dense::largest;
 
 /// Tables side by side.
 #[derive(Debug)]
-pub(crate) struct Concat {
+pub(crate) struct Concat<T> {
     /// Each with its width.
-    pub(crate) inputs: Vec<(Floats, usize)>,
-    pub(crate) output: Floats,
+    pub(crate) inputs: Vec<(Table<T>, usize)>,
+    pub(crate) output: Table<T>,
 }
 
-impl Operator for Concat {
+impl<T: Stored> Operator for Concat<T> {
     fn run(&self, rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let mut out = tables.take_floats(self.output);
+        let mut out = tables.take(self.output);
         out.clear();
         for row in 0..rows {
             for (input, width) in &self.inputs {
-                let from = tables.floats(*input).get(row * width..(row + 1) * width);
+                let from = tables.get(*input).get(row * width..(row + 1) * width);
                 out.extend_from_slice(from.unwrap_or_default());
             }
         }
-        tables.put_floats(self.output, out);
+        tables.put(self.output, out);
         Ok(())
     }
 
@@ -34,18 +35,18 @@ impl Operator for Concat {
 
 /// Position of the largest value of each row, the first of equals.
 #[derive(Debug)]
-pub(crate) struct ArgMax {
-    pub(crate) input: Floats,
+pub(crate) struct ArgMax<T> {
+    pub(crate) input: Table<T>,
     pub(crate) width: usize,
-    pub(crate) output: Ints,
+    pub(crate) output: Table<i64>,
 }
 
-impl Operator for ArgMax {
+impl<T: Real> Operator for ArgMax<T> {
     fn run(&self, _rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let mut out = tables.take_ints(self.output);
+        let mut out = tables.take(self.output);
         out.clear();
-        out.extend(tables.floats(self.input).chunks_exact(self.width.max(1)).map(largest));
-        tables.put_ints(self.output, out);
+        out.extend(tables.get(self.input).chunks_exact(self.width.max(1)).map(largest));
+        tables.put(self.output, out);
         Ok(())
     }
 
@@ -54,27 +55,23 @@ impl Operator for ArgMax {
     }
 }
 
-/// Columns of a table, by position.
+/// Columns of a table, by positions below its width.
 #[derive(Debug)]
-pub(crate) struct Pick {
-    pub(crate) input: Floats,
+pub(crate) struct Pick<T> {
+    pub(crate) input: Table<T>,
     pub(crate) width: usize,
     pub(crate) columns: Vec<usize>,
-    pub(crate) output: Floats,
+    pub(crate) output: Table<T>,
 }
 
-impl Operator for Pick {
+impl<T: Stored> Operator for Pick<T> {
     fn run(&self, _rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let mut out = tables.take_floats(self.output);
+        let mut out = tables.take(self.output);
         out.clear();
-        for row in tables.floats(self.input).chunks_exact(self.width.max(1)) {
-            out.extend(
-                self.columns
-                    .iter()
-                    .map(|&column| row.get(column).copied().unwrap_or(f32::NAN)),
-            );
+        for row in tables.get(self.input).chunks_exact(self.width.max(1)) {
+            out.extend(self.columns.iter().filter_map(|&column| row.get(column)));
         }
-        tables.put_floats(self.output, out);
+        tables.put(self.output, out);
         Ok(())
     }
 
@@ -83,113 +80,29 @@ impl Operator for Pick {
     }
 }
 
-/// What a table of positions is looked up in.
-#[derive(Debug)]
-pub(crate) enum LookupTable {
-    Floats(Vec<f32>, Floats),
-    Ints(Vec<i64>, Ints),
-}
-
 /// Replaces positions by the values of a constant list.
 #[derive(Debug)]
-pub(crate) struct Lookup {
-    pub(crate) input: Ints,
-    pub(crate) table: LookupTable,
+pub(crate) struct Lookup<T> {
+    pub(crate) input: Table<i64>,
+    pub(crate) list: Vec<T>,
+    pub(crate) output: Table<T>,
 }
 
-impl Operator for Lookup {
+impl<T: Stored> Operator for Lookup<T> {
     fn run(&self, _rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let outside = |position: i64| ModelError::Run {
-            reason: format!("position {position} is outside of the list it is looked up in"),
-        };
-        match &self.table {
-            LookupTable::Floats(values, output) => {
-                let mut out = tables.take_floats(*output);
-                out.clear();
-                for &position in tables.ints(self.input) {
-                    out.push(*pick(values, position).ok_or_else(|| outside(position))?);
-                }
-                tables.put_floats(*output, out);
-            }
-            LookupTable::Ints(values, output) => {
-                let mut out = tables.take_ints(*output);
-                out.clear();
-                for &position in tables.ints(self.input) {
-                    out.push(*pick(values, position).ok_or_else(|| outside(position))?);
-                }
-                tables.put_ints(*output, out);
-            }
+        let mut out = tables.take(self.output);
+        out.clear();
+        for &position in tables.get(self.input) {
+            let found = usize::try_from(position).ok().and_then(|at| self.list.get(at));
+            out.push(*found.ok_or_else(|| ModelError::Run {
+                reason: format!("position {position} is outside of the list it is looked up in"),
+            })?);
         }
+        tables.put(self.output, out);
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
-        match &self.table {
-            LookupTable::Floats(values, _) => size_of_val(values.as_slice()),
-            LookupTable::Ints(values, _) => size_of_val(values.as_slice()),
-        }
-    }
-}
-
-fn pick<T>(values: &[T], position: i64) -> Option<&T> {
-    values.get(usize::try_from(position).ok()?)
-}
-
-/// Between floats and integers; fractions are cut off, as in ONNX's `Cast`.
-#[derive(Debug)]
-pub(crate) struct Convert {
-    pub(crate) input: Slot,
-    pub(crate) output: Slot,
-    /// The result is 0 or 1.
-    pub(crate) to_boolean: bool,
-}
-
-impl Operator for Convert {
-    fn run(&self, _rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        match (self.input, self.output) {
-            (Slot::Floats(input), Slot::Ints(output)) => {
-                let mut out = tables.take_ints(output);
-                out.clear();
-                let convert = |value: &f32| {
-                    if self.to_boolean {
-                        i64::from(*value != 0.0)
-                    } else {
-                        *value as i64
-                    }
-                };
-                out.extend(tables.floats(input).iter().map(convert));
-                tables.put_ints(output, out);
-            }
-            (Slot::Ints(input), Slot::Floats(output)) => {
-                let mut out = tables.take_floats(output);
-                out.clear();
-                out.extend(tables.ints(input).iter().map(|&value| value as f32));
-                tables.put_floats(output, out);
-            }
-            (Slot::Ints(input), Slot::Ints(output)) => {
-                let mut out = tables.take_ints(output);
-                out.clear();
-                let convert = |value: &i64| {
-                    if self.to_boolean {
-                        i64::from(*value != 0)
-                    } else {
-                        *value
-                    }
-                };
-                out.extend(tables.ints(input).iter().map(convert));
-                tables.put_ints(output, out);
-            }
-            (Slot::Floats(input), Slot::Floats(output)) => {
-                let mut out = tables.take_floats(output);
-                out.clear();
-                out.extend_from_slice(tables.floats(input));
-                tables.put_floats(output, out);
-            }
-        }
-        Ok(())
-    }
-
-    fn memory_bytes(&self) -> usize {
-        0
+        size_of_val(self.list.as_slice())
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::ModelError;
 use crate::ensemble::PostTransform;
-use crate::program::{Floats, Ints, Operator, Tables};
+use crate::program::{Operator, Table, Tables};
+use crate::real::Real;
 
 use super::rowwise::Activation;
 
@@ -13,23 +14,23 @@ const NARROW: usize = 4;
 
 /// Weights `[inputs, outputs]`, cut into blocks of columns that are padded with zeros.
 #[derive(Clone, Debug)]
-pub(crate) struct Matrix {
+pub(crate) struct Matrix<T> {
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
-    wide: Vec<[f32; WIDE]>,
-    wide_bias: Vec<[f32; WIDE]>,
-    narrow: Vec<[f32; NARROW]>,
-    narrow_bias: Vec<[f32; NARROW]>,
+    wide: Vec<[T; WIDE]>,
+    wide_bias: Vec<[T; WIDE]>,
+    narrow: Vec<[T; NARROW]>,
+    narrow_bias: Vec<[T; NARROW]>,
 }
 
-impl Matrix {
+impl<T: Real> Matrix<T> {
     /// `at(input, output)` gives the weights; a missing bias is zero.
-    pub(crate) fn new(inputs: usize, outputs: usize, at: impl Fn(usize, usize) -> f32, bias: &[f32]) -> Matrix {
+    pub(crate) fn new(inputs: usize, outputs: usize, at: impl Fn(usize, usize) -> T, bias: &[T]) -> Matrix<T> {
         let wide_blocks = outputs / WIDE;
         let rest = wide_blocks * WIDE;
         let narrow_blocks = (outputs - rest).div_ceil(NARROW);
-        let weight = |input: usize, output: usize| if output < outputs { at(input, output) } else { 0.0 };
-        let bias_at = |output: usize| bias.get(output).copied().unwrap_or(0.0);
+        let weight = |input: usize, output: usize| if output < outputs { at(input, output) } else { T::ZERO };
+        let bias_at = |output: usize| bias.get(output).copied().unwrap_or(T::ZERO);
         Matrix {
             inputs,
             outputs,
@@ -53,7 +54,7 @@ impl Matrix {
     }
 
     /// Appends the outputs of every row to `out`.
-    pub(crate) fn multiply(&self, rows: &[f32], out: &mut Vec<f32>) {
+    pub(crate) fn multiply(&self, rows: &[T], out: &mut Vec<T>) {
         if self.inputs == 0 {
             return;
         }
@@ -66,12 +67,12 @@ impl Matrix {
 }
 
 #[inline]
-fn blocks<const N: usize>(row: &[f32], weights: &[[f32; N]], bias: &[[f32; N]], end: usize, out: &mut Vec<f32>) {
+fn blocks<T: Real, const N: usize>(row: &[T], weights: &[[T; N]], bias: &[[T; N]], end: usize, out: &mut Vec<T>) {
     for (block, bias) in weights.chunks_exact(row.len()).zip(bias) {
         let mut sums = *bias;
         for (value, weights) in row.iter().zip(block) {
             for (sum, weight) in sums.iter_mut().zip(weights) {
-                *sum += value * weight;
+                *sum += *value * *weight;
             }
         }
         let wanted = N.min(end - out.len());
@@ -81,23 +82,23 @@ fn blocks<const N: usize>(row: &[f32], weights: &[[f32; N]], bias: &[[f32; N]], 
 
 /// `activation(input * matrix + bias)`.
 #[derive(Debug)]
-pub(crate) struct Dense {
-    pub(crate) matrix: Matrix,
+pub(crate) struct Dense<T> {
+    pub(crate) matrix: Matrix<T>,
     pub(crate) activation: Option<Activation>,
-    pub(crate) input: Floats,
-    pub(crate) output: Floats,
+    pub(crate) input: Table<T>,
+    pub(crate) output: Table<T>,
 }
 
-impl Operator for Dense {
+impl<T: Real> Operator for Dense<T> {
     fn run(&self, rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let mut out = tables.take_floats(self.output);
+        let mut out = tables.take(self.output);
         out.clear();
         out.reserve(rows * self.matrix.outputs);
-        self.matrix.multiply(tables.floats(self.input), &mut out);
+        self.matrix.multiply(tables.get(self.input), &mut out);
         if let Some(activation) = self.activation {
             activation.apply(self.matrix.outputs, &mut out);
         }
-        tables.put_floats(self.output, out);
+        tables.put(self.output, out);
         Ok(())
     }
 
@@ -109,26 +110,26 @@ impl Operator for Dense {
 /// A linear classifier: dense scores, then the label of the largest.
 #[derive(Debug)]
 pub(crate) struct Classifier {
-    pub(crate) matrix: Matrix,
+    pub(crate) matrix: Matrix<f32>,
     pub(crate) post_transform: PostTransform,
     /// One score that stands for the second of two classes.
     pub(crate) two_classes: bool,
-    pub(crate) input: Floats,
-    pub(crate) label: Option<Ints>,
-    pub(crate) scores: Floats,
+    pub(crate) input: Table<f32>,
+    pub(crate) label: Option<Table<i64>>,
+    pub(crate) scores: Table<f32>,
 }
 
 impl Operator for Classifier {
     fn run(&self, rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let mut scores = tables.take_floats(self.scores);
+        let mut scores = tables.take(self.scores);
         let mut labels = match self.label {
-            Some(label) => tables.take_ints(label),
+            Some(label) => tables.take(label),
             None => std::mem::take(&mut tables.unused),
         };
         scores.clear();
         labels.clear();
         scores.reserve(rows * self.matrix.outputs);
-        self.matrix.multiply(tables.floats(self.input), &mut scores);
+        self.matrix.multiply(tables.get(self.input), &mut scores);
         if self.matrix.outputs == 1 {
             labels.extend(scores.iter().map(|score| i64::from(*score > 0.0)));
         } else {
@@ -142,9 +143,9 @@ impl Operator for Classifier {
                 .chunks_exact_mut(self.matrix.outputs)
                 .for_each(|row| self.post_transform.apply(row));
         }
-        tables.put_floats(self.scores, scores);
+        tables.put(self.scores, scores);
         match self.label {
-            Some(label) => tables.put_ints(label, labels),
+            Some(label) => tables.put(label, labels),
             None => tables.unused = labels,
         }
         Ok(())
@@ -173,8 +174,8 @@ fn both(transform: PostTransform, score: f32) -> [f32; 2] {
 }
 
 /// Index of the first of the largest values.
-pub(crate) fn largest(row: &[f32]) -> i64 {
-    let mut best = (0, f32::NEG_INFINITY);
+pub(crate) fn largest<T: Real>(row: &[T]) -> i64 {
+    let mut best = (0, T::NEG_INFINITY);
     for (index, &value) in row.iter().enumerate() {
         if value > best.1 {
             best = (index, value);

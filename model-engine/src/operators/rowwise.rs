@@ -2,7 +2,8 @@
 
 use crate::ModelError;
 use crate::ensemble::{PostTransform, logistic};
-use crate::program::{Floats, Operator, Tables};
+use crate::program::{Operator, Table, Tables};
+use crate::real::Real;
 
 /// What is done to every value of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,12 +30,12 @@ impl Activation {
         })
     }
 
-    pub(crate) fn apply(self, width: usize, values: &mut [f32]) {
+    pub(crate) fn apply<T: Real>(self, width: usize, values: &mut [T]) {
         match self {
             // NaN stays NaN, which `max` would hide.
             Activation::Relu => values
                 .iter_mut()
-                .for_each(|value| *value = if *value < 0.0 { 0.0 } else { *value }),
+                .for_each(|value| *value = if *value < T::ZERO { T::ZERO } else { *value }),
             Activation::Sigmoid => values.iter_mut().for_each(|value| *value = logistic(*value)),
             Activation::Tanh => values.iter_mut().for_each(|value| *value = value.tanh()),
             Activation::Exp => values.iter_mut().for_each(|value| *value = value.exp()),
@@ -69,38 +70,38 @@ pub(crate) enum Arithmetic {
 
 /// One operation on every row.
 #[derive(Debug)]
-pub(crate) enum Operation {
+pub(crate) enum Operation<T> {
     /// `(value - offset) * scale`, one of each per column.
     Scale {
-        offset: Vec<f32>,
-        scale: Vec<f32>,
+        offset: Vec<T>,
+        scale: Vec<T>,
     },
     Normalize(Norm),
     /// One constant per column.
-    Constant(Arithmetic, Vec<f32>),
+    Constant(Arithmetic, Vec<T>),
     Activate(Activation),
 }
 
 /// An operation from one table to another of the same width.
 #[derive(Debug)]
-pub(crate) struct Rowwise {
-    pub(crate) operation: Operation,
+pub(crate) struct Rowwise<T> {
+    pub(crate) operation: Operation<T>,
     pub(crate) width: usize,
-    pub(crate) input: Floats,
-    pub(crate) output: Floats,
+    pub(crate) input: Table<T>,
+    pub(crate) output: Table<T>,
 }
 
-impl Operator for Rowwise {
+impl<T: Real> Operator for Rowwise<T> {
     fn run(&self, _rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let mut out = tables.take_floats(self.output);
+        let mut out = tables.take(self.output);
         out.clear();
-        out.extend_from_slice(tables.floats(self.input));
+        out.extend_from_slice(tables.get(self.input));
         let width = self.width.max(1);
         match &self.operation {
             Operation::Scale { offset, scale } => {
                 for row in out.chunks_exact_mut(width) {
                     for ((value, offset), scale) in row.iter_mut().zip(offset).zip(scale) {
-                        *value = (*value - offset) * scale;
+                        *value = (*value - *offset) * *scale;
                     }
                 }
             }
@@ -109,39 +110,40 @@ impl Operator for Rowwise {
                 for row in out.chunks_exact_mut(width) {
                     for (value, constant) in row.iter_mut().zip(constants) {
                         *value = match arithmetic {
-                            Arithmetic::Add => *value + constant,
-                            Arithmetic::Subtract => *value - constant,
-                            Arithmetic::SubtractFrom => constant - *value,
-                            Arithmetic::Multiply => *value * constant,
-                            Arithmetic::Divide => *value / constant,
-                            Arithmetic::DivideInto => constant / *value,
+                            Arithmetic::Add => *value + *constant,
+                            Arithmetic::Subtract => *value - *constant,
+                            Arithmetic::SubtractFrom => *constant - *value,
+                            Arithmetic::Multiply => *value * *constant,
+                            Arithmetic::Divide => *value / *constant,
+                            Arithmetic::DivideInto => *constant / *value,
                         };
                     }
                 }
             }
             Operation::Activate(activation) => activation.apply(width, &mut out),
         }
-        tables.put_floats(self.output, out);
+        tables.put(self.output, out);
         Ok(())
     }
 
     fn memory_bytes(&self) -> usize {
         match &self.operation {
-            Operation::Scale { offset, scale } => 4 * (offset.len() + scale.len()),
-            Operation::Constant(_, constants) => 4 * constants.len(),
+            Operation::Scale { offset, scale } => size_of::<T>() * (offset.len() + scale.len()),
+            Operation::Constant(_, constants) => size_of::<T>() * constants.len(),
             Operation::Normalize(_) | Operation::Activate(_) => 0,
         }
     }
 }
 
 /// A row whose norm is zero stays as it is.
-fn normalize(norm: Norm, row: &mut [f32]) {
+fn normalize<T: Real>(norm: Norm, row: &mut [T]) {
+    let values = row.iter().copied();
     let length = match norm {
-        Norm::Max => row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-        Norm::L1 => row.iter().map(|value| value.abs()).sum(),
-        Norm::L2 => row.iter().map(|value| value * value).sum::<f32>().sqrt(),
+        Norm::Max => values.fold(T::NEG_INFINITY, T::larger),
+        Norm::L1 => values.fold(T::ZERO, |sum, value| sum + value.abs()),
+        Norm::L2 => values.fold(T::ZERO, |sum, value| sum + value * value).sqrt(),
     };
-    if length != 0.0 {
+    if length != T::ZERO {
         row.iter_mut().for_each(|value| *value /= length);
     }
 }

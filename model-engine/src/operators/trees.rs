@@ -1,34 +1,52 @@
 //! Tree ensembles as a step.
 
 use crate::ModelError;
-use crate::ensemble::Ensemble;
-use crate::program::{Floats, Ints, Operator, Tables};
+use crate::ensemble::{Ensemble, EnsembleScratch};
+use crate::program::{Operator, Table, Tables};
+use crate::real::Real;
+
+/// A number type that an ensemble runs in: its scratch memory.
+pub(crate) trait Walked: Real {
+    fn scratch(tables: &mut Tables) -> &mut EnsembleScratch<Self>;
+}
+
+impl Walked for f32 {
+    fn scratch(tables: &mut Tables) -> &mut EnsembleScratch<f32> {
+        &mut tables.ensemble
+    }
+}
+
+impl Walked for f64 {
+    fn scratch(tables: &mut Tables) -> &mut EnsembleScratch<f64> {
+        &mut tables.wide_ensemble
+    }
+}
 
 /// An ensemble over a table of features.
 #[derive(Debug)]
-pub(crate) struct Trees {
-    pub(crate) ensemble: Ensemble,
-    pub(crate) input: Floats,
+pub(crate) struct Trees<T> {
+    pub(crate) ensemble: Ensemble<T>,
+    pub(crate) input: Table<T>,
     pub(crate) width: usize,
-    pub(crate) label: Option<Ints>,
-    pub(crate) scores: Floats,
+    pub(crate) label: Option<Table<i64>>,
+    pub(crate) scores: Table<T>,
 }
 
-impl Operator for Trees {
+impl<T: Walked> Operator for Trees<T> {
     fn run(&self, rows: usize, tables: &mut Tables) -> Result<(), ModelError> {
-        let mut scores = tables.take_floats(self.scores);
+        let mut scores = tables.take(self.scores);
         let mut labels = match self.label {
-            Some(label) => tables.take_ints(label),
+            Some(label) => tables.take(label),
             None => std::mem::take(&mut tables.unused),
         };
-        let mut scratch = std::mem::take(&mut tables.ensemble);
-        let features = tables.floats(self.input);
+        let mut scratch = std::mem::take(T::scratch(tables));
+        let features = tables.get(self.input);
         self.ensemble
             .run(rows, self.width, features, &mut scratch, &mut scores, &mut labels);
-        tables.ensemble = scratch;
-        tables.put_floats(self.scores, scores);
+        *T::scratch(tables) = scratch;
+        tables.put(self.scores, scores);
         match self.label {
-            Some(label) => tables.put_ints(label, labels),
+            Some(label) => tables.put(label, labels),
             None => tables.unused = labels,
         }
         Ok(())

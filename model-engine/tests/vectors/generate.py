@@ -4,10 +4,17 @@
 For each model NAME: NAME.onnx and NAME.json = {"inputs": {tensor: [[row]...]}, "outputs": {tensor: [[row]...]}}.
 65 rows each; labels may be strings; NaN is written as null, infinity as text. The environment is set up by
 configs/demo/training/setup.sh. Values that are missing are exercised (NaN) only where a model defines them.
+
+ONNX Runtime is given all rows at once, except for models whose rows change each other's answers (`alone`): what counts there
+is what it says of each row alone.
+
+`generate.py [PREFIX ...]` makes only the vectors whose names start so.
 """
 
 import json
 import pathlib
+import sys
+import tempfile
 import warnings
 
 import lightgbm
@@ -66,29 +73,40 @@ X_HOLES[rng.random(X.shape) < 0.1] = np.nan
 
 
 def plain(value):
-    """Rows as JSON: floats with nine digits (exact for float32), NaN as null."""
+    """Rows as JSON: floats with nine digits (exact for float32), doubles with all of theirs, NaN as null."""
     if isinstance(value, list):  # ZipMap: a list of maps
-        return [[plain_number(v) for v in row.values()] for row in value]
+        return [[plain_number(v, 9) for v in row.values()] for row in value]
+    digits = 17 if value.dtype == np.float64 else 9
     value = value.reshape(len(value), -1)
-    return [[plain_number(v) for v in row] for row in value.tolist()]
+    return [[plain_number(v, digits) for v in row] for row in value.tolist()]
 
 
-def plain_number(value):
+def plain_number(value, digits):
     if isinstance(value, float):
         if not np.isfinite(value):
             return None if np.isnan(value) else str(value)
-        return float(f"{value:.9g}")
+        return float(f"{value:.{digits}g}")
     return value
 
 
-def record(name, model, inputs=PROBE):
-    """Runs ONNX Runtime and writes the model with its answers."""
+def wanted(name):
+    return len(sys.argv) == 1 or any(name.startswith(prefix) for prefix in sys.argv[1:])
+
+
+def record(name, model, inputs=PROBE, alone=False):
+    """Runs ONNX Runtime and writes the model with its answers: for all rows at once, or for each row alone."""
+    if not wanted(name):
+        return
     if not isinstance(model, bytes):
         model = model.SerializeToString()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     if not isinstance(inputs, dict):
         inputs = {session.get_inputs()[0].name: inputs}
-    answers = session.run(None, inputs)
+    if alone:
+        rows = [session.run(None, {key: value[row : row + 1] for key, value in inputs.items()}) for row in range(ROWS)]
+        answers = [np.concatenate(answer) for answer in zip(*rows)]
+    else:
+        answers = session.run(None, inputs)
     vector = {
         "inputs": {key: plain(value) for key, value in inputs.items()},
         "outputs": {out.name: plain(answer) for out, answer in zip(session.get_outputs(), answers)},
@@ -333,12 +351,224 @@ def networks_by_hand():
     record("net_mixed", mixed)
 
 
+def hand_made(nodes, inputs, outputs, weights=(), opset=17):
+    graph = helper.make_graph(nodes, "hand made", inputs, outputs, list(weights))
+    opsets = [helper.make_opsetid("", opset)]
+    if any(node.domain == "ai.onnx.ml" for node in nodes):
+        opsets.append(helper.make_opsetid("ai.onnx.ml", 3))
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def tensor(name, kind, *dims):
+    return helper.make_tensor_value_info(name, kind, ["batch", *dims])
+
+
+def constant(name, values, kind):
+    return numpy_helper.from_array(np.array(values, dtype=kind), name)
+
+
+# Seconds since 1970 in one column, fractions far below what a float32 tells apart in another.
+WIDE = X.astype(np.float64) + np.array([1.7e9, 1e6, 0, 0, 0, 0])
+WIDE_PROBE = PROBE.astype(np.float64) + np.array([1.7e9, 1e6, 0, 0, 0, 0]) + rng.normal(size=PROBE.shape) * 1e-9
+
+
+def doubles():
+    """Pipelines with double inputs: a float32 would lose what they tell apart."""
+    first, off = WIDE[:1], {"zipmap": False}
+    kind = TensorProto.DOUBLE
+
+    def scaled(estimator, target):
+        return to_onnx(make_pipeline(StandardScaler(), estimator).fit(WIDE, target), first, options=off)
+
+    record("double_logistic", scaled(LogisticRegression(), BINARY), WIDE_PROBE)
+    record("double_logistic_multi", scaled(LogisticRegression(), CLASSES), WIDE_PROBE)
+    record("double_logistic_names", scaled(LogisticRegression(), NAMES), WIDE_PROBE)
+    record("double_linear", to_onnx(make_pipeline(StandardScaler(), LinearRegression()).fit(WIDE, SIGNAL), first), WIDE_PROBE)
+    mlp = make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=60, random_state=1)).fit(WIDE, SIGNAL)
+    record("double_mlp_regressor", to_onnx(mlp, first), WIDE_PROBE)
+    tanh = MLPClassifier((16,), activation="tanh", max_iter=60, random_state=1)
+    record("double_mlp", scaled(tanh, CLASSES), WIDE_PROBE)
+    forest = dict(n_estimators=8, max_depth=4, random_state=1)
+    record("double_forest", to_onnx(RandomForestClassifier(**forest).fit(WIDE, BINARY), first, options=off), WIDE_PROBE)
+    record("double_forest_multi", to_onnx(RandomForestClassifier(**forest).fit(WIDE, CLASSES), first, options=off), WIDE_PROBE)
+
+    node, x = helper.make_node, tensor("x", kind, FEATURES)
+    record("double_scaler", hand_made(
+        [node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[1.7e9, 1e6, 0.5, 0, 0, 0], scale=[2.0, 1, 1, 3, 1, 1])],
+        [x], [floats("y", FEATURES)]), WIDE_PROBE)
+    for norm in ("MAX", "L1", "L2"):
+        record(f"double_normalizer_{norm.lower()}", hand_made(
+            [node("Normalizer", ["x"], ["y"], domain="ai.onnx.ml", norm=norm)], [x], [floats("y", FEATURES)]), WIDE_PROBE)
+    # Thresholds that features miss by less than a float32 can say.
+    nodes, leaves = stump_forest(PAIRS, 2, seed=6)
+    attributes = {f"nodes_{k}": v for k, v in nodes.items() if k != "values"} | {f"target_{k}": v for k, v in leaves.items() if k != "weights"}
+    attributes["nodes_values_as_tensor"] = constant("values", nodes["values"], np.float64)
+    attributes["target_weights_as_tensor"] = constant("weights", leaves["weights"], np.float64)
+    beside = np.round(PROBE.astype(np.float64) * 4) / 4 + 0.0625 + rng.choice([-1e-12, 0, 1e-12], size=PROBE.shape)
+    record("double_trees", hand_made(
+        [node("TreeEnsembleRegressor", ["x"], ["t"], domain="ai.onnx.ml", n_targets=2, **attributes)],
+        [x], [floats("t", 2)]), beside)
+    record("double_cast", hand_made(
+        [node("Cast", ["x"], ["f"], to=TensorProto.FLOAT), node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+         node("Cast", ["f"], ["d"], to=TensorProto.DOUBLE), node("Greater", ["x", "zero"], ["b"]), node("Cast", ["b"], ["n"], to=TensorProto.INT64)],
+        [x], [floats("f", FEATURES), tensor("i", TensorProto.INT64, FEATURES), tensor("d", kind, FEATURES), tensor("n", TensorProto.INT64, FEATURES)],
+        [constant("zero", [0.0], np.float64)]), WIDE_PROBE)
+    record("double_gemm", hand_made(
+        [node("Gemm", ["x", "w", "b"], ["h"], alpha=0.5, beta=2.0, transB=1), node("Tanh", ["h"], ["t"]), node("Softmax", ["t"], ["y"], axis=-1)],
+        [x], [tensor("y", kind, 3)], [constant("w", rng.normal(size=(3, FEATURES)) * 1e-9, np.float64), constant("b", [0.1, 0.2, 0.3], np.float64)]), WIDE_PROBE)
+
+
+def whole_numbers():
+    """Inputs and outputs of int64, int32 and bool: ids, categories, flags."""
+    node = helper.make_node
+    ids = (np.int64(1) << 53) + 1 + rng.integers(0, 1 << 40, size=(ROWS, 1)) * 3
+    record("int64_next", hand_made(
+        [node("Add", ["id", "one"], ["next"]), node("Mod", ["id", "two"], ["odd"])],
+        [tensor("id", TensorProto.INT64, 1)], [tensor("next", TensorProto.INT64, 1), tensor("odd", TensorProto.INT64, 1)],
+        [constant("one", [1], np.int64), constant("two", [2], np.int64)]), {"id": ids})
+    record("int64_same", hand_made(
+        [node("Identity", ["id"], ["same"])], [tensor("id", TensorProto.INT64, 1)], [tensor("same", TensorProto.INT64, 1)]), {"id": ids})
+    table = constant("table", rng.normal(size=(50, 4)) / 2, np.float32)
+    record("int64_embedding", hand_made(
+        [node("Gather", ["table", "user"], ["e"]), node("ReduceSum", ["e", "last"], ["s"], keepdims=1), node("Sigmoid", ["s"], ["y"])],
+        [tensor("user", TensorProto.INT64)], [floats("y", 1)], [table, constant("last", [1], np.int64)]),
+        {"user": rng.integers(-50, 50, size=ROWS)})
+    record("int32_embedding", hand_made(
+        [node("Gather", ["table", "user"], ["e"]), node("ReduceSum", ["e", "last"], ["y"], keepdims=1), node("Add", ["user", "one"], ["n"])],
+        [tensor("user", TensorProto.INT32)], [floats("y", 1), tensor("n", TensorProto.INT32)],
+        [table, constant("last", [1], np.int64), constant("one", [1], np.int32)]),
+        {"user": rng.integers(0, 50, size=ROWS).astype(np.int32)})
+    record("bool_where", hand_made(
+        [node("Where", ["flag", "x", "low"], ["w"]), node("ReduceMean", ["w"], ["y"], axes=[1], keepdims=1), node("Not", ["flag"], ["n"])],
+        [tensor("flag", TensorProto.BOOL, 1), tensor("x", TensorProto.FLOAT, FEATURES)],
+        [floats("y", 1), tensor("n", TensorProto.BOOL, 1)], [constant("low", [-1.0], np.float32)]),
+        {"flag": rng.random((ROWS, 1)) < 0.5, "x": PROBE})
+    # A forest over whole numbers, as ordinal encoders give.
+    nodes, leaves = stump_forest(PAIRS, 3, seed=7)
+    attributes = {f"nodes_{k}": v for k, v in nodes.items()} | {f"class_{k}": v for k, v in leaves.items()}
+    record("int64_trees", hand_made(
+        [node("TreeEnsembleClassifier", ["x"], ["l", "t"], domain="ai.onnx.ml", classlabels_int64s=[1 << 40, -7, 2], **attributes)],
+        [tensor("x", TensorProto.INT64, FEATURES)], [tensor("l", TensorProto.INT64), floats("t", 3)]), rng.integers(-3, 4, size=(ROWS, FEATURES)))
+
+
+def recurrent():
+    """Recurrent operators: every row starts from the initial state."""
+    node, made = helper.make_node, np.random.default_rng(8)
+
+    def weight(name, *shape):
+        return constant(name, made.normal(size=shape) / 2, np.float32)
+
+    x = tensor("x", TensorProto.FLOAT, FEATURES)
+    axes = [constant("two", [2], np.int64), constant("zero", [0], np.int64), constant("last", [1], np.int64)]
+    sequence = [node("Unsqueeze", ["x", "two"], ["u"]), node("Transpose", ["u"], ["t"], perm=[1, 0, 2])]
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}
+    for operator, count in gates.items():
+        record(f"rnn_{operator.lower()}", hand_made(
+            [*sequence, node(operator, ["t", "w", "r", "b"], ["", "h"], hidden_size=4), node("Squeeze", ["h", "zero"], ["s"]),
+             node("ReduceMean", ["s"], ["y"], axes=[1], keepdims=1)],
+            [x], [floats("s", 4), floats("y", 1)], [weight("w", 1, 4 * count, 1), weight("r", 1, 4 * count, 4), weight("b", 1, 8 * count), *axes]))
+    record("rnn_gru_linear", hand_made(
+        [*sequence, node("GRU", ["t", "w", "r", "b"], ["", "h"], hidden_size=4, linear_before_reset=1), node("Squeeze", ["h", "zero"], ["y"])],
+        [x], [floats("y", 4)], [weight("w", 1, 12, 1), weight("r", 1, 12, 4), weight("b", 1, 24), *axes]))
+    record("rnn_lstm_both_ways", hand_made(
+        [*sequence, node("LSTM", ["t", "w", "r", "b"], ["q"], hidden_size=3, direction="bidirectional"),
+         node("Transpose", ["q"], ["p"], perm=[2, 0, 1, 3]), node("Reshape", ["p", "flat"], ["y"])],
+        [x], [floats("y", 6 * FEATURES)], [weight("w", 2, 12, 1), weight("r", 2, 12, 3), weight("b", 2, 24), constant("flat", [-1, 6 * FEATURES], np.int64), *axes]))
+    # The initial state comes out of the features.
+    record("rnn_lstm_initial", hand_made(
+        [*sequence, node("Slice", ["x", "zero", "four", "last"], ["first"]), node("Unsqueeze", ["first", "zero"], ["h0"]),
+         node("LSTM", ["t", "w", "r", "b", "", "h0", "h0"], ["", "h", "c"], hidden_size=4), node("Squeeze", ["h", "zero"], ["y"]), node("Squeeze", ["c", "zero"], ["z"])],
+        [x], [floats("y", 4), floats("z", 4)], [weight("w", 1, 16, 1), weight("r", 1, 16, 4), weight("b", 1, 32), constant("four", [4], np.int64), *axes]))
+    # One step of time only.
+    record("rnn_lstm_one_step", hand_made(
+        [node("Unsqueeze", ["x", "zero"], ["t"]), node("LSTM", ["t", "w", "r"], ["", "h"], hidden_size=4), node("Squeeze", ["h", "zero"], ["y"])],
+        [x], [floats("y", 4)], [weight("w", 1, 16, FEATURES), weight("r", 1, 16, 4), *axes]))
+    record("rnn_two_layers", hand_made(
+        [*sequence, node("LSTM", ["t", "w", "r"], ["q"], hidden_size=4), node("Squeeze", ["q", "last"], ["q3"]),
+         node("GRU", ["q3", "w2", "r2"], ["", "h"], hidden_size=3), node("Squeeze", ["h", "zero"], ["y"])],
+        [x], [floats("y", 3)], [weight("w", 1, 16, 1), weight("r", 1, 16, 4), weight("w2", 1, 9, 4), weight("r2", 1, 9, 3), *axes]))
+
+
+def mixing():
+    """Rows that change each other's answers when they are run together: each is recorded alone."""
+    node, made = helper.make_node, np.random.default_rng(9)
+    x = tensor("x", TensorProto.FLOAT, FEATURES)
+
+    def one(name, nodes, width=FEATURES, weights=()):
+        record(f"mix_{name}", hand_made(nodes, [x], [floats("y", width)], weights), alone=True)
+
+    one("mean", [node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1), node("Sub", ["x", "m"], ["y"])])
+    one("max", [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Div", ["x", "m"], ["y"])])
+    one("softmax", [node("Softmax", ["x"], ["y"], axis=0)])
+    one("cumsum", [node("CumSum", ["x", "first0"], ["y"])], weights=[constant("first0", 0, np.int64)])
+    one("attention", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("MatMul", ["x", "t"], ["s"]), node("Softmax", ["s"], ["a"], axis=-1), node("MatMul", ["a", "x"], ["y"])])
+    # How many rows there are is part of the answer.
+    one("count", [node("Shape", ["x"], ["s"], start=0, end=1), node("Cast", ["s"], ["n"], to=TensorProto.FLOAT), node("Div", ["x", "n"], ["y"])])
+    # The row's place in the batch is part of the answer.
+    one("place", [node("Mul", ["x", "nothing"], ["o"]), node("Add", ["o", "ones"], ["e"]), node("CumSum", ["e", "first0"], ["c"]), node("Mul", ["x", "c"], ["y"])],
+        weights=[constant("nothing", [0.0], np.float32), constant("ones", [1.0], np.float32), constant("first0", 0, np.int64)])
+    # Only beyond a threshold, so that ordinary rows do not show it.
+    one("threshold", [node("ReduceMax", ["x"], ["m"], axes=[0], keepdims=1), node("Sub", ["m", "high"], ["d"]), node("Relu", ["d"], ["r"]), node("Add", ["x", "r"], ["y"])],
+        weights=[constant("high", [1000.0], np.float32)])
+    # The largest three of each column: the answer of a row is whether it is among them.
+    one("top", [node("TopK", ["x", "k"], ["v", "i"], axis=0, largest=1), node("Sub", ["x", "v"], ["y"])], weights=[constant("k", [1], np.int64)])
+
+    def quantized(name, model):
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = pathlib.Path(folder, "float.onnx"), pathlib.Path(folder, "int8.onnx")
+            source.write_bytes(model.SerializeToString())
+            quantize_dynamic(source, target, weight_type=QuantType.QInt8)
+            record(name, target.read_bytes(), alone=True)
+
+    def weight(name, *shape):
+        return constant(name, made.normal(size=shape) / 2, np.float32)
+
+    quantized("mix_quantized", hand_made(
+        [node("MatMul", ["x", "w1"], ["h"]), node("Add", ["h", "b1"], ["g"]), node("Relu", ["g"], ["r"]), node("MatMul", ["r", "w2"], ["z"]), node("Sigmoid", ["z"], ["y"])],
+        [x], [floats("y", 1)], [weight("w1", FEATURES, 8), weight("b1", 8), weight("w2", 8, 1)]))
+
+
+def apart():
+    """Operators that look as if they mixed rows, and do not."""
+    node, made = helper.make_node, np.random.default_rng(10)
+    x = tensor("x", TensorProto.FLOAT, FEATURES)
+
+    def weight(name, *shape):
+        return constant(name, made.normal(size=shape) / 2, np.float32)
+
+    def one(name, nodes, width=FEATURES, weights=()):
+        record(f"apart_{name}", hand_made(nodes, [x], [floats("y", width)], weights))
+
+    one("softmax", [node("Softmax", ["x"], ["s"], axis=1), node("CumSum", ["s", "last"], ["y"])], weights=[constant("last", 1, np.int64)])
+    one("top", [node("TopK", ["x", "k"], ["y", "i"], axis=1, largest=1)], 3, [constant("k", [3], np.int64)])
+    one("attention", [node("Reshape", ["x", "words"], ["w"]), node("Transpose", ["w"], ["t"], perm=[0, 2, 1]), node("MatMul", ["w", "t"], ["s"]),
+                      node("Softmax", ["s"], ["a"], axis=-1), node("MatMul", ["a", "w"], ["v"]), node("Reshape", ["v", "flat"], ["y"])],
+        weights=[constant("words", [-1, 3, 2], np.int64), constant("flat", [-1, FEATURES], np.int64)])
+    one("batch_norm", [node("BatchNormalization", ["x", "g", "b", "m", "v"], ["y"])], weights=[constant(name, np.arange(1, FEATURES + 1), np.float32) for name in "gbmv"])
+    one("reshape_by_shape", [node("Shape", ["x"], ["s"], start=0, end=1), node("Concat", ["s", "rest"], ["target"], axis=0), node("Reshape", ["x", "target"], ["w"]), node("ReduceMean", ["w"], ["y"], axes=[2])],
+        3, [constant("rest", [3, 2], np.int64)])
+    one("wide", [node("MatMul", ["x", "w1"], ["h"]), node("Relu", ["h"], ["r"]), node("MatMul", ["r", "w2"], ["z"]), node("LayerNormalization", ["z", "g", "o"], ["y"])],
+        16, [weight("w1", FEATURES, 300), weight("w2", 300, 16), weight("g", 16), weight("o", 16)])
+    one("pool", [node("Reshape", ["x", "image"], ["i"]), node("AveragePool", ["i"], ["p"], kernel_shape=[2, 2]), node("Flatten", ["p"], ["y"])], 2, [constant("image", [-1, 1, 2, 3], np.int64)])
+    one("pick", [node("ArgMax", ["x"], ["i"], axis=1, keepdims=1), node("GatherElements", ["x", "i"], ["y"], axis=1)], 1)
+    one("instance_norm", [node("Reshape", ["x", "image"], ["i"]), node("InstanceNormalization", ["i", "g", "o"], ["n"]), node("Flatten", ["n"], ["y"])],
+        weights=[constant("image", [-1, 2, 3], np.int64), weight("g", 2), weight("o", 2)])
+
+
 if __name__ == "__main__":
     for old in [*HERE.glob("*.onnx"), *HERE.glob("*.json")]:
-        old.unlink()
+        if wanted(old.name):
+            old.unlink()
     sklearn_zoo()
     lightgbm_zoo()
     trees_by_hand()
     networks_by_hand()
+    doubles()
+    whole_numbers()
+    recurrent()
+    mixing()
+    apart()
     size = sum(path.stat().st_size for path in HERE.iterdir())
     print(f"{len(list(HERE.glob('*.onnx')))} models, {size:,} bytes")

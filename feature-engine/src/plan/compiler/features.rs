@@ -1,7 +1,7 @@
 //! Features one by one: lookups, expressions, defaults, and what a model's input can take.
 
 use super::{Compiled, Compiler, ConstantKey};
-use crate::expression::{Constant, Names, Operation, Syntax, ValueType};
+use crate::expression::{Constant, Names, Syntax, ValueType};
 use crate::plan::dependencies::{Needed, Parts};
 use crate::plan::{Action, FeatureSlot, Wanted};
 use crate::resource::Default;
@@ -63,14 +63,9 @@ impl Compiler<'_> {
         })
     }
 
-    /// Ends a feature's computation: what an input cannot take is missing, and what is missing has the default.
+    /// Ends a feature's computation: what is missing has the default, and for a model's input what is no number has it too.
+    /// Expressions see the feature as it is, whatever models take it.
     fn with_default(&mut self, name: &str, register: Register, value_type: ValueType) -> Option<Compiled> {
-        let is_input = self.numeric.iter().any(|input| input == name);
-        let register = if is_input && value_type.is_dynamic() {
-            self.operation(Operation::Numeric(register))
-        } else {
-            register
-        };
         let declared = self
             .view
             .features
@@ -89,7 +84,22 @@ impl Compiler<'_> {
             default,
             feature: index,
         });
-        self.slots.insert(name.to_owned(), FeatureSlot { register, index });
+        let is_input = self.numeric.iter().any(|input| input == name);
+        let input = match is_input && value_type.is_dynamic() {
+            true => self.step(Action::Number {
+                value: register,
+                default,
+                feature: index,
+            }),
+            false => register,
+        };
+        let slot = FeatureSlot {
+            register,
+            input,
+            index,
+            is_double: value_type == ValueType::Number,
+        };
+        self.slots.insert(name.to_owned(), slot);
         Some(Compiled { register, value_type })
     }
 

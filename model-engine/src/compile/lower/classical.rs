@@ -5,17 +5,27 @@ use std::sync::Arc;
 use super::super::{Builder, Value};
 use crate::ensemble::{ClassLabels, Ensemble, PostTransform};
 use crate::onnx::{Attributes, Constant, Data, broken, pb, unsupported};
-use crate::operators::columns::{Lookup, LookupTable, Pick};
+use crate::operators::columns::{Lookup, Pick};
 use crate::operators::dense::{Classifier, Dense, Matrix};
 use crate::operators::rowwise::{Activation, Norm, Operation};
-use crate::operators::trees::Trees;
-use crate::program::Slot;
+use crate::operators::trees::{Trees, Walked};
+use crate::program::{Slot, Stored, Table};
+use crate::real::Real;
 use crate::{ElementType, ModelError};
 
 impl Builder<'_> {
     pub(super) fn trees(&mut self, node: &pb::NodeProto) -> Result<(), ModelError> {
-        let (input, width) = self.features(node)?;
-        let ensemble = Ensemble::parse(node)?;
+        match self.features(node)? {
+            (Slot::Doubles(input), width) => self.trees_of(node, input, width),
+            (other, width) => {
+                let input = self.converted::<f32>(other, width);
+                self.trees_of(node, input, width)
+            }
+        }
+    }
+
+    fn trees_of<T: Walked>(&mut self, node: &pb::NodeProto, input: Table<T>, width: usize) -> Result<(), ModelError> {
+        let ensemble = Ensemble::<T>::parse(node)?;
         if ensemble.min_features() > width {
             return Err(broken(
                 node,
@@ -25,9 +35,9 @@ impl Builder<'_> {
                 ),
             ));
         }
-        let scores = self.layout.add_floats(ensemble.score_width());
+        let scores = self.layout.add(ensemble.score_width());
         let labels = ensemble.labels().cloned();
-        let label = labels.is_some().then(|| self.layout.add_ints(1));
+        let label = labels.is_some().then(|| self.layout.add(1));
         let score_width = ensemble.score_width();
         self.steps.push(Box::new(Trees {
             ensemble,
@@ -36,19 +46,31 @@ impl Builder<'_> {
             label,
             scores,
         }));
-        match (label, labels) {
+        let position = match (label, labels) {
             (Some(label), Some(labels)) => {
                 self.name_label(node, label, &labels);
-                self.name_floats(node, 1, scores, score_width);
+                1
             }
-            _ => self.name_floats(node, 0, scores, score_width),
+            _ => 0,
+        };
+        // The scores of `TreeEnsemble` have the type of its input, those of the two before it are floats.
+        match node.op_type.as_str() {
+            "TreeEnsemble" => self.name_reals(node, position, scores, score_width),
+            _ => self.name_as_floats(node, position, scores, score_width),
         }
         Ok(())
     }
 
-    /// <https://onnx.ai/onnx/operators/onnx_aionnxml_LinearClassifier.html>
+    /// Names the values of a table as floats, which the outputs of most `ai.onnx.ml` operators are.
+    fn name_as_floats<T: Real>(&mut self, node: &pb::NodeProto, output: usize, table: Table<T>, width: usize) {
+        let floats = self.converted::<f32>(T::slot(table), width);
+        self.name_reals(node, output, floats, width);
+    }
+
+    /// <https://onnx.ai/onnx/operators/onnx_aionnxml_LinearClassifier.html>: in floats, whatever the input is, as in ONNX
+    /// Runtime.
     pub(super) fn linear_classifier(&mut self, node: &pb::NodeProto) -> Result<(), ModelError> {
-        let (input, width) = self.features(node)?;
+        let (input, width) = self.float_features(node)?;
         let attributes = Attributes(node);
         let labels =
             ClassLabels::read(attributes, "classlabels_ints").ok_or_else(|| broken(node, "it has no class labels"))?;
@@ -73,7 +95,7 @@ impl Builder<'_> {
         }
         let at = |feature: usize, class: usize| coefficients.get(class * width + feature).copied().unwrap_or_default();
         let score_width = labels.len();
-        let (label, scores) = (self.layout.add_ints(1), self.layout.add_floats(score_width));
+        let (label, scores) = (self.layout.add(1), self.layout.add(score_width));
         self.steps.push(Box::new(Classifier {
             matrix: Matrix::new(width, classes, at, intercepts),
             post_transform: PostTransform::by_name(node, attributes.string("post_transform"))?,
@@ -83,13 +105,27 @@ impl Builder<'_> {
             scores,
         }));
         self.name_label(node, label, &labels);
-        self.name_floats(node, 1, scores, score_width);
+        self.name_reals(node, 1, scores, score_width);
         Ok(())
     }
 
     /// <https://onnx.ai/onnx/operators/onnx_aionnxml_LinearRegressor.html>
     pub(super) fn linear_regressor(&mut self, node: &pb::NodeProto) -> Result<(), ModelError> {
-        let (input, width) = self.features(node)?;
+        match self.features(node)? {
+            (Slot::Doubles(input), width) => self.linear_regressor_of(node, input, width),
+            (other, width) => {
+                let input = self.converted::<f32>(other, width);
+                self.linear_regressor_of(node, input, width)
+            }
+        }
+    }
+
+    fn linear_regressor_of<T: Real>(
+        &mut self,
+        node: &pb::NodeProto,
+        input: Table<T>,
+        width: usize,
+    ) -> Result<(), ModelError> {
         let attributes = Attributes(node);
         let targets = usize::try_from(attributes.int("targets").unwrap_or(1)).unwrap_or(0);
         let coefficients = attributes.floats("coefficients");
@@ -116,56 +152,77 @@ impl Builder<'_> {
                 ));
             }
         };
-        let at =
-            |feature: usize, target: usize| coefficients.get(target * width + feature).copied().unwrap_or_default();
-        let output = self.layout.add_floats(targets);
+        let at = |feature: usize, target: usize| {
+            T::from_float(coefficients.get(target * width + feature).copied().unwrap_or_default())
+        };
+        let intercepts: Vec<T> = intercepts.iter().map(|value| T::from_float(*value)).collect();
+        let output = self.layout.add(targets);
         self.steps.push(Box::new(Dense {
-            matrix: Matrix::new(width, targets, at, intercepts),
+            matrix: Matrix::new(width, targets, at, &intercepts),
             activation,
             input,
             output,
         }));
-        self.name_floats(node, 0, output, targets);
+        self.name_as_floats(node, 0, output, targets);
         Ok(())
     }
 
     /// <https://onnx.ai/onnx/operators/onnx_aionnxml_Scaler.html>
     pub(super) fn scaler(&mut self, node: &pb::NodeProto) -> Result<(), ModelError> {
-        let (input, width) = self.features(node)?;
+        match self.features(node)? {
+            (Slot::Doubles(input), width) => self.scaler_of(node, input, width),
+            (other, width) => {
+                let input = self.converted::<f32>(other, width);
+                self.scaler_of(node, input, width)
+            }
+        }
+    }
+
+    fn scaler_of<T: Real>(&mut self, node: &pb::NodeProto, input: Table<T>, width: usize) -> Result<(), ModelError> {
         let attributes = Attributes(node);
-        let per_column = |name: &str, default: f32| match *attributes.floats(name) {
+        let per_column = |name: &str, default: T| match *attributes.floats(name) {
             [] => Ok(vec![default; width]),
-            [one] => Ok(vec![one; width]),
-            ref each if each.len() == width => Ok(each.to_vec()),
+            [one] => Ok(vec![T::from_float(one); width]),
+            ref each if each.len() == width => Ok(each.iter().map(|value| T::from_float(*value)).collect()),
             ref other => Err(broken(
                 node,
                 format!("{name} has {} entries for {width} features", other.len()),
             )),
         };
         let operation = Operation::Scale {
-            offset: per_column("offset", 0.0)?,
-            scale: per_column("scale", 1.0)?,
+            offset: per_column("offset", T::ZERO)?,
+            scale: per_column("scale", T::ONE)?,
         };
-        self.rowwise(node, operation, input, width);
+        let output = self.rowwise(operation, input, width);
+        self.name_as_floats(node, 0, output, width);
         Ok(())
     }
 
     /// <https://onnx.ai/onnx/operators/onnx_aionnxml_Normalizer.html>
     pub(super) fn normalizer(&mut self, node: &pb::NodeProto) -> Result<(), ModelError> {
-        let (input, width) = self.features(node)?;
         let norm = match Attributes(node).string("norm").unwrap_or("MAX") {
             "MAX" => Norm::Max,
             "L1" => Norm::L1,
             "L2" => Norm::L2,
             other => return Err(unsupported(node, format!("norm '{other}'"))),
         };
-        self.rowwise(node, Operation::Normalize(norm), input, width);
+        match self.features(node)? {
+            (Slot::Doubles(input), width) => {
+                let output = self.rowwise(Operation::Normalize(norm), input, width);
+                self.name_as_floats(node, 0, output, width);
+            }
+            (other, width) => {
+                let input = self.converted::<f32>(other, width);
+                let output = self.rowwise(Operation::Normalize(norm), input, width);
+                self.name_reals(node, 0, output, width);
+            }
+        }
         Ok(())
     }
 
     /// A map from class to score stays a table; the classes name its columns.
     pub(super) fn zip_map(&mut self, node: &pb::NodeProto) -> Result<(), ModelError> {
-        let (table, width) = self.features(node)?;
+        let (table, width) = self.float_features(node)?;
         let labels = ClassLabels::read(Attributes(node), "classlabels_int64s")
             .ok_or_else(|| broken(node, "it has no class labels"))?;
         if labels.len() != width {
@@ -189,7 +246,15 @@ impl Builder<'_> {
         if let Some(list) = self.graph.constant_input(node, 0).cloned() {
             return self.lookup(node, &list);
         }
-        let (input, width) = self.features(node)?;
+        match self.features(node)? {
+            (Slot::Floats(input), width) => self.pick(node, input, width),
+            (Slot::Doubles(input), width) => self.pick(node, input, width),
+            (Slot::Ints(input), width) => self.pick(node, input, width),
+        }
+    }
+
+    fn pick<T: Stored>(&mut self, node: &pb::NodeProto, input: Table<T>, width: usize) -> Result<(), ModelError> {
+        let element = self.value(node, 0).map_or(ElementType::Int64, |value| value.element);
         let Some(Data::Ints(columns)) = self.graph.constant_input(node, 1).map(|columns| &columns.data) else {
             return Err(unsupported(node, "columns that are computed"));
         };
@@ -198,14 +263,14 @@ impl Builder<'_> {
             .map(|&column| usize::try_from(column).ok().filter(|column| *column < width))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| broken(node, format!("a column outside of the {width} there are")))?;
-        let (output, picked) = (self.layout.add_floats(columns.len()), columns.len());
+        let (output, picked) = (self.layout.add(columns.len()), columns.len());
         self.steps.push(Box::new(Pick {
             input,
             width,
             columns,
             output,
         }));
-        self.name_floats(node, 0, output, picked);
+        self.name(node, 0, Value::new(T::slot(output), element, vec![picked]));
         Ok(())
     }
 
@@ -222,29 +287,38 @@ impl Builder<'_> {
         if list.dims.iter().rev().skip(1).any(|dim| *dim != 1) {
             return Err(unsupported(node, "a constant of more than one row"));
         }
-        let mut value = Value::new(Slot::Ints(positions), ElementType::Int64, Vec::new());
-        let table = match &list.data {
-            Data::Texts(texts) => {
-                value.element = ElementType::Text;
-                value.texts = Some(Arc::new(texts.clone()));
-                None
-            }
-            Data::Ints(ints) => Some(LookupTable::Ints(ints.clone(), self.layout.add_ints(1))),
-            Data::Floats(floats) => Some(LookupTable::Floats(floats.clone(), self.layout.add_floats(1))),
-            Data::Doubles(_) => return Err(unsupported(node, "a constant of doubles")),
+        let (slot, element) = match &list.data {
+            Data::Texts(_) => (Slot::Ints(positions), ElementType::Text),
+            Data::Ints(ints) => (self.looked_up(positions, ints), self.integer_type(node)),
+            Data::Floats(floats) => (self.looked_up(positions, floats), ElementType::Float),
+            Data::Doubles(doubles) => (self.looked_up(positions, doubles), ElementType::Double),
         };
-        if let Some(table) = table {
-            (value.slot, value.element) = match &table {
-                LookupTable::Ints(_, output) => (Slot::Ints(*output), ElementType::Int64),
-                LookupTable::Floats(_, output) => (Slot::Floats(*output), ElementType::Float),
-            };
-            self.steps.push(Box::new(Lookup {
-                input: positions,
-                table,
-            }));
+        let mut value = Value::new(slot, element, Vec::new());
+        if let Data::Texts(texts) = &list.data {
+            value.texts = Some(Arc::new(texts.clone()));
         }
         value.batch_last = true;
         self.name(node, 0, value);
         Ok(())
+    }
+
+    fn looked_up<T: Stored>(&mut self, positions: Table<i64>, list: &[T]) -> Slot {
+        let output = self.layout.add(1);
+        self.steps.push(Box::new(Lookup {
+            input: positions,
+            list: list.to_vec(),
+            output,
+        }));
+        T::slot(output)
+    }
+
+    /// Type of the integers of a node's first input, which is constant.
+    fn integer_type(&self, node: &pb::NodeProto) -> ElementType {
+        let name = node.input.first().map_or("", String::as_str);
+        let data_type = self.graph.initializers.get(name).map(|tensor| tensor.data_type);
+        match data_type.map(pb::tensor_proto::DataType::try_from) {
+            Some(Ok(pb::tensor_proto::DataType::Int32)) => ElementType::Int32,
+            _ => ElementType::Int64,
+        }
     }
 }
