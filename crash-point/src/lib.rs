@@ -29,6 +29,7 @@ pub const ALL: &[&str] = &[
     "commit.changelog_appended",
     "commit.all_appended",
     "commit.all_sent",
+    "commit.refused",
     "commit.committed",
     "commit.some_stores_written",
     "commit.stores_written",

@@ -96,7 +96,11 @@ fn main() {
         let plan = Arc::new(FeaturePlan::compile(&view, &Wanted::new().inputs(inputs.to_vec()), &stores).unwrap());
         let slots: Vec<_> = inputs.iter().map(|name| plan.slot(name).unwrap()).collect();
         let mut evaluator = Evaluator::new(Arc::clone(&plan));
-        let (mut globals, mut state, mut row) = (products(), MemoryState::new(plan.groups()), Vec::<f32>::with_capacity(64));
+        let (mut globals, mut state, mut row) = (
+            products(),
+            MemoryState::new(plan.groups()),
+            Vec::<f32>::with_capacity(64),
+        );
         let mut total = 0.0;
         let mut round = |round: u64| {
             for (n, value) in events.iter().enumerate() {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::number::Number;
+
 /// A decoded row. Fields of nested objects have dotted names; null fields and arrays are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CatalogRow {
@@ -18,6 +20,10 @@ pub enum RowValue {
     Bool(bool),
     /// A JSON number, as a double.
     Number(f64),
+    /// A JSON number that is an integer beyond 2^53 on either side, which a double would round.
+    Signed(i64),
+    /// A JSON number that is an integer beyond 2^63.
+    Unsigned(u64),
     /// Text.
     Text(Box<str>),
 }
@@ -141,8 +147,8 @@ fn flatten(
                 continue;
             }
             Value::Bool(value) => RowValue::Bool(value),
-            Value::Number(number) => match number.as_f64() {
-                Some(number) => RowValue::Number(number),
+            Value::Number(number) => match number_of(&number) {
+                Some(number) => number,
                 None => continue,
             },
             Value::String(text) => RowValue::Text(text.into()),
@@ -153,9 +159,28 @@ fn flatten(
     }
 }
 
+fn number_of(number: &serde_json::Number) -> Option<RowValue> {
+    Some(match Number::of_json(number)? {
+        Number::Double(value) => RowValue::Number(value),
+        Number::Signed(value) => RowValue::Signed(value),
+        Number::Unsigned(value) => RowValue::Unsigned(value),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_of_64_bits_keep_their_digits() {
+        let json =
+            br#"{"a": 9007199254740992, "b": 9007199254740993, "c": -9223372036854775808, "d": 18446744073709551615}"#;
+        let row = CatalogRow::decode(json, &FieldSet::all()).unwrap();
+        assert_eq!(row.get("a"), Some(&RowValue::Number(9_007_199_254_740_992.0)));
+        assert_eq!(row.get("b"), Some(&RowValue::Signed(9_007_199_254_740_993)));
+        assert_eq!(row.get("c"), Some(&RowValue::Signed(i64::MIN)));
+        assert_eq!(row.get("d"), Some(&RowValue::Unsigned(u64::MAX)));
+    }
 
     #[test]
     fn decodes_scalars_and_flattens_objects() {

@@ -29,7 +29,9 @@ pub enum Misfit {
         element: &'static str,
     },
     /// There is a value that is no number.
-    #[error("is {kind} and no number, which counts as missing, and {element} has no missing value: give the feature a default")]
+    #[error(
+        "is {kind} and no number, which counts as missing, and {element} has no missing value: give the feature a default"
+    )]
     NotANumber {
         /// `a string`
         kind: &'static str,
@@ -117,7 +119,8 @@ impl InputValue {
     fn whole(self, element: &'static str) -> Result<i128, Misfit> {
         match self.value {
             Slot::Bool(value) => Ok(value.into()),
-            Slot::Integer(value) => Ok(value.into()),
+            Slot::Integer(value) | Slot::Signed(value) => Ok(value.into()),
+            Slot::Unsigned(value) => Ok(value.into()),
             Slot::Number(value) if value.is_nan() => Err(self.nothing(element)),
             Slot::Number(value) if value.abs() > LARGEST => Err(out_of_range(value, element)),
             Slot::Number(value) if value.trunc() != value => Err(Misfit::NotWhole { value, element }),
@@ -149,7 +152,12 @@ impl Convert for f32 {
             }
             Slot::Bool(value) => Ok(f32::from(u8::from(value))),
             Slot::Integer(value) if value.unsigned_abs() <= 1 << 24 => Ok(value as f32),
-            Slot::Integer(value) => exact(value.into(), value as f32, |nearest| nearest as i128, "float"),
+            Slot::Signed(value) if input.is_double => Ok(value as f32),
+            Slot::Unsigned(value) if input.is_double => Ok(value as f32),
+            Slot::Integer(value) | Slot::Signed(value) => {
+                exact(value.into(), value as f32, |nearest| nearest as i128, "float")
+            }
+            Slot::Unsigned(value) => exact(value.into(), value as f32, |nearest| nearest as i128, "float"),
             Slot::Missing | Slot::Time(_) | Slot::Text(_) | Slot::List(_) | Slot::Object => Ok(f32::NAN),
         }
     }
@@ -162,7 +170,12 @@ impl Convert for f64 {
             Slot::Number(value) => Ok(value),
             Slot::Bool(value) => Ok(f64::from(u8::from(value))),
             Slot::Integer(value) if value.unsigned_abs() <= 1 << 53 => Ok(value as f64),
-            Slot::Integer(value) => exact(value.into(), value as f64, |nearest| nearest as i128, "double"),
+            Slot::Signed(value) if input.is_double => Ok(value as f64),
+            Slot::Unsigned(value) if input.is_double => Ok(value as f64),
+            Slot::Integer(value) | Slot::Signed(value) => {
+                exact(value.into(), value as f64, |nearest| nearest as i128, "double")
+            }
+            Slot::Unsigned(value) => exact(value.into(), value as f64, |nearest| nearest as i128, "double"),
             Slot::Missing | Slot::Time(_) | Slot::Text(_) | Slot::List(_) | Slot::Object => Ok(f64::NAN),
         }
     }
@@ -264,7 +277,10 @@ mod tests {
         assert_eq!(of::<f32>(Slot::Number(16_777_216.0), false), Ok(16_777_216.0));
         assert_eq!(of::<f32>(Slot::Number(0.1), false), Ok(0.1));
         assert!(of::<f64>(Slot::Integer(i64::MAX), false).is_err());
-        assert_eq!(of::<f64>(Slot::Integer(i64::MIN), false), Ok(-9.223_372_036_854_775_808e18));
+        assert_eq!(
+            of::<f64>(Slot::Integer(i64::MIN), false),
+            Ok(-9.223_372_036_854_775_808e18)
+        );
     }
 
     #[test]
@@ -278,7 +294,11 @@ mod tests {
                 Err("is missing, and int64 has no missing value: give the feature a default".to_owned())
             );
         }
-        assert!(of::<bool>(Slot::Object, false).unwrap_err().starts_with("is an object and no number"));
+        assert!(
+            of::<bool>(Slot::Object, false)
+                .unwrap_err()
+                .starts_with("is an object and no number")
+        );
     }
 
     #[test]
@@ -292,9 +312,17 @@ mod tests {
             Err("is 3000000000, which is out of the range of int32".to_owned())
         );
         for value in [9.3e18, -1e300, f64::INFINITY] {
-            assert!(of::<i64>(Slot::Number(value), true).unwrap_err().contains("out of the range of int64"));
+            assert!(
+                of::<i64>(Slot::Number(value), true)
+                    .unwrap_err()
+                    .contains("out of the range of int64")
+            );
         }
-        assert!(of::<f32>(Slot::Number(1e39), true).unwrap_err().contains("out of the range of float"));
+        assert!(
+            of::<f32>(Slot::Number(1e39), true)
+                .unwrap_err()
+                .contains("out of the range of float")
+        );
         assert_eq!(of::<f32>(Slot::Number(f64::INFINITY), true), Ok(f32::INFINITY));
         assert_eq!(of::<bool>(Slot::Number(1.0), false), Ok(true));
         assert!(of::<bool>(Slot::Number(2.0), false).is_err());

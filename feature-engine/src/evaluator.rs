@@ -12,7 +12,8 @@ use crate::aggregate::AggregateRow;
 use crate::catalog_row::{CatalogRow, RowValue};
 use crate::element::{Element, InputValue, Misfit, Unfit};
 use crate::event::{Event, EventError, StateFault, scan};
-use crate::expression::Computation;
+use crate::expression::{ALL_TEXTS, Computation};
+use crate::number::Number;
 use crate::plan::{Action, AggregateGroup, ExpressionId, FeaturePlan, FeatureSlot, Step, encode_key_part};
 use crate::slot::{Register, Scalar, Slot, TextRef, Texts};
 
@@ -23,21 +24,28 @@ pub trait GlobalLookup {
     fn get(&mut self, store: usize, key: &[u8]) -> Option<Arc<CatalogRow>>;
 }
 
-/// The rows of aggregates, of the partition that the event is from. Calls name a group by its index in
+/// The rows of aggregates, of the partition that the event is from and of one view. Calls name a group by its index in
 /// [`FeaturePlan::groups`]; keys start with the group's identity, so groups may share a store. A row is visible while
-/// `stream time < since + ttl`, stream time being the greatest event time of the partition so far, this event's too.
+/// `stream time < since + ttl`, stream time being the greatest event time that the view has seen in the partition so far,
+/// this event's too.
 pub trait AggregateStore {
-    /// The row of a key that is visible at the event time: there is one, and it has not expired.
+    /// Takes the time of an event, before any row is read or changed for it.
     ///
     /// # Errors
-    /// The store failed; the event's evaluation stops there.
-    fn read(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<Option<&AggregateRow>, StateFault>;
+    /// Why the event cannot be taken: [`EventError::Refused`], with no state touched.
+    fn take_time(&mut self, event_time_ms: i64) -> Result<(), String>;
 
-    /// The row of a key, to be changed: the visible one, else a new, empty one. It counts as written at the event time.
+    /// The row of a key that is visible now: there is one, and it has not expired.
     ///
     /// # Errors
     /// The store failed; the event's evaluation stops there.
-    fn update(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<&mut AggregateRow, StateFault>;
+    fn read(&mut self, group: usize, key: &[u8]) -> Result<Option<&AggregateRow>, StateFault>;
+
+    /// The row of a key, to be changed: the visible one, else a new, empty one. It counts as written now.
+    ///
+    /// # Errors
+    /// The store failed; the event's evaluation stops there.
+    fn update(&mut self, group: usize, key: &[u8]) -> Result<&mut AggregateRow, StateFault>;
 }
 
 /// What evaluations have cost and missed since the last [`Evaluator::take_counts`].
@@ -51,20 +59,31 @@ pub struct EvaluationCounts {
     pub lookups: u64,
     /// Rows of global stores that were not there.
     pub lookups_missed: u64,
+    /// Texts that an expression would have made longer than 1 MiB, or than 8 MiB with the others of the event: they were
+    /// missing.
+    pub texts_refused: u64,
 }
+
+/// Scratch memory that is kept from event to event.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// What an event counts as where an aggregate takes no value of it.
+const ONE: Number = Number::Double(1.0);
 
 /// Evaluates one plan's events on one thread.
 pub struct Evaluator {
     plan: Arc<FeaturePlan>,
     registers: Vec<Slot>,
     arena: String,
+    /// What the arena may grow to with the event at hand.
+    arena_bound: usize,
     rows: Vec<Option<Arc<CatalogRow>>>,
     /// Where a field was in the last row, by number of row field.
     row_positions: Vec<usize>,
     /// The plan's patterns; a copy per thread, as threads would wait for each other's scratch memory.
     patterns: Vec<Regex>,
     key: Vec<u8>,
-    values: Vec<Option<f64>>,
+    values: Vec<Option<Number>>,
     event_time_ms: i64,
     missing: Vec<u64>,
     counts: EvaluationCounts,
@@ -76,6 +95,7 @@ impl Evaluator {
         Evaluator {
             registers: plan.program.initial.clone(),
             arena: String::new(),
+            arena_bound: 0,
             rows: vec![None; plan.program.rows],
             row_positions: vec![0; plan.program.row_fields.len()],
             patterns: plan.program.patterns.clone(),
@@ -111,10 +131,13 @@ impl Evaluator {
             self.registers[*register as usize] = Slot::Missing;
         }
         let text = scan(event.value, &program.paths, &mut self.registers, &mut self.arena)?;
+        check_object(text)?;
         self.take_variables(&plan, event);
+        self.arena_bound = self.arena.len() + ALL_TEXTS;
         let (time_steps, steps) = program.steps.split_at(program.event_time_steps);
         self.run(&plan, time_steps, text, globals, state)?;
         self.take_event_time(&plan, event)?;
+        state.take_time(self.event_time_ms).map_err(EventError::Refused)?;
         self.run(&plan, steps, text, globals, state)?;
         self.keep_texts(&plan, text);
         self.counts.events += 1;
@@ -176,10 +199,31 @@ impl Evaluator {
         })
     }
 
-    /// How often each feature was missing, and had its default where it has one, since the start; by the order of
-    /// [`FeaturePlan::features`].
+    /// How often each feature was missing, and had its default where it has one, since the start or the last
+    /// [`Self::take_missing`]; by the order of [`FeaturePlan::features`].
     pub fn missing_counts(&self) -> &[u64] {
         &self.missing
+    }
+
+    /// Gives memory back that only an unusual event needed. To be called when the last event's values have been read: its
+    /// texts are gone then.
+    pub fn give_back(&mut self) {
+        if self.arena.capacity() > KEPT_BYTES {
+            self.arena = String::new();
+        }
+        if self.key.capacity() > KEPT_BYTES {
+            self.key = Vec::new();
+        }
+    }
+
+    /// How often each feature was missing since the last call of this, by name; nothing for those that never were.
+    pub fn take_missing(&mut self, mut take: impl FnMut(&str, u64)) {
+        for (name, counted) in self.plan.features.keys().zip(&mut self.missing) {
+            match std::mem::take(counted) {
+                0 => {}
+                count => take(name, count),
+            }
+        }
     }
 
     /// What has been counted since the last call.
@@ -275,6 +319,8 @@ impl Evaluator {
                     patterns: &self.patterns,
                     elements: &program.elements,
                     arena: &mut self.arena,
+                    arena_bound: self.arena_bound,
+                    texts_refused: &mut self.counts.texts_refused,
                 }
                 .compute(operation),
                 Action::Lookup { row, store, key } => self.look_up(row, store, key, event, globals),
@@ -344,6 +390,8 @@ impl Evaluator {
         *last = position;
         match row.value_at(position) {
             Some(RowValue::Number(value)) => Slot::Number(*value),
+            Some(RowValue::Signed(value)) => Slot::Signed(*value),
+            Some(RowValue::Unsigned(value)) => Slot::Unsigned(*value),
             Some(RowValue::Bool(value)) => Slot::Bool(*value),
             Some(RowValue::Text(_)) => Slot::Text(TextRef::Row {
                 row: field.row,
@@ -371,11 +419,11 @@ impl Evaluator {
         self.counts.state_reads += 1;
         let time = self.event_time_ms;
         if !changes {
-            let row = state.read(index, &self.key, time)?;
+            let row = state.read(index, &self.key)?;
             read_outputs(group, row, time, |_| true, &mut self.registers);
             return Ok(());
         }
-        let row = state.update(index, &self.key, time)?;
+        let row = state.update(index, &self.key)?;
         read_outputs(
             group,
             Some(row),
@@ -413,13 +461,13 @@ impl Evaluator {
         self.values.clear();
         for (of, counts) in group.of.iter().zip(&group.counts) {
             let value = match of.map(|of| self.registers[of as usize]) {
-                None => Some(1.0),
+                None => Some(ONE),
                 Some(Slot::Missing) => None,
-                Some(_) if *counts => Some(1.0),
-                Some(Slot::Number(value)) => value.is_finite().then_some(value),
-                Some(Slot::Integer(value)) => Some(value as f64),
-                Some(Slot::Bool(value)) => Some(f64::from(u8::from(value))),
-                Some(Slot::Text(_) | Slot::Time(_) | Slot::List(_) | Slot::Object) => None,
+                Some(_) if *counts => Some(ONE),
+                Some(Slot::Number(value)) => value.is_finite().then_some(Number::Double(value)),
+                Some(Slot::Integer(value)) => Some(Number::of_integer(value.into())),
+                Some(Slot::Bool(value)) => Some(Number::Double(f64::from(u8::from(value)))),
+                Some(number) => number.number(),
             };
             self.values.push(value);
         }
@@ -443,6 +491,19 @@ impl Evaluator {
     }
 }
 
+/// Valid JSON that is no object is no event: without this check everything in it would be missing, and have its default.
+fn check_object(text: &str) -> Result<(), EventError> {
+    let found = match text.trim_ascii_start().as_bytes().first() {
+        Some(b'{') => return Ok(()),
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a bool",
+        Some(b'n') => "null",
+        _ => "a number",
+    };
+    Err(EventError::NotAnObject { found })
+}
+
 fn read_outputs(
     group: &AggregateGroup,
     row: Option<&AggregateRow>,
@@ -452,6 +513,6 @@ fn read_outputs(
 ) {
     for output in group.outputs.iter().filter(|output| wanted(output.including_this)) {
         let cell = row.and_then(|row| row.cell(group.cells[output.cell].id, output.cell));
-        registers[output.register as usize] = output.read.value(cell, time_ms).map_or(Slot::Missing, Slot::Number);
+        registers[output.register as usize] = output.read.value(cell, time_ms).map_or(Slot::Missing, Slot::from);
     }
 }

@@ -32,6 +32,7 @@ mod element;
 mod evaluator;
 mod event;
 mod expression;
+mod number;
 mod offline;
 pub mod plan;
 pub mod resource;

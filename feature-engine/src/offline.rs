@@ -54,10 +54,8 @@ impl MemoryState {
         self.rows.iter().map(|(key, timed)| (key.as_slice(), &timed.row))
     }
 
-    /// The group's time to live, and the stream time that the event moves on.
-    fn time(&mut self, group: usize, event_time_ms: i64) -> (Option<Ttl>, i64) {
-        self.stream_time_ms = self.stream_time_ms.max(event_time_ms);
-        (self.ttls.get(group).copied().flatten(), self.stream_time_ms)
+    fn ttl(&self, group: usize) -> Option<Ttl> {
+        self.ttls.get(group).copied().flatten()
     }
 }
 
@@ -68,8 +66,13 @@ impl Timed {
 }
 
 impl AggregateStore for MemoryState {
-    fn read(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<Option<&AggregateRow>, StateFault> {
-        let (ttl, now_ms) = self.time(group, event_time_ms);
+    fn take_time(&mut self, event_time_ms: i64) -> Result<(), String> {
+        self.stream_time_ms = self.stream_time_ms.max(event_time_ms);
+        Ok(())
+    }
+
+    fn read(&mut self, group: usize, key: &[u8]) -> Result<Option<&AggregateRow>, StateFault> {
+        let (ttl, now_ms) = (self.ttl(group), self.stream_time_ms);
         let Some(timed) = self.rows.get_mut(key).filter(|timed| timed.is_visible(ttl, now_ms)) else {
             return Ok(None);
         };
@@ -79,8 +82,8 @@ impl AggregateStore for MemoryState {
         Ok(Some(&timed.row))
     }
 
-    fn update(&mut self, group: usize, key: &[u8], event_time_ms: i64) -> Result<&mut AggregateRow, StateFault> {
-        let (ttl, now_ms) = self.time(group, event_time_ms);
+    fn update(&mut self, group: usize, key: &[u8]) -> Result<&mut AggregateRow, StateFault> {
+        let (ttl, now_ms) = (self.ttl(group), self.stream_time_ms);
         let timed = self.rows.entry_ref(key).or_default();
         if !timed.is_visible(ttl, now_ms) {
             timed.row = AggregateRow::new();

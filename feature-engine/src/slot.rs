@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::catalog_row::{CatalogRow, RowValue};
+use crate::number::{Number, whole_double};
 
 /// Index of a register.
 pub(crate) type Register = u32;
@@ -15,8 +16,14 @@ pub(crate) enum Slot {
     #[default]
     Missing,
     Bool(bool),
+    /// A CEL int.
     Integer(i64),
+    /// A number that a double is, see [`Number`].
     Number(f64),
+    /// A number: an integer beyond 2^53 on either side.
+    Signed(i64),
+    /// A number: an integer beyond 2^63.
+    Unsigned(u64),
     /// Epoch milliseconds.
     Time(i64),
     Text(TextRef),
@@ -24,6 +31,30 @@ pub(crate) enum Slot {
     List(u32),
     /// A JSON object, or the row of a lookup.
     Object,
+}
+
+impl Slot {
+    /// The number that it is; an int of CEL is none.
+    #[inline]
+    pub fn number(self) -> Option<Number> {
+        match self {
+            Slot::Number(value) => Some(Number::Double(value)),
+            Slot::Signed(value) => Some(Number::Signed(value)),
+            Slot::Unsigned(value) => Some(Number::Unsigned(value)),
+            _ => None,
+        }
+    }
+}
+
+impl From<Number> for Slot {
+    #[inline]
+    fn from(number: Number) -> Slot {
+        match number {
+            Number::Double(value) => Slot::Number(value),
+            Number::Signed(value) => Slot::Signed(value),
+            Number::Unsigned(value) => Slot::Unsigned(value),
+        }
+    }
 }
 
 /// Where a text is.
@@ -69,8 +100,9 @@ impl<'a> Texts<'a> {
         match slot {
             Slot::Missing | Slot::List(_) | Slot::Object => Scalar::Missing,
             Slot::Bool(value) => Scalar::Bool(value),
-            Slot::Integer(value) => Scalar::Integer(value),
+            Slot::Integer(value) | Slot::Signed(value) => Scalar::Integer(value),
             Slot::Number(value) => Scalar::Number(value),
+            Slot::Unsigned(value) => Scalar::Unsigned(value),
             Slot::Time(value) => Scalar::Timestamp(value),
             Slot::Text(text) => Scalar::Text(self.get(text)),
         }
@@ -84,10 +116,12 @@ pub enum Scalar<'a> {
     Missing,
     /// True or false.
     Bool(bool),
-    /// A CEL int.
+    /// A CEL int, or a JSON number that is an integer beyond 2^53 on either side.
     Integer(i64),
-    /// A CEL double; every JSON number is one.
+    /// Any other JSON number, or a CEL double.
     Number(f64),
+    /// A JSON number that is an integer beyond 2^63.
+    Unsigned(u64),
     /// Text.
     Text(&'a str),
     /// Epoch milliseconds.
@@ -100,9 +134,9 @@ impl Scalar<'_> {
         matches!(self, Scalar::Bool(true))
     }
 
-    /// Appends the value as plain text, the form that keys of records and of global stores have: text as it is, whole
-    /// numbers without a fraction, other numbers in their shortest form, timestamps as epoch milliseconds. Gives false,
-    /// and appends nothing, when it is missing.
+    /// Appends the value as plain text, the form that keys of records and of global stores have: text as it is, integers
+    /// of up to 64 bits with all their digits and without a fraction, other numbers in their shortest form, timestamps as
+    /// epoch milliseconds. Gives false, and appends nothing, when it is missing.
     pub fn write_plain(&self, out: &mut Vec<u8>) -> bool {
         match *self {
             Scalar::Missing => return false,
@@ -110,7 +144,8 @@ impl Scalar<'_> {
             Scalar::Integer(value) | Scalar::Timestamp(value) => {
                 out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
             }
-            Scalar::Number(value) => match whole_number(value) {
+            Scalar::Unsigned(value) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
+            Scalar::Number(value) => match whole_double(value) {
                 Some(whole) => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
                 None => out.extend_from_slice(ryu::Buffer::new().format(value).as_bytes()),
             },
@@ -118,10 +153,4 @@ impl Scalar<'_> {
         }
         true
     }
-}
-
-/// The integer that a double is exactly, if its magnitude is at most 2^53.
-pub(crate) fn whole_number(value: f64) -> Option<i64> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    (value.abs() <= EXACT && value.trunc() == value).then_some(value as i64)
 }

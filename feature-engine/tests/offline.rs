@@ -60,12 +60,16 @@ impl EncodedState {
 }
 
 impl AggregateStore for EncodedState {
-    fn read(&mut self, group: usize, key: &[u8], time: i64) -> Result<Option<&AggregateRow>, StateFault> {
-        self.inner.read(group, key, time)
+    fn take_time(&mut self, event_time_ms: i64) -> Result<(), String> {
+        self.inner.take_time(event_time_ms)
     }
 
-    fn update(&mut self, group: usize, key: &[u8], time: i64) -> Result<&mut AggregateRow, StateFault> {
-        let row = self.inner.update(group, key, time)?;
+    fn read(&mut self, group: usize, key: &[u8]) -> Result<Option<&AggregateRow>, StateFault> {
+        self.inner.read(group, key)
+    }
+
+    fn update(&mut self, group: usize, key: &[u8]) -> Result<&mut AggregateRow, StateFault> {
+        let row = self.inner.update(group, key)?;
         if let (Some(bytes), false) = (self.rows.get(key), row.is_empty()) {
             *row = AggregateRow::decode(bytes).unwrap();
         }

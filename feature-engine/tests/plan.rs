@@ -523,6 +523,62 @@ fn output_keys_and_filters_are_part_of_the_plan() {
     assert_eq!(key, b"12");
 }
 
+/// What one model takes as a column, another may have in an expression: each has it as if it were alone.
+#[test]
+fn a_column_changes_nothing_for_expressions() {
+    let view = purchases(json!({
+        "f": {"expression": "event.f", "default": 9},
+        "n": {"aggregate": {"function": "count", "of": "f", "by": "event.household_id"}},
+    }));
+    let alone = Wanted::new()
+        .state(&view)
+        .expression("output.key", "f")
+        .filter("subscribe.filter", "f == 'abc'");
+    let together = alone.clone().input("f");
+    let given = |wanted: &Wanted| {
+        let mut run = Run::new(&view, wanted);
+        for value in [
+            r#"{"household_id": 1, "f": "abc"}"#,
+            r#"{"household_id": 1, "f": "abc"}"#,
+        ] {
+            run.at(0, value);
+        }
+        let scalar = |text: &str| format!("{:?}", run.evaluator.scalar(run.plan.expression(text).unwrap()));
+        (
+            scalar("f"),
+            scalar("f == 'abc'"),
+            run.number("n"),
+            run.evaluator.missing_counts().to_vec(),
+        )
+    };
+    let (alone, together) = (given(&alone), given(&together));
+    assert_eq!((&alone.0, &alone.1, alone.2), (&together.0, &together.1, together.2));
+    assert_eq!((alone.0.as_str(), alone.2), (r#"Text("abc")"#, 1.0));
+    assert_eq!((alone.3[0], together.3[0]), (0, 2));
+}
+
+/// Whoever reads a view: rows hold the same, and live as long.
+#[test]
+fn state_follows_from_the_view_alone() {
+    let view = purchases(json!({
+        "x_sum": {"aggregate": {"function": "sum", "of": "event.x", "by": "event.household_id", "ttl": "1s"}},
+        "all": {"aggregate": {"function": "count", "by": "event.household_id", "ttl": "1s"}},
+    }));
+    let given = |inputs: &[&str]| {
+        let mut run = Run::new(&view, &Wanted::new().state(&view).inputs(inputs.to_vec()));
+        run.at(0, r#"{"household_id": 1, "x": 5}"#);
+        // Only what counts every event keeps the row alive.
+        run.at(800, r#"{"household_id": 1}"#);
+        run.at(1_600, r#"{"household_id": 1}"#);
+        let sum = run.number("x_sum");
+        let mut rows: Vec<_> = run.state.rows().map(|(key, row)| (key.to_vec(), row.clone())).collect();
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        (sum, rows)
+    };
+    assert_eq!(given(&["x_sum"]), given(&["x_sum", "all"]));
+    assert_eq!(given(&["x_sum"]).0, 5.0);
+}
+
 fn timed(event_time: &str) -> FeatureView {
     view(json!({
         "kind": "feature_view", "name": "v", "source": "t", "event_time": event_time,
@@ -579,11 +635,18 @@ fn event_time_comes_from_the_event() {
 struct BrokenState;
 
 impl AggregateStore for BrokenState {
-    fn read(&mut self, _: usize, _: &[u8], _: i64) -> Result<Option<&AggregateRow>, StateFault> {
+    fn take_time(&mut self, event_time_ms: i64) -> Result<(), String> {
+        if event_time_ms > 1_000_000 {
+            return Err("is ahead".to_owned());
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, _: usize, _: &[u8]) -> Result<Option<&AggregateRow>, StateFault> {
         Err(StateFault("disk is gone".into()))
     }
 
-    fn update(&mut self, _: usize, _: &[u8], _: i64) -> Result<&mut AggregateRow, StateFault> {
+    fn update(&mut self, _: usize, _: &[u8]) -> Result<&mut AggregateRow, StateFault> {
         Err(StateFault("disk is gone".into()))
     }
 }
@@ -591,11 +654,15 @@ impl AggregateStore for BrokenState {
 struct UntouchedState;
 
 impl AggregateStore for UntouchedState {
-    fn read(&mut self, _: usize, _: &[u8], _: i64) -> Result<Option<&AggregateRow>, StateFault> {
+    fn take_time(&mut self, _: i64) -> Result<(), String> {
+        Err("is ahead".to_owned())
+    }
+
+    fn read(&mut self, _: usize, _: &[u8]) -> Result<Option<&AggregateRow>, StateFault> {
         panic!("state is read");
     }
 
-    fn update(&mut self, _: usize, _: &[u8], _: i64) -> Result<&mut AggregateRow, StateFault> {
+    fn update(&mut self, _: usize, _: &[u8]) -> Result<&mut AggregateRow, StateFault> {
         panic!("state is changed");
     }
 }
@@ -606,6 +673,72 @@ impl GlobalLookup for NoRows {
     fn get(&mut self, _: usize, _: &[u8]) -> Option<Arc<CatalogRow>> {
         None
     }
+}
+
+#[test]
+fn only_an_object_is_an_event() {
+    let mut run = Run::all(json!({"sum": household("sum"), "a": {"expression": "event.a", "default": 7}}));
+    for (value, found) in [
+        ("[1]", "an array"),
+        (" 5 ", "a number"),
+        ("-1", "a number"),
+        ("\"s\"", "a string"),
+        ("null", "null"),
+        ("\n true", "a bool"),
+        ("false", "a bool"),
+    ] {
+        let error = run
+            .evaluator
+            .evaluate(&event(value), &mut NoRows, &mut UntouchedState)
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("the value is {found}, an event must be a JSON object")
+        );
+    }
+    run.at(0, " {}");
+    assert_eq!(run.number("a"), 7.0);
+}
+
+/// Ids of which a double cannot tell one from the other have aggregates of their own, and a row of their own in a store.
+#[test]
+fn ids_of_64_bits_are_keys_of_their_own() {
+    let mut run = Run::all(json!({
+        "count": {"aggregate": {"function": "count", "by": ["event.household_id"]}},
+        "sum": household("sum"), "max": household("max"),
+        "product": {"lookup": {"store": "products", "key": "event.product_id"}},
+        "price": {"expression": "product.price"},
+    }))
+    .product("1234567890123456789", r#"{"price": 9007199254740993}"#);
+    run.at(0, r#"{"household_id": 9007199254740992, "value": 9007199254740993}"#);
+    run.at(
+        0,
+        r#"{"household_id": 9007199254740993, "value": 1, "product_id": 1234567890123456789}"#,
+    );
+    assert_eq!(run.number("count"), 0.0);
+    assert_eq!(run.feature("price"), Scalar::Integer(9_007_199_254_740_993));
+    run.at(0, r#"{"household_id": 9007199254740992.0, "value": 2}"#);
+    assert_eq!(run.feature("sum"), Scalar::Integer(9_007_199_254_740_993));
+    run.at(0, r#"{"household_id": 9007199254740992, "value": 2}"#);
+    assert_eq!((run.number("count"), run.state.len()), (2.0, 2));
+    assert_eq!(run.feature("sum"), Scalar::Integer(9_007_199_254_740_995));
+    assert_eq!(run.feature("max"), Scalar::Integer(9_007_199_254_740_993));
+}
+
+#[test]
+fn a_default_keeps_its_digits() {
+    let features = json!({"id": {"expression": "event.id", "default": 9007199254740993u64},
+        "wide": {"expression": "event.id", "default": u64::MAX}});
+    let document = Resource::FeatureView(purchases(features.clone())).document();
+    assert_eq!(document["features"]["id"]["default"], json!(9007199254740993u64));
+    assert_eq!(
+        parse_document(&document).unwrap(),
+        Resource::FeatureView(purchases(features.clone()))
+    );
+    let mut run = Run::all(features);
+    run.at(0, "{}");
+    assert_eq!(run.feature("id"), Scalar::Integer(9_007_199_254_740_993));
+    assert_eq!(run.feature("wide"), Scalar::Unsigned(u64::MAX));
 }
 
 #[test]
@@ -625,6 +758,14 @@ fn bad_events_touch_no_state_and_state_faults_are_given() {
             .unwrap_err();
         assert!(matches!(error, EventError::Json { .. }), "{error}");
     }
+    let error = run
+        .evaluator
+        .evaluate(&event(good), &mut NoRows, &mut UntouchedState)
+        .unwrap_err();
+    assert!(
+        matches!(&error, EventError::Refused(reason) if reason == "is ahead"),
+        "{error}"
+    );
     let error = run
         .evaluator
         .evaluate(&event(good), &mut NoRows, &mut BrokenState)

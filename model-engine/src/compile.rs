@@ -329,10 +329,7 @@ fn fixed_dims(spec: &TensorSpec) -> Vec<usize> {
 
 /// Reads an input's declaration, and the batch size if the file fixes it. `features`: how many values a row will have; they
 /// say a dimension that the file leaves open.
-fn input_spec(
-    input: &pb::ValueInfoProto,
-    features: Option<usize>,
-) -> Result<(TensorSpec, Option<usize>), ModelError> {
+fn input_spec(input: &pb::ValueInfoProto, features: Option<usize>) -> Result<(TensorSpec, Option<usize>), ModelError> {
     use pb::tensor_proto::DataType;
     use pb::tensor_shape_proto::dimension::Value as DimValue;
     let wrong = |reason: String| ModelError::Shape {
@@ -378,13 +375,17 @@ fn input_spec(
         sizes.push(match &dim.value {
             Some(DimValue::DimValue(size)) if *size > 0 => Some(usize::try_from(*size).unwrap_or(usize::MAX)),
             Some(DimValue::DimValue(size)) if *size != -1 => {
-                return Err(wrong(format!("a dimension beyond the batch is {size}, which is not positive")));
+                return Err(wrong(format!(
+                    "a dimension beyond the batch is {size}, which is not positive"
+                )));
             }
             _ => None,
         });
     }
     let sizes = bind(&sizes, features).map_err(|reason| wrong(format!("{} {reason}", shown(shape))))?;
-    let dims = std::iter::once(Dim::Batch).chain(sizes.into_iter().map(Dim::Fixed)).collect();
+    let dims = std::iter::once(Dim::Batch)
+        .chain(sizes.into_iter().map(Dim::Fixed))
+        .collect();
     let spec = TensorSpec {
         name: input.name.clone(),
         element,
@@ -400,7 +401,10 @@ fn input_spec(
 /// The sizes of the dimensions after the batch. One that the file leaves open is what `features` values per row leave for it.
 fn bind(sizes: &[Option<usize>], features: Option<usize>) -> Result<Vec<usize>, String> {
     const EXPORT: &str = "export the model with numbers after the first dimension, as in [None, 6]";
-    let fixed = sizes.iter().flatten().fold(1_usize, |product, size| product.saturating_mul(*size));
+    let fixed = sizes
+        .iter()
+        .flatten()
+        .fold(1_usize, |product, size| product.saturating_mul(*size));
     let open = match (sizes.iter().filter(|size| size.is_none()).count(), features) {
         (0, _) => 0,
         (1, Some(features)) if features > 0 && features % fixed == 0 => features / fixed,

@@ -71,7 +71,9 @@ pub enum ModelError {
         limit: usize,
     },
     /// The file fixes a batch of several rows, and the rows change each other's answers.
-    #[error("the file fixes its batch to {batch} rows, which change each other's answers: {reason}; export it with an open batch, or a batch of 1")]
+    #[error(
+        "the file fixes its batch to {batch} rows, which change each other's answers: {reason}; export it with an open batch, or a batch of 1"
+    )]
     RowsMixed {
         /// Rows of the batch.
         batch: usize,

@@ -41,17 +41,24 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<pb::ModelProto, ModelError> {
 fn check_versions(model: &pb::ModelProto) -> Result<(), ModelError> {
     let version = |what: String, reason: String| ModelError::Version { what, reason };
     if model.ir_version > NEWEST_IR {
-        let newest = format!("the newest that this engine knows is {NEWEST_IR}; export the model for that or an older one");
+        let newest =
+            format!("the newest that this engine knows is {NEWEST_IR}; export the model for that or an older one");
         return Err(version(format!("IR version {}", model.ir_version), newest));
     }
     for opset in &model.opset_import {
-        let domain = if is_default_domain(&opset.domain) { "ai.onnx" } else { opset.domain.as_str() };
+        let domain = if is_default_domain(&opset.domain) {
+            "ai.onnx"
+        } else {
+            opset.domain.as_str()
+        };
         let Some((_, newest)) = NEWEST_OPSETS.iter().find(|(known, _)| *known == domain) else {
             continue;
         };
         let what = || format!("opset {} of domain {domain}", opset.version);
         if opset.version > *newest {
-            let reason = format!("the newest that this engine knows is {newest}; export the model with target_opset {newest} or lower");
+            let reason = format!(
+                "the newest that this engine knows is {newest}; export the model with target_opset {newest} or lower"
+            );
             return Err(version(what(), reason));
         }
         let oldest = if domain == "ai.onnx" { OLDEST_OPSET } else { 1 };
@@ -74,7 +81,10 @@ pub(crate) fn node_of_engine<'a>(model: &'a pb::ModelProto, engine_name: &str) -
         let names = std::iter::once(node.name.as_str()).chain(node.output.iter().map(String::as_str));
         Some((names.filter(matches).map(str::len).max()?, node))
     };
-    nodes.filter_map(longest).max_by_key(|(length, _)| *length).map(|(_, node)| node)
+    nodes
+        .filter_map(longest)
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, node)| node)
 }
 
 /// A tensor kept in another file would let a model read the worker's disk.

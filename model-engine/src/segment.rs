@@ -276,19 +276,16 @@ fn declare(input: &SegmentInput, batch: usize) -> pb::ValueInfoProto {
 }
 
 /// The graph for one batch size, and its memory, which is known from the shapes before anything is optimised.
-fn typed(
-    proto: &pb::ModelProto,
-    nodes: &Nodes,
-    used: usize,
-    limit: usize,
-) -> Result<(TypedModel, usize), ModelError> {
+fn typed(proto: &pb::ModelProto, nodes: &Nodes, used: usize, limit: usize) -> Result<(TypedModel, usize), ModelError> {
     let onnx = tract_onnx::onnx();
     for node in proto.graph.iter().flat_map(|graph| &graph.node) {
         if !onnx.op_register.0.contains_key(&node.op_type) {
             return Err(onnx::unsupported(node, "the engine does not know it"));
         }
     }
-    let model = onnx.model_for_proto_model(proto).map_err(|error| nodes.refused(&error))?;
+    let model = onnx
+        .model_for_proto_model(proto)
+        .map_err(|error| nodes.refused(&error))?;
     let model = model.into_typed().map_err(|error| nodes.refused(&error))?;
     let mut bytes = 0_usize;
     for node in &model.nodes {
@@ -360,7 +357,8 @@ fn rows_of(name: &str, fact: &TypedFact, batch: usize) -> Result<(ElementType, V
             return Err(ModelError::UnsupportedElement {
                 tensor: name.to_owned(),
                 element: onnx_name(other),
-                reason: "results are float, double, int64, int32 or bool; add a Cast when the model is exported".to_owned(),
+                reason: "results are float, double, int64, int32 or bool; add a Cast when the model is exported"
+                    .to_owned(),
             });
         }
     };

@@ -63,7 +63,11 @@ impl Session {
                     got: input.element(),
                 });
             }
-            if rows.end.checked_mul(spec.width()).is_none_or(|needed| needed > input.len()) {
+            if rows
+                .end
+                .checked_mul(spec.width())
+                .is_none_or(|needed| needed > input.len())
+            {
                 return Err(ModelError::InputWidth {
                     input: spec.name.clone(),
                     expected: spec.width(),
@@ -101,7 +105,9 @@ impl Scratch {
         let taken = rows.len();
         self.fill(program, batch, inputs, rows);
         let tables = &mut self.tables;
-        contain("run", || program.steps.iter().try_for_each(|step| step.run(batch, tables)))?;
+        contain("run", || {
+            program.steps.iter().try_for_each(|step| step.run(batch, tables))
+        })?;
         self.outputs.append(taken, &self.tables);
         Ok(())
     }
@@ -116,7 +122,9 @@ impl Scratch {
                 batch,
             };
             match (value.slot, input) {
-                (Slot::Floats(table), Values::Float(values)) => part.copy(values, &mut self.tables, table, |value| value),
+                (Slot::Floats(table), Values::Float(values)) => {
+                    part.copy(values, &mut self.tables, table, |value| value)
+                }
                 (Slot::Doubles(table), Values::Double(values)) => {
                     part.copy(values, &mut self.tables, table, |value| value);
                 }

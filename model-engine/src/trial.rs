@@ -71,7 +71,9 @@ pub(crate) fn between_sizes(program: &Program) -> Trial {
     for size in program.batch_sizes.iter().skip(1) {
         let places = (0..*size).map(|place| alone.get(place % alone.len()));
         let rows: Vec<usize> = places.map(|row| row.map_or(0, |(row, _)| *row)).collect();
-        let Ok(together) = bench.run(*size, &rows) else { continue };
+        let Ok(together) = bench.run(*size, &rows) else {
+            continue;
+        };
         for ((_, expected), got) in alone.iter().zip(&together) {
             if let Some(differs) = bench.compare(expected, got, agree) {
                 return differs;
@@ -99,7 +101,9 @@ pub(crate) fn within_batches(program: &Program) -> Trial {
             let Ok(together) = bench.run(size, &rows) else { continue };
             for (place, got) in arrangement.iter().zip(&together) {
                 let Place::Ordinary(which) = place else { continue };
-                let Some((_, expected)) = alone.get(*which) else { continue };
+                let Some((_, expected)) = alone.get(*which) else {
+                    continue;
+                };
                 if let Some(differs) = bench.compare(expected, got, same) {
                     return differs;
                 }
@@ -194,7 +198,8 @@ impl Bench<'_> {
             .map(|((spec, _), from)| {
                 let mut values = Values::new(spec.element);
                 let width = spec.width();
-                rows.iter().for_each(|row| values.extend_from(from, row * width..(row + 1) * width));
+                rows.iter()
+                    .for_each(|row| values.extend_from(from, row * width..(row + 1) * width));
                 values
             })
             .collect();

@@ -46,9 +46,11 @@ fn values(element: ElementType, rows: &Value, count: usize) -> Values {
         ElementType::Float => Values::Float(numbers.map(|value| double(value) as f32).collect()),
         ElementType::Double => Values::Double(numbers.map(double).collect()),
         ElementType::Int64 | ElementType::Text => Values::Int64(numbers.map(|value| value.as_i64().unwrap()).collect()),
-        ElementType::Int32 => {
-            Values::Int32(numbers.map(|value| value.as_i64().unwrap().try_into().unwrap()).collect())
-        }
+        ElementType::Int32 => Values::Int32(
+            numbers
+                .map(|value| value.as_i64().unwrap().try_into().unwrap())
+                .collect(),
+        ),
         ElementType::Boolean => Values::Boolean(numbers.map(|value| value.as_bool().unwrap()).collect()),
     }
 }
@@ -61,7 +63,9 @@ fn tolerance(name: &str) -> f64 {
 fn agree(expected: &Value, got: Option<OutputValue<'_>>, tolerance: f64) -> bool {
     match got {
         Some(OutputValue::Text(text)) => expected.as_str() == Some(text),
-        Some(OutputValue::Integer(value)) => expected.as_i64().or_else(|| expected.as_bool().map(i64::from)) == Some(value),
+        Some(OutputValue::Integer(value)) => {
+            expected.as_i64().or_else(|| expected.as_bool().map(i64::from)) == Some(value)
+        }
         Some(OutputValue::Float(value)) => near(expected, value.into(), tolerance),
         // Doubles are as good as doubles are.
         Some(OutputValue::Double(value)) => near(expected, value, 1e-12),
@@ -188,7 +192,10 @@ fn no_run_leaves_anything_for_the_next() {
         let vector: Value =
             serde_json::from_slice(&std::fs::read(vectors().join(format!("{name}.json"))).unwrap()).unwrap();
         let specs = model.inputs();
-        let inputs: Vec<Values> = specs.iter().map(|input| values(input.element, &vector["inputs"][&input.name], 65)).collect();
+        let inputs: Vec<Values> = specs
+            .iter()
+            .map(|input| values(input.element, &vector["inputs"][&input.name], 65))
+            .collect();
         // Positions outside of every table, numbers that spoil every sum.
         let spoiling: Vec<Values> = specs
             .iter()
@@ -216,7 +223,11 @@ fn no_run_leaves_anything_for_the_next() {
             let first = next(65);
             let rows = first..first + 1 + next(65 - first);
             let fresh = answers(&model, &mut model.session(), &inputs, rows.clone());
-            assert_eq!(answers(&model, session, &inputs, rows.clone()), fresh, "{name}, step {step}, rows {rows:?}");
+            assert_eq!(
+                answers(&model, session, &inputs, rows.clone()),
+                fresh,
+                "{name}, step {step}, rows {rows:?}"
+            );
         }
     }
 }

@@ -24,7 +24,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// What was reported as a dead letter: offset, stage, message.
 type DeadLetters = Arc<Mutex<Vec<(i64, Stage, String)>>>;
 
-struct Reporter(DeadLetters);
+struct Reporter {
+    letters: DeadLetters,
+    /// `errors.tolerance`; `all` where it is not set
+    tolerates: bool,
+}
 
 impl ErrantRecordReporter for Reporter {
     fn report(&self, _record: &SinkRecord, error: &ConnectError) -> Result<(), ConnectError> {
@@ -32,10 +36,13 @@ impl ErrantRecordReporter for Reporter {
     }
 
     fn report_raw(&self, record: &RawRecord<'_>, stage: Stage, error: &ConnectError) -> Result<(), ConnectError> {
-        if let Ok(mut letters) = self.0.lock() {
+        if let Ok(mut letters) = self.letters.lock() {
             letters.push((record.offset, stage, error.message().to_owned()));
         }
-        Ok(())
+        match self.tolerates {
+            true => Ok(()),
+            false => Err(ConnectError::fatal("Tolerance exceeded in error handler").caused_by(error.clone())),
+        }
     }
 
     fn flush(&self, _timeout: Duration) -> Result<(), ConnectError> {
@@ -195,6 +202,7 @@ impl RunningTask {
                 clients.producer.insert(option.to_owned(), value.clone());
             }
         }
+        let tolerates = config.get("errors.tolerance").cloned().flatten().as_deref() != Some("none");
         let context = PartitionedTaskContext {
             group_id: worker.group.as_str().into(),
             connector: connector.into(),
@@ -202,7 +210,10 @@ impl RunningTask {
             tasks: 1,
             config,
             clients,
-            reporter: Arc::new(Reporter(dead_letters.clone())),
+            reporter: Arc::new(Reporter {
+                letters: dead_letters.clone(),
+                tolerates,
+            }),
             wake: Arc::new(move || wake.wake()),
         };
         let task = InferenceTask::new(worker.service.clone(), context).map_err(|error| anyhow::anyhow!("{error:?}"))?;

@@ -24,7 +24,9 @@ use crate::inference::{Output, RunningTask, Worker, create_topics, produce, read
 
 pub mod durability;
 pub mod outage;
+pub mod refusals;
 pub mod tenants;
+pub mod views;
 
 /// Makes a test of every scenario, on the broker that `$shared` (an async function) gives the address of; those that end it
 /// get one of `$own`.
@@ -44,6 +46,21 @@ macro_rules! inference_scenarios {
             tenants::a_model_that_fails_at_every_event_is_felt_by_no_other,
             tenants::a_topic_that_refuses_records_is_its_tenants_trouble_alone,
             tenants::another_groups_connector_of_that_name_is_refused,
+            refusals::a_topic_that_refuses_costs_the_others_nothing_exactly_once,
+            refusals::a_topic_that_refuses_costs_the_others_nothing_at_least_once,
+            refusals::what_was_refused_survives_a_crash,
+            refusals::one_output_that_is_too_large_is_lost_alone,
+            views::what_is_no_object_is_no_event,
+            views::an_event_that_one_view_cannot_use_is_lost_to_no_other,
+            views::a_view_of_another_time_moves_nobodys_time,
+            views::a_view_that_comes_later_takes_no_model_over,
+            views::a_global_store_that_cannot_be_read_holds_only_its_view_back,
+            views::ids_of_64_bits_are_told_apart,
+            views::deliveries_now_and_then_make_no_event_late,
+            views::windows_close_after_a_restart_without_another_event,
+            views::an_event_without_its_window_key_is_in_no_window,
+            views::resuming_a_model_reaches_every_worker,
+            views::a_model_that_is_not_served_after_its_put_is_no_201,
         );
         $crate::inference_scenarios!(@own $own;
             outage::exactly_once_over_a_broker_that_goes_and_comes_back,

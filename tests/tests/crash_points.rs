@@ -57,6 +57,7 @@ const ARCHIVING: [&str; 6] = [
     "archive.finish_committed",
 ];
 const DETACHED: [&str; 3] = ["detached.rows_logged", "detached.rows_read", "detached.attached"];
+const REFUSED: [&str; 1] = ["commit.refused"];
 const GLOBAL: [&str; 1] = ["global.file_ingested"];
 
 fn name_of(point: &str) -> &str {
@@ -66,7 +67,15 @@ fn name_of(point: &str) -> &str {
 #[test]
 fn every_crash_point_is_visited() {
     let all: BTreeSet<&str> = crash_point::ALL.iter().copied().collect();
-    let groups: [&[&str]; 6] = [&OPENING, &HANDING_OVER, &COMMITTING, &ARCHIVING, &DETACHED, &GLOBAL];
+    let groups: [&[&str]; 7] = [
+        &OPENING,
+        &HANDING_OVER,
+        &COMMITTING,
+        &ARCHIVING,
+        &DETACHED,
+        &REFUSED,
+        &GLOBAL,
+    ];
     let visited: BTreeSet<&str> = groups.concat().into_iter().map(name_of).collect();
     assert_eq!(all, visited);
 }
@@ -206,6 +215,42 @@ async fn while_expired_entries_are_archived_and_the_local_copy_is_lost() -> Resu
 async fn while_a_global_store_is_filled() -> Result<()> {
     for point in GLOBAL {
         killed_at(point, EXACTLY_ONCE, true).await?;
+    }
+    Ok(())
+}
+
+/// A topic refuses one tenant's outputs, and the worker dies before the transaction says so. Once the topic takes them, the
+/// tenant has each of them once, and the others feel nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_topic_refuses_outputs() -> Result<()> {
+    for point in REFUSED {
+        let s3 = S3Server::start(BUCKET).await?;
+        let bootstrap = KafkaBroker::shared().await?.bootstrap();
+        let name = point.replace(['.', '_'], "-");
+        let mut job = FaultJob::start(&name, &bootstrap, &s3.endpoint(), EXACTLY_ONCE).await?;
+        let topic = job.add_refused().await?;
+        job.worker.kill()?;
+        job.worker.start_to_crash(point).await?;
+        job.send_batch()?;
+        dies(&mut job, point).await?;
+        job.worker.start().await?;
+        for _ in 0..2 {
+            job.send_batch()?;
+            ensure!(job.predicted().await? == Progress::Predicted, "the worker died");
+        }
+        job.widen(&topic).await?;
+        let events: usize = (0..3).map(|batch| tests::fault_job::events::batch(batch).len()).sum();
+        let outputs = tests::inference::read(&bootstrap, &topic, events).await?;
+        let sources: BTreeSet<&str> = outputs.iter().map(|output| output.header("millrace.source")).collect();
+        ensure!(
+            sources.len() == outputs.len(),
+            "an output came twice after a kill at {point}"
+        );
+        let outcome = job
+            .finish(&s3)
+            .await
+            .with_context(|| format!("after a kill at {point}"))?;
+        assert_eq!(&outcome, undisturbed().await?, "after a kill at {point}");
     }
     Ok(())
 }

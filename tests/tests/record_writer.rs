@@ -35,6 +35,7 @@ async fn laws(bootstrap: &str) {
     a_newer_writer_fences_an_older_one(bootstrap).await;
     a_record_that_cannot_be_written_names_its_topic(bootstrap).await;
     a_refused_topic_does_not_keep_others_from_being_written(bootstrap).await;
+    a_transaction_goes_on_without_what_a_topic_refuses(bootstrap).await;
     a_topic_may_grow(bootstrap).await;
 }
 
@@ -247,6 +248,44 @@ async fn a_refused_topic_does_not_keep_others_from_being_written(bootstrap: &str
     }
     assert_eq!(read(bootstrap, &usual).await.len(), 2);
     assert_eq!(read(bootstrap, &small).await.len(), 0);
+}
+
+async fn a_transaction_goes_on_without_what_a_topic_refuses(bootstrap: &str) {
+    let small = topic(bootstrap, 2, &[("max.message.bytes", "1000")]).await;
+    let usual = topic(bootstrap, 1, &[]).await;
+    let mut writer = writer(bootstrap, Some(&unique("id")));
+    let large = "x".repeat(5000);
+    let at = |partition: i32, value| ProducerRecord {
+        partition: Some(partition),
+        ..record(&small, "k", value)
+    };
+    for round in 0..2 {
+        let refused = writer.append(&at(0, &large)).unwrap();
+        let taken = writer.append(&at(1, "small")).unwrap();
+        let kept = writer.append(&record(&usual, "k", &large)).unwrap();
+        let written = blocking(|| writer.write(&mut patient())).unwrap();
+        let topics: Vec<_> = written.refused.iter().map(|error| error.topic.as_deref()).collect();
+        assert_eq!(topics, [Some(&*small)]);
+        assert_eq!(
+            (written.has(refused), written.has(taken), written.has(kept)),
+            (false, true, true)
+        );
+        assert_eq!(written.offset(refused), -1);
+        // The transaction stands, and takes more.
+        let more = writer.append(&record(&usual, "k", "more")).unwrap();
+        let written = blocking(|| writer.commit(&mut patient())).unwrap();
+        assert!(written.has(more) && written.refused.is_empty(), "round {round}");
+    }
+    // Who does not look is not given half a transaction.
+    writer.append(&at(0, &large)).unwrap();
+    writer.append(&record(&usual, "k", "with it")).unwrap();
+    let error = blocking(|| writer.commit(&mut patient())).unwrap_err();
+    assert_eq!(error.topic.as_deref(), Some(&*small));
+    blocking(|| writer.abort(&mut patient())).unwrap();
+    writer.append(&at(0, "small")).unwrap();
+    blocking(|| writer.commit(&mut patient())).unwrap();
+    assert_eq!(read(bootstrap, &usual).await.len(), 4);
+    assert_eq!(read(bootstrap, &small).await.len(), 3);
 }
 
 async fn a_topic_may_grow(bootstrap: &str) {

@@ -1,5 +1,9 @@
 //! One accumulator of a row.
 
+use std::cmp::Ordering;
+
+use crate::number::Number;
+
 /// What a cell accumulates. The number is its code in encoded rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -42,8 +46,51 @@ pub(crate) struct Cell {
     /// Identity: a hash of the kind and of what is accumulated.
     pub id: u32,
     pub kind: CellKind,
-    pub a: f64,
+    /// How `bits` are to be read: one byte where a [`Number`] takes eight.
+    form: Form,
+    bits: u64,
     pub b: f64,
+}
+
+/// What the bits of a cell's `a` are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Double,
+    Signed,
+    Unsigned,
+}
+
+impl Cell {
+    pub fn new(id: u32, kind: CellKind, a: Number, b: f64) -> Cell {
+        let mut cell = Cell {
+            id,
+            kind,
+            form: Form::Double,
+            bits: 0,
+            b,
+        };
+        cell.set(a);
+        cell
+    }
+
+    /// The accumulated value.
+    #[inline]
+    pub fn a(&self) -> Number {
+        match self.form {
+            Form::Double => Number::Double(f64::from_bits(self.bits)),
+            Form::Signed => Number::Signed(self.bits as i64),
+            Form::Unsigned => Number::Unsigned(self.bits),
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, a: Number) {
+        (self.form, self.bits) = match a {
+            Number::Double(value) => (Form::Double, value.to_bits()),
+            Number::Signed(value) => (Form::Signed, value as u64),
+            Number::Unsigned(value) => (Form::Unsigned, value),
+        };
+    }
 }
 
 /// What a plan keeps in a cell.
@@ -72,44 +119,40 @@ pub(crate) enum CellRead {
 
 impl CellPlan {
     /// The cell after its first value.
-    pub fn first(&self, value: f64, time_ms: i64) -> Cell {
+    pub fn first(&self, value: Number, time_ms: i64) -> Cell {
         let (a, b) = match self.kind {
-            CellKind::Count => (1.0, 0.0),
+            CellKind::Count => (Number::Double(1.0), 0.0),
             CellKind::Sum => (value, 1.0),
-            CellKind::LastTime => (time_ms as f64, 0.0),
-            CellKind::DecayedSum => (value, time_ms as f64),
+            CellKind::LastTime => (Number::Double(time_ms as f64), 0.0),
+            CellKind::DecayedSum => (Number::Double(value.to_double()), time_ms as f64),
             CellKind::Min | CellKind::Max | CellKind::First | CellKind::Last => (value, 0.0),
         };
-        Cell {
-            id: self.id,
-            kind: self.kind,
-            a,
-            b,
-        }
+        Cell::new(self.id, self.kind, a, b)
     }
 
     /// Takes one more value. `value` is not NaN.
     #[inline]
-    pub fn update(&self, cell: &mut Cell, value: f64, time_ms: i64) {
+    pub fn update(&self, cell: &mut Cell, value: Number, time_ms: i64) {
+        let a = cell.a();
         match self.kind {
-            CellKind::Count => cell.a += 1.0,
+            CellKind::Count => cell.set(Number::Double(a.to_double() + 1.0)),
             CellKind::Sum => {
-                cell.a += value;
+                cell.set(a.plus(value));
                 cell.b += 1.0;
             }
-            CellKind::Min => cell.a = cell.a.min(value),
-            CellKind::Max => cell.a = cell.a.max(value),
-            CellKind::First => {}
-            CellKind::Last => cell.a = value,
-            CellKind::LastTime => cell.a = cell.a.max(time_ms as f64),
+            CellKind::Min if value.compare(a) == Some(Ordering::Less) => cell.set(value),
+            CellKind::Max if value.compare(a) == Some(Ordering::Greater) => cell.set(value),
+            CellKind::Min | CellKind::Max | CellKind::First => {}
+            CellKind::Last => cell.set(value),
+            CellKind::LastTime => cell.set(Number::Double(a.to_double().max(time_ms as f64))),
             CellKind::DecayedSum => {
-                let time = time_ms as f64;
+                let (a, value, time) = (a.to_double(), value.to_double(), time_ms as f64);
                 if time >= cell.b {
-                    cell.a = cell.a * decay(time - cell.b, self.half_life_ms) + value;
+                    cell.set(Number::Double(a * decay(time - cell.b, self.half_life_ms) + value));
                     cell.b = time;
                 } else {
                     // A late event has decayed already by the time that the sum stands for.
-                    cell.a += value * decay(cell.b - time, self.half_life_ms);
+                    cell.set(Number::Double(a + value * decay(cell.b - time, self.half_life_ms)));
                 }
             }
         }
@@ -119,17 +162,20 @@ impl CellPlan {
 impl CellRead {
     /// The feature's value at an event time; `None` is missing.
     #[inline]
-    pub fn value(self, cell: Option<&Cell>, time_ms: i64) -> Option<f64> {
-        match (self, cell) {
-            (CellRead::OrZero | CellRead::Decayed { .. }, None) => Some(0.0),
-            (_, None) => None,
-            (CellRead::OrZero | CellRead::Value, Some(cell)) => Some(cell.a),
-            (CellRead::Mean, Some(cell)) => Some(cell.a / cell.b),
-            (CellRead::Since { unit_ms }, Some(cell)) => Some((time_ms as f64 - cell.a).max(0.0) / unit_ms),
-            (CellRead::Decayed { half_life_ms }, Some(cell)) => {
-                Some(cell.a * decay((time_ms as f64 - cell.b).max(0.0), half_life_ms))
+    pub fn value(self, cell: Option<&Cell>, time_ms: i64) -> Option<Number> {
+        let Some(cell) = cell else {
+            let zero = matches!(self, CellRead::OrZero | CellRead::Decayed { .. });
+            return zero.then_some(Number::Double(0.0));
+        };
+        let a = cell.a();
+        Some(match self {
+            CellRead::OrZero | CellRead::Value => a,
+            CellRead::Mean => Number::Double(a.to_double() / cell.b),
+            CellRead::Since { unit_ms } => Number::Double((time_ms as f64 - a.to_double()).max(0.0) / unit_ms),
+            CellRead::Decayed { half_life_ms } => {
+                Number::Double(a.to_double() * decay((time_ms as f64 - cell.b).max(0.0), half_life_ms))
             }
-        }
+        })
     }
 }
 

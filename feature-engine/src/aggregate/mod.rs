@@ -3,11 +3,11 @@
 //! ```text
 //! AggregateRow (one per key and group, one value in the state store)
 //!   = cells, each with the identity of what it accumulates
-//!       update(cell, value, event time)      read(cell, event time) -> f64
+//!       update(cell, value, event time)      read(cell, event time) -> number
 //! ```
 //!
-//! All of it is arithmetic of doubles in the order of the partition, the same online and offline, so equal events give
-//! equal bits.
+//! All of it is arithmetic of doubles, and of integers of 64 bits where there are any beyond 2^53 ([`crate::number`]), in the
+//! order of the partition, the same online and offline, so equal events give equal bits.
 
 mod cell;
 mod row;

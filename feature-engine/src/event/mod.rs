@@ -28,8 +28,7 @@ pub struct Event<'a> {
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
-/// Why an event could not be computed. All but [`EventError::State`] are the event's own fault, and no state has been
-/// touched when they are given: the event goes to the dead letter topic.
+/// Why an event could not be computed. But for [`EventError::State`] no state has been touched when it is given.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// The value is not valid JSON (RFC 8259).
@@ -40,6 +39,12 @@ pub enum EventError {
         /// What is wrong there.
         reason: &'static str,
     },
+    /// The value is valid JSON, but no object: no view has features of it.
+    #[error("the value is {found}, an event must be a JSON object")]
+    NotAnObject {
+        /// What it is, with its article.
+        found: &'static str,
+    },
     /// The view's `event_time` expression gives no usable time.
     #[error("event_time `{expression}` {reason}")]
     EventTime {
@@ -48,9 +53,19 @@ pub enum EventError {
         /// What is wrong with its value.
         reason: &'static str,
     },
+    /// The view's state does not take an event of this time ([`crate::AggregateStore::take_time`]).
+    #[error("{0}")]
+    Refused(String),
     /// State could not be read or written; the event may be tried again once the state is at its last committed position.
     #[error(transparent)]
     State(#[from] StateFault),
+}
+
+impl EventError {
+    /// Whether the event is none for any view: it is no JSON object. Everything else is between the event and one view.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self, EventError::Json { .. } | EventError::NotAnObject { .. })
+    }
 }
 
 /// A failure of the state store behind [`crate::AggregateStore`].

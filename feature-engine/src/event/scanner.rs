@@ -289,8 +289,8 @@ impl Scanner<'_, '_> {
             return Ok(Slot::Missing);
         }
         Ok(decimal
-            .to_double(&self.text[start..self.at])
-            .map_or(Slot::Missing, Slot::Number))
+            .to_number(&self.text[start..self.at])
+            .map_or(Slot::Missing, Slot::from))
     }
 
     fn digits(&mut self, decimal: &mut Decimal) {

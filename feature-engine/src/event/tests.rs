@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{EventError, FieldPaths, scan};
+use crate::number::Number;
 use crate::slot::{Scalar, Slot, Texts};
 
 const PATHS: [&[&str]; 7] = [
@@ -50,16 +51,23 @@ fn check(scanned: &Scanned, document: &str, expected: &Value) {
         match found {
             Value::Null => assert_eq!(slot, Slot::Missing, "{path:?} of {document}"),
             Value::Bool(value) => assert_eq!(slot, Slot::Bool(*value), "{path:?} of {document}"),
-            Value::Number(number) => match slot {
-                Slot::Number(value) => {
-                    assert_eq!(
-                        value.to_bits(),
-                        number.as_f64().unwrap().to_bits(),
-                        "{path:?} of {document}"
-                    )
-                }
-                other => panic!("{path:?} of {document}: {other:?}"),
-            },
+            Value::Number(number) => {
+                let found = slot
+                    .number()
+                    .unwrap_or_else(|| panic!("{path:?} of {document}: {slot:?}"));
+                let expected = match (number.as_i64(), number.as_u64()) {
+                    (Some(integer), _) => Number::of_integer(integer.into()),
+                    (_, Some(integer)) => Number::of_integer(integer.into()),
+                    // It gives what is written with a point or an exponent as a double.
+                    _ => Number::Double(number.as_f64().unwrap()),
+                };
+                let same = match (found, expected) {
+                    (Number::Double(a), Number::Double(b)) => a.to_bits() == b.to_bits(),
+                    (_, Number::Double(b)) => found.to_double().to_bits() == b.to_bits(),
+                    _ => found == expected,
+                };
+                assert!(same, "{path:?} of {document}: {found:?}, expected {expected:?}");
+            }
             Value::String(text) => assert_eq!(texts.scalar(slot), Scalar::Text(text), "{path:?} of {document}"),
             Value::Array(items) => assert_eq!(slot, Slot::List(items.len() as u32), "{path:?} of {document}"),
             Value::Object(_) => assert_eq!(slot, Slot::Object, "{path:?} of {document}"),
@@ -227,6 +235,40 @@ fn a_member_that_comes_twice_counts_as_it_came_last() {
             document,
             &serde_json::from_str(document).unwrap(),
         );
+    }
+}
+
+#[test]
+fn a_number_is_what_its_value_says_however_it_is_written() {
+    for (texts, expected) in [
+        (&["5", "5.0", "50e-1", "0.5E1"][..], Slot::Number(5.0)),
+        (
+            &[
+                "9007199254740993",
+                "9007199254740993.00",
+                "9.007199254740993e15",
+                "900719925474099300e-2",
+            ],
+            Slot::Signed(9_007_199_254_740_993),
+        ),
+        (
+            &["-9223372036854775808", "-9.223372036854775808e18"],
+            Slot::Signed(i64::MIN),
+        ),
+        (
+            &["18446744073709551615", "1844674407370955161.5e1"],
+            Slot::Unsigned(u64::MAX),
+        ),
+        (
+            &["18446744073709551616", "1.8446744073709551616e19"],
+            Slot::Number(18_446_744_073_709_551_616.0),
+        ),
+        (&["9007199254740993.5"], Slot::Number(9_007_199_254_740_994.0)),
+    ] {
+        for text in texts {
+            let scanned = scan_all(format!("{{\"a\": {text}}}").as_bytes()).unwrap();
+            assert_eq!(scanned.registers[0], expected, "{text}");
+        }
     }
 }
 

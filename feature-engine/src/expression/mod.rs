@@ -9,7 +9,11 @@
 //! - JSON null is missing, `has(event.x)` is false for it, and there is no `null` literal;
 //! - an error (a missing field, no overload, a division by zero of ints) makes the result missing;
 //! - `has(event.a.b)` is false, not an error, where `event.a` is missing;
-//! - all operands are computed; what cannot be seen, as nothing has an effect.
+//! - all operands are computed; what cannot be seen, as nothing has an effect;
+//! - numbers of JSON that are integers of 64 bits keep their digits in `+`, `-` and `*` (see [`crate::number`]), and so does
+//!   the result of integers below 2^53 that is one above: CEL's doubles would round it;
+//! - numbers and ints compare by value, as the language definition says and its interpreters mostly do not;
+//! - a text that would have more than 1 MiB (or more than 8 MiB with the others of its event) is missing, and counted.
 
 mod lower;
 mod operation;
@@ -20,7 +24,7 @@ use cel::IdedExpr;
 use cel::common::ast::{EntryExpr, Expr};
 
 pub(crate) use lower::{Constant, Lowering, Names};
-pub(crate) use operation::{Computation, LATEST_TIME_MS, Operation};
+pub(crate) use operation::{ALL_TEXTS, Computation, LATEST_TIME_MS, Operation};
 pub(crate) use value_type::ValueType;
 
 /// A parsed expression.

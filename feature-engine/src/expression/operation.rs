@@ -12,7 +12,8 @@ use regex::Regex;
 
 use crate::catalog_row::CatalogRow;
 use crate::event::parse_time;
-use crate::slot::{Register, Slot, TextRef, Texts, whole_number};
+use crate::number::{EXACT_DOUBLES, Number};
+use crate::slot::{Register, Slot, TextRef, Texts};
 
 /// One operation without effects. Equal operations have equal results within an event, so each is computed once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +85,16 @@ pub(crate) struct Computation<'a> {
     pub patterns: &'a [Regex],
     pub elements: &'a [Register],
     pub arena: &'a mut String,
+    /// What the arena may grow to with this event.
+    pub arena_bound: usize,
+    /// Counts texts that were not made because they would have been too long.
+    pub texts_refused: &'a mut u64,
 }
+
+/// Longest text that an expression makes, in bytes; a longer one is missing.
+const LONGEST_TEXT: usize = 1 << 20;
+/// All texts that expressions may make of one event, in bytes.
+pub(crate) const ALL_TEXTS: usize = 8 << 20;
 
 /// Event times beyond this many milliseconds from the epoch (some 270,000 years) are not times.
 pub(crate) const LATEST_TIME_MS: i64 = 8_640_000_000_000_000;
@@ -101,6 +111,8 @@ impl Computation<'_> {
             Negate(a) => match self.at(a) {
                 Slot::Number(a) => Slot::Number(-a),
                 Slot::Integer(a) => a.checked_neg().map_or(Slot::Missing, Slot::Integer),
+                Slot::Signed(a) => Number::of_integer(-i128::from(a)).into(),
+                Slot::Unsigned(a) => Number::of_integer(-i128::from(a)).into(),
                 _ => Slot::Missing,
             },
             // An operand that decides the result alone does so even where the other is missing.
@@ -121,11 +133,11 @@ impl Computation<'_> {
             },
             Add(a, b) => match (self.at(a), self.at(b)) {
                 (Slot::Text(a), Slot::Text(b)) => self.join(a, b),
-                (a, b) => arithmetic(a, b, |a, b| a + b, i64::checked_add),
+                (a, b) => arithmetic(a, b, Number::plus, i64::checked_add),
             },
-            Subtract(a, b) => arithmetic(self.at(a), self.at(b), |a, b| a - b, i64::checked_sub),
-            Multiply(a, b) => arithmetic(self.at(a), self.at(b), |a, b| a * b, i64::checked_mul),
-            Divide(a, b) => arithmetic(self.at(a), self.at(b), |a, b| a / b, i64::checked_div),
+            Subtract(a, b) => arithmetic(self.at(a), self.at(b), Number::minus, i64::checked_sub),
+            Multiply(a, b) => arithmetic(self.at(a), self.at(b), Number::times, i64::checked_mul),
+            Divide(a, b) => arithmetic(self.at(a), self.at(b), divide, i64::checked_div),
             Remainder(a, b) => match (self.at(a), self.at(b)) {
                 (Slot::Integer(a), Slot::Integer(b)) => a.checked_rem(b).map_or(Slot::Missing, Slot::Integer),
                 _ => Slot::Missing,
@@ -157,12 +169,13 @@ impl Computation<'_> {
             },
             ToNumber(a) => match self.at(a) {
                 Slot::Number(a) => Slot::Number(a),
-                Slot::Integer(a) => Slot::Number(a as f64),
+                Slot::Integer(a) | Slot::Signed(a) => Slot::Number(a as f64),
+                Slot::Unsigned(a) => Slot::Number(a as f64),
                 Slot::Text(text) => self.resolve(text).parse().map_or(Slot::Missing, Slot::Number),
                 _ => Slot::Missing,
             },
             ToInteger(a) => match self.at(a) {
-                Slot::Integer(a) => Slot::Integer(a),
+                Slot::Integer(a) | Slot::Signed(a) => Slot::Integer(a),
                 Slot::Number(a) if a > i64::MIN as f64 && a < i64::MAX as f64 => Slot::Integer(a as i64),
                 Slot::Text(text) => self.resolve(text).parse().map_or(Slot::Missing, Slot::Integer),
                 Slot::Time(ms) => Slot::Integer(ms.div_euclid(1000)),
@@ -170,7 +183,8 @@ impl Computation<'_> {
             },
             ToText(a) => match self.at(a) {
                 Slot::Text(text) => Slot::Text(text),
-                Slot::Integer(a) => self.written(format_args!("{a}")),
+                Slot::Integer(a) | Slot::Signed(a) => self.written(format_args!("{a}")),
+                Slot::Unsigned(a) => self.written(format_args!("{a}")),
                 Slot::Number(a) => self.written(format_args!("{a}")),
                 Slot::Bool(a) => self.written(format_args!("{a}")),
                 _ => Slot::Missing,
@@ -179,7 +193,7 @@ impl Computation<'_> {
             ToTime(a) => {
                 let ms = match self.at(a) {
                     Slot::Time(ms) | Slot::Integer(ms) => Some(ms),
-                    Slot::Number(ms) => whole_number(ms.floor()),
+                    Slot::Number(ms) if ms.abs() <= EXACT_DOUBLES => Some(ms.floor() as i64),
                     Slot::Text(text) => parse_time(self.resolve(text)),
                     _ => None,
                 };
@@ -230,10 +244,9 @@ impl Computation<'_> {
             }
             (Slot::Number(a), Slot::Number(b)) => a == b,
             (Slot::Integer(a), Slot::Integer(b)) | (Slot::Time(a), Slot::Time(b)) => a == b,
-            (Slot::Integer(a), Slot::Number(b)) | (Slot::Number(b), Slot::Integer(a)) => a as f64 == b,
             (Slot::Text(a), Slot::Text(b)) => self.resolve(a) == self.resolve(b),
             (Slot::Bool(a), Slot::Bool(b)) => a == b,
-            _ => false,
+            _ => compare(a, b).is_some_and(Ordering::is_eq),
         })
     }
 
@@ -242,11 +255,9 @@ impl Computation<'_> {
         let ordering = match (self.at(a), self.at(b)) {
             (Slot::Number(a), Slot::Number(b)) => a.partial_cmp(&b),
             (Slot::Integer(a), Slot::Integer(b)) | (Slot::Time(a), Slot::Time(b)) => Some(a.cmp(&b)),
-            (Slot::Integer(a), Slot::Number(b)) => (a as f64).partial_cmp(&b),
-            (Slot::Number(a), Slot::Integer(b)) => a.partial_cmp(&(b as f64)),
             (Slot::Text(a), Slot::Text(b)) => Some(self.resolve(a).cmp(self.resolve(b))),
             (Slot::Bool(a), Slot::Bool(b)) => Some(a.cmp(&b)),
-            _ => None,
+            (a, b) => compare(a, b),
         };
         ordering.map_or(Slot::Missing, |ordering| Slot::Bool(test(ordering)))
     }
@@ -270,6 +281,11 @@ impl Computation<'_> {
 
     fn join(&mut self, a: TextRef, b: TextRef) -> Slot {
         let start = self.arena.len();
+        let length = self.resolve(a).len() + self.resolve(b).len();
+        if length > LONGEST_TEXT || start + length > self.arena_bound {
+            *self.texts_refused += 1;
+            return Slot::Missing;
+        }
         self.append(a);
         self.append(b);
         self.written_from(start)
@@ -301,7 +317,13 @@ impl Computation<'_> {
         self.written_from(start)
     }
 
-    fn written_from(&self, start: usize) -> Slot {
+    /// The text of the arena from `start` on; a number's text is short.
+    fn written_from(&mut self, start: usize) -> Slot {
+        if self.arena.len() > self.arena_bound {
+            self.arena.truncate(start);
+            *self.texts_refused += 1;
+            return Slot::Missing;
+        }
         match (u32::try_from(start), u32::try_from(self.arena.len())) {
             (Ok(start), Ok(end)) => Slot::Text(TextRef::Arena { start, end }),
             _ => Slot::Missing,
@@ -309,14 +331,36 @@ impl Computation<'_> {
     }
 }
 
-/// Arithmetic of two doubles (IEEE 754) or two ints (an overflow is an error); there is no other overload.
+/// Arithmetic of two numbers, or of two ints of CEL (an overflow is an error); there is no other overload.
 #[inline]
-fn arithmetic(a: Slot, b: Slot, numbers: impl Fn(f64, f64) -> f64, integers: impl Fn(i64, i64) -> Option<i64>) -> Slot {
+fn arithmetic(
+    a: Slot,
+    b: Slot,
+    numbers: impl Fn(Number, Number) -> Number,
+    integers: impl Fn(i64, i64) -> Option<i64>,
+) -> Slot {
     match (a, b) {
-        (Slot::Number(a), Slot::Number(b)) => Slot::Number(numbers(a, b)),
+        (Slot::Number(a), Slot::Number(b)) => numbers(Number::Double(a), Number::Double(b)).into(),
         (Slot::Integer(a), Slot::Integer(b)) => integers(a, b).map_or(Slot::Missing, Slot::Integer),
-        _ => Slot::Missing,
+        (a, b) => match (a.number(), b.number()) {
+            (Some(a), Some(b)) => numbers(a, b).into(),
+            _ => Slot::Missing,
+        },
     }
+}
+
+/// Division is one of doubles (IEEE 754), whatever the numbers are.
+fn divide(a: Number, b: Number) -> Number {
+    Number::Double(a.to_double() / b.to_double())
+}
+
+/// The order of two numbers or ints by value, without rounding; none where one of them is neither.
+fn compare(a: Slot, b: Slot) -> Option<Ordering> {
+    let value = |slot: Slot| match slot {
+        Slot::Integer(value) => Some(Number::of_integer(value.into())),
+        slot => slot.number(),
+    };
+    value(a)?.compare(value(b)?)
 }
 
 fn time_part(ms: i64, part: TimePart) -> Slot {

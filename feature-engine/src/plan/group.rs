@@ -6,12 +6,16 @@
 //! | tag | content |
 //! |-----|---------|
 //! | 1   | bool: 1 byte, 0 or 1 |
-//! | 2   | number: 8 bytes, the double big-endian; ints that are exact doubles too, -0 as 0 |
+//! | 2   | number: 8 bytes, the double big-endian; integers within 2^53 too, -0 as 0 |
 //! | 3   | text: length in bytes, 4 bytes big-endian, then UTF-8 |
-//! | 4   | int beyond 2^53: 8 bytes big-endian |
+//! | 4   | integer beyond 2^53: 8 bytes big-endian |
 //! | 5   | time: epoch milliseconds, 8 bytes big-endian |
+//! | 6   | integer beyond 2^63: 8 bytes big-endian |
+//!
+//! Equal numbers have equal bytes, be they ints or doubles.
 
 use crate::aggregate::{CellPlan, CellRead};
+use crate::number::{Number, whole_double};
 use crate::resource::Ttl;
 use crate::slot::{Register, Scalar};
 
@@ -50,17 +54,16 @@ pub(crate) struct Output {
 
 /// Appends one part of a key; gives false when the value is missing.
 pub(crate) fn encode_key_part(value: Scalar<'_>, out: &mut Vec<u8>) -> bool {
-    const EXACT: i64 = 1 << 53;
     match value {
         Scalar::Missing => return false,
         Scalar::Bool(value) => out.extend_from_slice(&[1, u8::from(value)]),
         Scalar::Number(value) if value.is_nan() => return false,
-        Scalar::Number(value) => encode_number(value, out),
-        Scalar::Integer(value) if (-EXACT..=EXACT).contains(&value) => encode_number(value as f64, out),
-        Scalar::Integer(value) => {
-            out.push(4);
-            out.extend_from_slice(&value.to_be_bytes());
-        }
+        Scalar::Number(value) => match whole_double(value) {
+            Some(whole) => encode_number(Number::of_integer(whole), out),
+            None => encode_number(Number::Double(value), out),
+        },
+        Scalar::Integer(value) => encode_number(Number::of_integer(value.into()), out),
+        Scalar::Unsigned(value) => encode_number(Number::of_integer(value.into()), out),
         Scalar::Text(text) => {
             out.push(3);
             // Texts come out of events, which are below 4 GiB.
@@ -75,10 +78,22 @@ pub(crate) fn encode_key_part(value: Scalar<'_>, out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn encode_number(value: f64, out: &mut Vec<u8>) {
-    out.push(2);
-    // Adding 0 makes -0 a 0.
-    out.extend_from_slice(&(value + 0.0).to_be_bytes());
+fn encode_number(number: Number, out: &mut Vec<u8>) {
+    match number {
+        Number::Double(value) => {
+            out.push(2);
+            // Adding 0 makes -0 a 0.
+            out.extend_from_slice(&(value + 0.0).to_be_bytes());
+        }
+        Number::Signed(value) => {
+            out.push(4);
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+        Number::Unsigned(value) => {
+            out.push(6);
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +105,7 @@ mod tests {
     enum Part {
         Bool(bool),
         Integer(i64),
+        Unsigned(u64),
         Number(f64),
         Text(String),
     }
@@ -99,6 +115,7 @@ mod tests {
             match self {
                 Part::Bool(value) => Scalar::Bool(*value),
                 Part::Integer(value) => Scalar::Integer(*value),
+                Part::Unsigned(value) => Scalar::Unsigned(*value),
                 Part::Number(value) => Scalar::Number(*value),
                 Part::Text(text) => Scalar::Text(text),
             }
@@ -109,6 +126,7 @@ mod tests {
         prop_oneof![
             any::<bool>().prop_map(Part::Bool),
             any::<i64>().prop_map(Part::Integer),
+            (1 << 63..=u64::MAX).prop_map(Part::Unsigned),
             (-2..2i64).prop_map(Part::Integer),
             (-2..2i32).prop_map(|n| Part::Number(f64::from(n) + 0.5)),
             "[ab\u{0}\u{1}]{0,3}".prop_map(Part::Text),
@@ -136,6 +154,14 @@ mod tests {
     fn equal_numbers_have_equal_bytes_and_missing_has_none() {
         assert_eq!(encoded(&[Part::Integer(7)]), encoded(&[Part::Number(7.0)]));
         assert_eq!(encoded(&[Part::Number(-0.0)]), encoded(&[Part::Number(0.0)]));
+        assert_eq!(
+            encoded(&[Part::Integer(1 << 60)]),
+            encoded(&[Part::Number((1u64 << 60) as f64)])
+        );
+        assert_eq!(
+            encoded(&[Part::Unsigned(1 << 63)]),
+            encoded(&[Part::Number((1u64 << 63) as f64)])
+        );
         let mut out = Vec::new();
         assert!(!encode_key_part(Scalar::Missing, &mut out));
         assert!(!encode_key_part(Scalar::Number(f64::NAN), &mut out));

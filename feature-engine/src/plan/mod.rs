@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use indexmap::IndexMap;
 
-use crate::resource::{FeatureView, FieldError, Store};
+use crate::resource::{Feature, FeatureDefinition, FeatureView, FieldError, Store};
 use crate::slot::Register;
 
 pub use group::AggregateGroup;
@@ -74,6 +74,15 @@ impl Wanted {
             shown: view.features.keys().cloned().collect(),
             ..Wanted::default()
         }
+    }
+
+    /// All of a view's state: its aggregates, whether or not anybody reads them. What a row of aggregates holds and how long
+    /// it lives then follows from the view alone, and not from who reads it.
+    pub fn state(mut self, view: &FeatureView) -> Wanted {
+        let is_aggregate = |feature: &Feature| matches!(feature.definition, FeatureDefinition::Aggregate(_));
+        let aggregates = view.features.iter().filter(|(_, feature)| is_aggregate(feature));
+        self.shown.extend(aggregates.map(|(name, _)| name.clone()));
+        self
     }
 
     /// A column of a model's input; it must be numeric.
@@ -160,7 +169,13 @@ impl FeaturePlan {
         &self.global_stores
     }
 
-    /// The feature of this name, if the plan computes it. A lookup has no value and so no slot.
+    /// Whether headers of the event are needed.
+    pub fn reads_headers(&self) -> bool {
+        !self.program.headers.is_empty()
+    }
+
+    /// The feature of this name, if the plan computes it: as a column of an input, where it is one. A lookup has no value and
+    /// so no slot.
     pub fn slot(&self, feature: &str) -> Option<FeatureSlot> {
         self.features.get(feature).copied()
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::TimeSpan;
 use super::fields::Fields;
+use crate::number::Number;
 
 /// Names that expressions use for the event itself; a feature cannot have one of them.
 pub(crate) const EVENT_VARIABLES: [&str; 8] = [
@@ -179,6 +180,10 @@ impl TimeUnit {
 pub enum Default {
     /// A number.
     Number(f64),
+    /// An integer beyond 2^53 on either side, which a double would round.
+    Signed(i64),
+    /// An integer beyond 2^63.
+    Unsigned(u64),
     /// True or false, as numbers 1 and 0.
     Bool(bool),
     /// Text, for a feature that only keys or other expressions use.
@@ -252,11 +257,11 @@ fn read_feature(fields: &mut Fields<'_>) -> Option<Feature> {
         Some(Value::Bool(flag)) => Some(Default::Bool(*flag)),
         Some(Value::String(text)) => Some(Default::Text(text.clone())),
         Some(value) => {
-            let number = value.as_f64();
+            let number = default_number(value);
             if number.is_none() {
                 fields.error("default", "expected a number, true, false or text");
             }
-            number.map(Default::Number)
+            number
         }
     };
     fields.unsupported("inference", "a feature cannot be another model's result");
@@ -286,6 +291,15 @@ fn read_feature(fields: &mut Fields<'_>) -> Option<Feature> {
     Some(Feature {
         definition: lookup.or(expression).or(aggregate)?,
         default,
+    })
+}
+
+fn default_number(value: &Value) -> Option<Default> {
+    let Value::Number(number) = value else { return None };
+    Some(match Number::of_json(number)? {
+        Number::Double(value) => Default::Number(value),
+        Number::Signed(value) => Default::Signed(value),
+        Number::Unsigned(value) => Default::Unsigned(value),
     })
 }
 

@@ -3,8 +3,8 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use super::TimeSpan;
 use super::fields::Fields;
+use super::{TimeSpan, is_resource_name};
 
 /// A model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,6 +23,14 @@ pub struct Model {
     pub sha256: Option<String>,
     /// The events it is run on.
     pub subscribe: Subscription,
+    /// The feature views that it reads, one for each of its topics: `view: NAME`, or a list of names. Where it is left out,
+    /// it is found when the model is put, and kept with it from then on.
+    #[serde(
+        rename = "view",
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "one_or_several"
+    )]
+    pub views: Vec<String>,
     /// Tensor name -> features in the order of the tensor's columns.
     pub inputs: IndexMap<String, Vec<String>>,
     /// When it is run.
@@ -153,6 +161,7 @@ impl Model {
                     event_type: None,
                     filter: None,
                 }),
+            views: read_views(fields),
             inputs: fields.object("inputs", read_inputs).unwrap_or_default(),
             trigger: fields.object("trigger", read_trigger).unwrap_or(Trigger::Each {}),
             output: fields.object("output", read_output).unwrap_or_else(|| Output {
@@ -165,6 +174,27 @@ impl Model {
             on_error: fields.object("on_error", read_breaker),
         }
     }
+}
+
+/// One name as a text, several as a list.
+fn one_or_several<S: serde::Serializer>(names: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    match names {
+        [name] => serializer.serialize_str(name),
+        names => serializer.collect_seq(names),
+    }
+}
+
+fn read_views(fields: &Fields<'_>) -> Vec<String> {
+    let mut views = fields.texts("view");
+    for name in views.iter().filter(|name| !is_resource_name(name)) {
+        fields.error(
+            "view",
+            format!("`{name}` is not a name; use 1 to 63 of a-z, 0-9, _ and -"),
+        );
+    }
+    views.sort();
+    views.dedup();
+    views
 }
 
 const ARTIFACT_SCHEMES: [&str; 6] = ["s3", "gs", "az", "http", "https", "file"];

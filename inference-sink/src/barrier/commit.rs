@@ -1,6 +1,6 @@
 //! What a barrier hands to the committer, and what comes back.
 
-use crate::output::EncodedOutputs;
+use crate::output::{EncodedOutputs, RefusedTopic};
 use connect_api::partitioned::RawRecord;
 use kafka_client::KafkaError;
 use state_store::ChangeRecord;
@@ -33,7 +33,6 @@ pub struct LogEntry {
 pub struct ShedEvent {
     /// the tenant's topic
     pub topic: Arc<str>,
-    tenant: Arc<str>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     source: String,
@@ -41,19 +40,13 @@ pub struct ShedEvent {
 
 impl ShedEvent {
     /// A copy of an event for a tenant's topic.
-    pub fn of(tenant: &Arc<str>, topic: &Arc<str>, record: &RawRecord<'_>) -> ShedEvent {
+    pub fn of(topic: &Arc<str>, record: &RawRecord<'_>) -> ShedEvent {
         ShedEvent {
             topic: topic.clone(),
-            tenant: tenant.clone(),
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             source: format!("{}-{}-{}", record.topic, record.partition, record.offset),
         }
-    }
-
-    /// The topic that it is for, and whose it is.
-    pub(super) fn owner(&self) -> (&str, &str) {
-        (&self.topic, &self.tenant)
     }
 
     pub(super) fn parts(&self) -> (Option<&[u8]>, Option<&[u8]>, &str) {
@@ -90,7 +83,7 @@ impl Commit {
 pub struct Committed {
     /// by group: the changelog offset after its last record
     pub ends: Vec<i64>,
-    /// by entry: its offset in the feature log
+    /// by entry, those of an amendment last: its offset in the feature log
     pub log_offsets: Vec<i64>,
 }
 
@@ -99,9 +92,36 @@ pub struct Committed {
 pub struct CommitFailure {
     /// the error
     pub error: KafkaError,
-    /// the tenant whose own topic is at fault
-    pub tenant: Option<Arc<str>>,
+    /// the topic at fault, where it is one of outputs or shed events
+    pub refused: Option<RefusedTopic>,
+}
+
+/// What topics of outputs and shed events have refused of an interval. The transaction stands without it.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// the topics
+    pub topics: Vec<RefusedTopic>,
+    /// outputs of the commit, by number, and the rows of their block whose records were not written; none where outputs were
+    /// sent at once: there it may be any that go to these topics
+    pub rows: Option<Vec<(usize, Vec<usize>)>>,
+}
+
+/// What a transaction says of refused outputs instead: their rows wait in the feature log.
+#[derive(Debug, Default)]
+pub struct Amendment {
+    /// further changelog records, each with the number of its group
+    pub records: Vec<(usize, ChangeRecord)>,
+    /// the feature log's topic
+    pub log_topic: Arc<str>,
+    /// further feature log entries
+    pub log: Vec<LogEntry>,
 }
 
 /// The committer's answer.
-pub type Answer = Result<Committed, CommitFailure>;
+#[derive(Debug)]
+pub enum Answer {
+    /// the end of a transaction
+    Done(Result<Committed, CommitFailure>),
+    /// it goes on once it is amended
+    Refused(Refused),
+}

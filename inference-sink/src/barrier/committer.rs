@@ -1,12 +1,12 @@
 //! The thread that writes a task's transactions.
 
-use super::commit::{Answer, Commit, CommitFailure, Committed, ShedEvent};
+use super::commit::{Amendment, Answer, Commit, CommitFailure, Committed, Refused};
+use super::transaction::write;
 use crate::metrics::Metrics;
-use crate::output::{EncodedOutputs, tenant_at_fault};
 use connect_api::error::ConnectError;
 use connect_api::partitioned::PartitionedTaskContext;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use kafka_client::{ErrorCode, KafkaError, Place, ProducerRecord, RecordWriter, WriteError};
+use kafka_client::{ErrorCode, KafkaError, RecordWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -23,6 +23,7 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// The committer of one task.
 pub struct Committer {
     commits: Option<Sender<Commit>>,
+    amendments: Option<Sender<Option<Amendment>>>,
     answers: Receiver<Answer>,
     thread: Option<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
@@ -59,33 +60,46 @@ impl Committer {
                 .map_or(TRANSACTION_TIMEOUT, Duration::from_millis),
         };
         let (commits, received) = bounded::<Commit>(1);
-        let (answer, answers) = bounded::<Answer>(1);
-        let wake = context.wake.clone();
+        let (amend, amendments) = bounded::<Option<Amendment>>(1);
+        // Room for a refusal that nobody takes any more, and the end after it.
+        let (answer, answers) = bounded::<Answer>(2);
+        let dialogue = Dialogue {
+            answer,
+            amendments,
+            wake: context.wake.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("commit {}-{}", context.connector, context.task))
             .spawn(move || {
                 for commit in received {
-                    let result = transactions.run(&commit, &metrics);
+                    let result = transactions.run(&commit, &metrics, &dialogue);
                     drop(commit);
-                    if answer.send(result).is_err() {
+                    if !dialogue.say(Answer::Done(result)) {
                         return;
                     }
-                    wake();
                 }
             })
             .map_err(|error| ConnectError::fatal(format!("start the commit thread: {error}")))?;
         Ok(Committer {
             commits: Some(commits),
+            amendments: Some(amend),
             answers,
             thread: Some(thread),
             stopping,
         })
     }
 
-    /// Hands a transaction over; the caller waits for its answer before the next.
+    /// Hands a transaction over; the caller waits for its end before the next.
     pub fn commit(&self, commit: Commit) -> Result<(), ConnectError> {
         let gone = || ConnectError::fatal("the commit thread has ended");
         self.commits.as_ref().ok_or_else(gone)?.send(commit).map_err(|_| gone())
+    }
+
+    /// Says what a transaction writes instead of what was refused; none: it cannot do without, and is aborted.
+    pub fn amend(&self, amendment: Option<Amendment>) -> Result<(), ConnectError> {
+        let gone = || ConnectError::fatal("the commit thread has ended");
+        let amendments = self.amendments.as_ref().ok_or_else(gone)?;
+        amendments.send(amendment).map_err(|_| gone())
     }
 
     /// The answer, if it is there.
@@ -103,6 +117,7 @@ impl Drop for Committer {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
         self.commits = None;
+        self.amendments = None;
         if let Some(thread) = self.thread.take() {
             // A commit under way ends by itself or is given up with the attempt at hand; its answer has room.
             let _ = thread.join();
@@ -118,11 +133,40 @@ struct Transactions {
     timeout: Duration,
 }
 
+/// What the thread and its task say to each other about a transaction under way.
+pub(super) struct Dialogue {
+    answer: Sender<Answer>,
+    amendments: Receiver<Option<Amendment>>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Dialogue {
+    /// False: the task has gone.
+    fn say(&self, answer: Answer) -> bool {
+        let heard = self.answer.send(answer).is_ok();
+        (self.wake)();
+        heard
+    }
+
+    /// What is to be written instead of what was refused.
+    pub(super) fn ask(&self, refused: Refused) -> Result<Amendment, CommitFailure> {
+        let first = refused.topics.first().cloned();
+        let error = first.as_ref().map_or_else(String::new, |refused| refused.error.clone());
+        self.say(Answer::Refused(refused));
+        let amendment = self.amendments.recv().ok().flatten();
+        amendment.ok_or_else(|| CommitFailure {
+            error: KafkaError::new(ErrorCode::Fail, error),
+            refused: first,
+        })
+    }
+}
+
 impl Transactions {
-    fn run(&mut self, commit: &Commit, metrics: &Metrics) -> Answer {
+    fn run(&mut self, commit: &Commit, metrics: &Metrics, dialogue: &Dialogue) -> Result<Committed, CommitFailure> {
         let started = Instant::now();
-        let result = self.flush_outputs(commit).and_then(|()| {
-            write(&mut self.writer, &mut self.patience, commit).map_err(|failure| self.abort(failure, started))
+        let result = self.flush_outputs(commit, dialogue).and_then(|amendment| {
+            write(&mut self.writer, &mut self.patience, commit, amendment, dialogue)
+                .map_err(|failure| self.abort(failure, started))
         });
         self.patience.end(result.is_ok());
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
@@ -131,33 +175,28 @@ impl Transactions {
         result
     }
 
-    /// Predictions that were sent at once are acknowledged before the positions behind them are committed.
-    fn flush_outputs(&mut self, commit: &Commit) -> Result<(), CommitFailure> {
+    /// Predictions that were sent at once are acknowledged before the positions behind them are committed. Gives what is to be
+    /// written instead of those that were refused.
+    fn flush_outputs(&mut self, commit: &Commit, dialogue: &Dialogue) -> Result<Option<Amendment>, CommitFailure> {
         let Some(sender) = commit.flush.as_ref().and_then(|outbox| outbox.sender()) else {
-            return Ok(());
+            return Ok(None);
         };
-        let failures = loop {
+        let topics = loop {
             match sender.flush(SLICE) {
                 Err(error) if error.is_timeout() && self.patience.goes_on("sending outputs", &error) => {}
-                outcome => break outcome.map_err(|error| CommitFailure { error, tenant: None })?,
+                outcome => break outcome.map_err(|error| CommitFailure { error, refused: None })?,
             }
         };
-        match failures.into_iter().next() {
-            None => Ok(()),
-            Some(failure) => Err(CommitFailure {
-                error: KafkaError::new(
-                    ErrorCode::Fail,
-                    format!("outputs of tenant {}: {}", failure.tenant, failure.error),
-                ),
-                tenant: Some(failure.tenant),
-            }),
+        if topics.is_empty() {
+            return Ok(None);
         }
+        dialogue.ask(Refused { topics, rows: None }).map(Some)
     }
 
     /// Aborts. What the failure is then: the abort may find that nobody knows how the transaction stands, or that it is
     /// somebody else's by now.
     fn abort(&mut self, failure: CommitFailure, begun: Instant) -> CommitFailure {
-        let plain = |error| CommitFailure { error, tenant: None };
+        let plain = |error| CommitFailure { error, refused: None };
         if failure.error.is_fatal() || failure.error.is_fenced() {
             return plain(self.ended_by_others(failure.error, begun));
         }
@@ -187,7 +226,7 @@ impl Transactions {
 
 /// A broker that does not answer costs time and nothing else. Only a task that is given up gets the error of an attempt that
 /// might have succeeded later.
-struct Patience {
+pub(super) struct Patience {
     stopping: Arc<AtomicBool>,
     /// `CONNECTOR-TASK`
     task: String,
@@ -198,7 +237,7 @@ struct Patience {
 }
 
 impl Patience {
-    fn goes_on(&mut self, doing: &str, error: &KafkaError) -> bool {
+    pub(super) fn goes_on(&mut self, doing: &str, error: &KafkaError) -> bool {
         if self.stopping.load(Ordering::Acquire) {
             return false;
         }
@@ -235,83 +274,5 @@ fn lost(error: KafkaError) -> KafkaError {
     match error.is_fatal() || error.is_fenced() {
         true => error,
         false => KafkaError::new(ErrorCode::Fatal, error.to_string()),
-    }
-}
-
-fn write(writer: &mut RecordWriter, patience: &mut Patience, commit: &Commit) -> Answer {
-    crash_point::reached("commit.outputs_flushed");
-    let failed = |error: WriteError| failure(commit, error);
-    let mut ends: Vec<Option<Place>> = Vec::with_capacity(commit.groups.len());
-    for group in &commit.groups {
-        let mut last = None;
-        for record in &group.records {
-            let record = ProducerRecord {
-                topic: &group.topic,
-                partition: Some(group.partition),
-                key: Some(&record.key),
-                value: record.value.as_deref(),
-                timestamp_ms: None,
-                headers: &[],
-            };
-            last = Some(writer.append(&record).map_err(failed)?);
-        }
-        ends.push(last);
-    }
-    crash_point::reached("commit.changelog_appended");
-    let log_topic = commit.log_topic.as_deref().unwrap_or_default();
-    let mut log = Vec::with_capacity(commit.log.len());
-    for entry in &commit.log {
-        let record = ProducerRecord {
-            topic: log_topic,
-            partition: Some(entry.partition),
-            key: Some(entry.model.as_bytes()),
-            value: Some(&entry.value),
-            timestamp_ms: None,
-            headers: &[],
-        };
-        log.push(writer.append(&record).map_err(failed)?);
-    }
-    for outputs in &commit.outputs {
-        outputs
-            .try_for_each(|record| writer.append(record).map(drop))
-            .map_err(failed)?;
-    }
-    for event in &commit.shed {
-        let (key, value, source) = event.parts();
-        let headers = [(crate::output::SOURCE_HEADER, Some(source.as_bytes()))];
-        let record = ProducerRecord {
-            topic: &event.topic,
-            partition: None,
-            key,
-            value,
-            timestamp_ms: None,
-            headers: &headers,
-        };
-        writer.append(&record).map_err(failed)?;
-    }
-    crash_point::reached("commit.all_appended");
-    let written = writer
-        .write(&mut |error| patience.goes_on("writing a transaction", error))
-        .map_err(failed)?;
-    crash_point::reached("commit.all_sent");
-    writer
-        .commit(&mut |error| patience.goes_on("committing a transaction", error))
-        .map_err(failed)?;
-    Ok(Committed {
-        ends: ends
-            .into_iter()
-            .map(|last| last.map_or(-1, |last| written.offset(last)) + 1)
-            .collect(),
-        log_offsets: log.into_iter().map(|place| written.offset(place)).collect(),
-    })
-}
-
-/// Whose failure it is: that of the tenant whose own topic is at fault, or everybody's.
-fn failure(commit: &Commit, error: WriteError) -> CommitFailure {
-    let outputs = commit.outputs.iter().map(EncodedOutputs::owner);
-    let shed = commit.shed.iter().map(ShedEvent::owner);
-    CommitFailure {
-        tenant: tenant_at_fault(&error, outputs.chain(shed)),
-        error: error.error,
     }
 }

@@ -15,8 +15,10 @@ pub struct ConnectorOptions {
     pub commit_interval: Duration,
     /// how long a barrier waits for models
     pub commit_drain: Duration,
-    /// time without events after which stream time moves with the wall clock
-    pub idle_after_ms: i64,
+    /// shortest time without events that counts as idle, in which stream time moves on; none: it moves by events alone
+    pub idle_after_ms: Option<i64>,
+    /// how long a global store that cannot be read is waited for
+    pub store_wait: Duration,
 }
 
 /// The declaration.
@@ -54,10 +56,17 @@ pub fn config_def() -> ConfigDef {
         )
         .define(
             key("inference.idle.after.ms", ConfigType::Long, 5)
-                .default("10000")
-                .validator(Validator::AtLeast(1.0))
+                .default("0")
+                .validator(Validator::AtLeast(0.0))
                 .importance(Importance::Low)
-                .doc("Milliseconds without events after which a partition's stream time moves on by the time that passes, so that windows close and entries expire."),
+                .doc("0: stream time moves by events alone. Otherwise the shortest time in milliseconds without events that counts as idle; then windows close and entries expire by the time that passes on. How events come is watched first, for four times as long, and no pause shorter than twice the longest so far counts, so that an upstream that delivers now and then makes no event late. Name a longer time than its longest pause all the same."),
+        )
+        .define(
+            key("inference.store.wait.ms", ConfigType::Long, 6)
+                .default("60000")
+                .validator(Validator::AtLeast(0.0))
+                .importance(Importance::Low)
+                .doc("How long a task that starts waits for a global store that cannot be read (its topic is not there, for instance). Then the feature views that need it get no events until it can be, which their status says, and the others go on. A store that is being read is waited for as long as that takes."),
         )
 }
 
@@ -70,7 +79,8 @@ impl ConnectorOptions {
             exactly_once: parsed.text("processing.guarantee") == Some("exactly_once_v2"),
             commit_interval: Duration::from_millis(millis("inference.commit.interval.ms")),
             commit_drain: Duration::from_millis(millis("inference.commit.drain.ms")),
-            idle_after_ms: parsed.integer("inference.idle.after.ms").unwrap_or(10_000),
+            store_wait: Duration::from_millis(millis("inference.store.wait.ms")),
+            idle_after_ms: parsed.integer("inference.idle.after.ms").filter(|millis| *millis > 0),
         })
     }
 }

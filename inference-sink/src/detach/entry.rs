@@ -53,7 +53,11 @@ pub fn decode_entry(
     let expected = match *format {
         FORMAT => Some(model.signature()),
         FORMAT_OF_FLOATS => model.signature_of_floats(),
-        _ => return Err(format!("its format {format} is not known; a newer version has written it")),
+        _ => {
+            return Err(format!(
+                "its format {format} is not known; a newer version has written it"
+            ));
+        }
     };
     let (signature, rest) = rest.split_first_chunk::<8>().ok_or_else(short)?;
     if Some(u64::from_be_bytes(*signature)) != expected {

@@ -91,6 +91,13 @@ impl Mode {
         }
     }
 
+    /// Its entries from `from` on are not done after all: their outputs were refused.
+    pub fn undo(&mut self, from: i64) {
+        if let Mode::Detached(detached) = self {
+            detached.position = detached.position.min(from);
+        }
+    }
+
     /// Whether everything that was appended is done, so that it may be attached at a barrier whose own interval's rows it
     /// has finished too.
     pub fn has_caught_up(&self) -> bool {

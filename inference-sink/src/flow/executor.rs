@@ -216,7 +216,9 @@ fn finish(shared: &Shared, flow: &Arc<Flow>, batch: &Batch, outputs: EncodedOutp
             runtime.succeeded(outputs.len() as u64);
             flow.outbox.put(BatchResult {
                 model: runtime.identity.clone(),
+                records: outputs.len(),
                 outputs: (!outputs.is_empty()).then_some(outputs),
+                batch: batch.clone(),
                 log_done: log_positions(batch),
             });
             empty = queue.waiting() == 0;

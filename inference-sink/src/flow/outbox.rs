@@ -1,5 +1,6 @@
 //! Where executors leave what they have done for a task.
 
+use super::queue::Batch;
 use crate::output::{EncodedOutputs, OutputSender};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -13,6 +14,10 @@ pub struct BatchResult {
     pub model: Arc<str>,
     /// outputs that go into the task's transaction; none where they were sent at once
     pub outputs: Option<EncodedOutputs>,
+    /// number of outputs
+    pub records: usize,
+    /// the rows that were run: kept until their outputs are committed
+    pub batch: Batch,
     /// feature log positions that the batch has reached: input partition, next offset
     pub log_done: Vec<(i32, i64)>,
 }

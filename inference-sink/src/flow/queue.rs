@@ -226,15 +226,11 @@ mod tests {
     fn check(block: &RowBlock, row: usize, offset: i64) {
         let meta = &block.metas[row];
         assert_eq!(meta.offset, offset);
-        assert!(
-            block
-                .features(row)
-                .all(|(values, part)| {
-                    let mut features = Values::new(values.element());
-                    features.extend_from(values, part.clone());
-                    features == Values::Float(vec![offset as f32; part.len()]) && !part.is_empty()
-                })
-        );
+        assert!(block.features(row).all(|(values, part)| {
+            let mut features = Values::new(values.element());
+            features.extend_from(values, part.clone());
+            features == Values::Float(vec![offset as f32; part.len()]) && !part.is_empty()
+        }));
         assert_eq!(
             block.key(meta),
             (offset % 3 != 0)

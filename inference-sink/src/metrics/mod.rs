@@ -16,6 +16,8 @@ pub enum ShedReason {
     Rate,
     /// the event's window had closed
     Late,
+    /// a part of the event's window key was missing
+    NoKey,
 }
 
 impl ShedReason {
@@ -24,6 +26,7 @@ impl ShedReason {
         match self {
             ShedReason::Rate => "rate",
             ShedReason::Late => "late",
+            ShedReason::NoKey => "no_window_key",
         }
     }
 }
@@ -61,6 +64,26 @@ pub struct Metrics {
     /// by stage
     pub stages: Stages,
     shed: Mutex<BTreeMap<(String, ShedReason), u64>>,
+    views: Mutex<BTreeMap<String, ViewFigures>>,
+}
+
+/// Figures of one feature view.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ViewFigures {
+    /// events computed
+    pub events: u64,
+    /// events that were none for the view: its models have no rows of them
+    pub failed: u64,
+    /// why, of the last one
+    pub last_error: Option<String>,
+    /// rows of global stores asked for
+    pub lookups: u64,
+    /// rows of global stores that were not there
+    pub lookups_missed: u64,
+    /// texts that an expression would have made too long: they were missing
+    pub texts_refused: u64,
+    /// how often a feature was missing, and had its default where it has one
+    pub missing: BTreeMap<String, u64>,
 }
 
 impl Metrics {
@@ -76,6 +99,33 @@ impl Metrics {
                 shed.insert((tenant.to_owned(), reason), events);
             }
         }
+    }
+
+    /// Counts an event that a view could not use.
+    pub fn view_failed(&self, view: &str, error: String) {
+        self.with_view(view, |figures| {
+            figures.failed += 1;
+            figures.last_error = Some(error);
+        });
+    }
+
+    /// Adds to a view's figures.
+    pub fn with_view(&self, view: &str, add: impl FnOnce(&mut ViewFigures)) {
+        let mut views = self.views.lock();
+        match views.get_mut(view) {
+            Some(figures) => add(figures),
+            None => add(views.entry(view.to_owned()).or_default()),
+        }
+    }
+
+    /// Figures by view.
+    pub fn views(&self) -> BTreeMap<String, ViewFigures> {
+        self.views.lock().clone()
+    }
+
+    /// Figures of one view.
+    pub fn view(&self, view: &str) -> ViewFigures {
+        self.views.lock().get(view).cloned().unwrap_or_default()
     }
 
     /// What was shed, by tenant and reason.

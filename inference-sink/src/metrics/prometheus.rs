@@ -122,6 +122,7 @@ impl Metrics {
                 count as f64,
             );
         }
+        add_views(&mut text, &self.views());
         text.family("tenant_cpu_seconds_total", "counter", "CPU of a tenant's runs.");
         for (name, tenant) in &snapshot.tenants {
             text.value(
@@ -142,6 +143,49 @@ impl Metrics {
             add_models(&mut text, started);
         }
         text.0
+    }
+}
+
+fn add_views(text: &mut Text, views: &std::collections::BTreeMap<String, super::ViewFigures>) {
+    type Figure = fn(&super::ViewFigures) -> u64;
+    let families: [(&str, &str, Figure); 4] = [
+        (
+            "view_events_total",
+            "Events that a feature view was computed for.",
+            |view| view.events,
+        ),
+        (
+            "view_events_failed_total",
+            "Events that were none for a feature view: its models have no rows of them.",
+            |view| view.failed,
+        ),
+        (
+            "view_lookups_missed_total",
+            "Rows of global stores that a feature view asked for and that were not there.",
+            |view| view.lookups_missed,
+        ),
+        (
+            "view_texts_refused_total",
+            "Texts that a feature view's expressions would have made too long.",
+            |view| view.texts_refused,
+        ),
+    ];
+    for (name, help, figure) in families {
+        text.family(name, "counter", help);
+        for (view, figures) in views {
+            text.value(name, &[("view", view)], figure(figures) as f64);
+        }
+    }
+    let name = "view_features_missing_total";
+    text.family(
+        name,
+        "counter",
+        "How often a feature was missing, and had its default where it has one.",
+    );
+    for (view, figures) in views {
+        for (feature, count) in &figures.missing {
+            text.value(name, &[("view", view), ("feature", feature)], *count as f64);
+        }
     }
 }
 
@@ -185,6 +229,12 @@ fn add_models(text: &mut Text, started: &Started) {
         "counter",
         "Predictions after the deadline.",
         &|figures| figures.deadlines_missed as f64,
+    );
+    family(
+        "model_events_unusable_total",
+        "counter",
+        "Events that a model was given no row of, as they were none for its feature view or had no window key.",
+        &|figures| figures.unusable as f64,
     );
     family(
         "detached_rows_total",

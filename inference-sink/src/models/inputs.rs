@@ -123,7 +123,9 @@ pub(crate) mod tests {
             "apiVersion": "millrace/v1", "kind": "feature_view", "name": "clicks", "source": "clicks",
             "features": { "price": { "expression": "event.price" }, "id": { "expression": "event.id" } },
         });
-        let Ok(Resource::FeatureView(view)) = parse_document(&view) else { panic!() };
+        let Ok(Resource::FeatureView(view)) = parse_document(&view) else {
+            panic!()
+        };
         let stores: std::collections::BTreeMap<String, Store> = Default::default();
         let plan = FeaturePlan::compile(&view, &Wanted::new().inputs(["price", "id"]), &stores).unwrap();
         let slots = ["price", "id"].map(|name| vec![plan.slot(name).unwrap()]);

@@ -50,6 +50,8 @@ pub struct ModelRuntime {
     pub deadlines_missed: AtomicU64,
     /// events of closed windows
     pub late: AtomicU64,
+    /// events that it was given no row of, though it may have wanted them: they were none for its view or its windows
+    pub unusable: AtomicU64,
     /// rows that went to the feature log
     pub detached_rows: AtomicU64,
 }
@@ -69,6 +71,7 @@ pub struct RuntimeFigures {
     pub latency_p99_ms: f64,
     pub deadlines_missed: u64,
     pub late: u64,
+    pub unusable: u64,
     pub detached_rows: u64,
     pub last_error: Option<String>,
     pub last_input_error: Option<String>,
@@ -99,6 +102,7 @@ impl ModelRuntime {
             batches: AtomicU64::new(0),
             deadlines_missed: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            unusable: AtomicU64::new(0),
             detached_rows: AtomicU64::new(0),
         }
     }
@@ -152,6 +156,17 @@ impl ModelRuntime {
         *self.last_input_error.lock() = Some(error);
     }
 
+    /// An event was none for its view or its windows. That is no error of the model, which goes on.
+    pub fn unusable(&self, error: &str) {
+        self.unusable.fetch_add(1, Ordering::Relaxed);
+        self.note(error.to_owned());
+    }
+
+    /// Notes an error for the status.
+    pub fn note(&self, error: String) {
+        *self.last_error.lock() = Some(error);
+    }
+
     /// Notes how long rows took from event to prediction, in microseconds.
     pub fn took(&self, micros: impl Iterator<Item = u64>, deadline_us: Option<u64>) {
         let mut latency = self.latency.lock();
@@ -189,6 +204,7 @@ impl ModelRuntime {
             latency_p99_ms: p99 as f64 / 1e3,
             deadlines_missed: get(&self.deadlines_missed),
             late: get(&self.late),
+            unusable: get(&self.unusable),
             detached_rows: get(&self.detached_rows),
             last_error: self.last_error.lock().clone(),
             last_input_error: self.last_input_error.lock().clone(),

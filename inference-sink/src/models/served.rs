@@ -1,7 +1,7 @@
 //! One version of a model, loaded and checked: immutable, shared by tasks and executors.
 
-use feature_engine::resource::{FieldError, Model, Tenant, Trigger};
 use super::InputError;
+use feature_engine::resource::{FieldError, Model, Tenant, Trigger};
 use model_engine::{Batching, ElementType, Limits, ModelError, OutputSelector, TensorSpec, Values};
 use std::sync::Arc;
 
@@ -98,6 +98,13 @@ impl ServedModel {
         }
     }
 
+    /// Whether loading it for this tenant would give the same.
+    pub fn fits(&self, tenant: &Tenant) -> bool {
+        let topic = self.document.output.topic.as_ref().or(tenant.outputs.topic.as_ref());
+        topic.is_some_and(|topic| **topic == *self.output_topic)
+            && self.engine.memory_bytes() as u64 <= tenant.memory.as_bytes()
+    }
+
     /// Features per row of each model input.
     pub fn widths(&self) -> &[usize] {
         &self.widths
@@ -125,7 +132,11 @@ impl ServedModel {
 
     /// No rows, for each input.
     pub fn empty_inputs(&self) -> Vec<Values> {
-        self.engine.inputs().iter().map(|input| Values::new(input.element)).collect()
+        self.engine
+            .inputs()
+            .iter()
+            .map(|input| Values::new(input.element))
+            .collect()
     }
 
     /// Whether a row has the inputs of this version.
@@ -139,7 +150,11 @@ impl ServedModel {
 
     /// Why an event gives this model no row, by feature and tensor.
     pub fn input_error(&self, error: &InputError) -> String {
-        let tensor = self.engine.inputs().get(error.input).map_or("", |input| input.name.as_str());
+        let tensor = self
+            .engine
+            .inputs()
+            .get(error.input)
+            .map_or("", |input| input.name.as_str());
         let features = self.features.get(error.input).map_or(&[][..], Vec::as_slice);
         let feature = features.get(error.unfit.position).map_or("", String::as_str);
         format!("feature {feature} of tensor {tensor} {}", error.unfit.misfit)
@@ -168,7 +183,9 @@ fn signature(engine: &model_engine::Model, features: &[Vec<String>]) -> u64 {
 
 fn signature_of_floats(engine: &model_engine::Model, features: &[Vec<String>]) -> Option<u64> {
     let floats = engine.inputs().iter().all(|input| input.element == ElementType::Float);
-    let words = features.iter().flat_map(|features| features.iter().map(String::as_str).chain([END]));
+    let words = features
+        .iter()
+        .flat_map(|features| features.iter().map(String::as_str).chain([END]));
     floats.then(|| hash(words))
 }
 
@@ -176,7 +193,9 @@ fn signature_of_floats(engine: &model_engine::Model, features: &[Vec<String>]) -
 fn hash<'w>(words: impl Iterator<Item = &'w str>) -> u64 {
     words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, word| {
         let bytes = word.bytes().chain([0]);
-        bytes.fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        bytes.fold(hash, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     })
 }
 

@@ -1,63 +1,61 @@
 //! Whose fault it is that records could not be written: one rule for transactions and for outputs that are sent at once.
 //!
 //! ```text
-//! error of a topic, which refuses records by itself (rights, size, it is not there), and a tenant's topic
-//!     -> that tenant: it is detached, and the others go on
-//! anything else (a broker that is away, a coordinator that moves, ...)
+//! error of a topic, which refuses records by itself (rights, size, it is not there), and is one of outputs
+//!     -> that topic's: models that write to it are detached, and the others go on
+//! anything else (a broker that is away, a coordinator that moves, a changelog that refuses, ...)
 //!     -> nobody's: what was written is written again, for all
 //! ```
 
-use kafka_client::{ErrorCode, KafkaError, WriteError};
+use kafka_client::WriteError;
 use std::sync::Arc;
 
-/// The tenant at fault; `owners` are the topics that were written to, each with its tenant. None: nobody alone.
-pub fn tenant_at_fault<'a>(
-    WriteError { error, topic }: &WriteError,
-    owners: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Option<Arc<str>> {
-    let topic = topic.as_deref().filter(|_| is_own_fault(error))?;
-    let owner = owners.into_iter().find(|(owned, _)| *owned == topic);
-    owner.map(|(_, tenant)| tenant.into())
+/// A topic of outputs or shed events that has refused records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedTopic {
+    /// its name
+    pub topic: Arc<str>,
+    /// why
+    pub error: String,
+    /// it may take other records
+    pub of_records: bool,
 }
 
-/// Errors of a topic of its own, which nobody else should pay for.
-fn is_own_fault(error: &KafkaError) -> bool {
-    matches!(
-        error.code,
-        ErrorCode::TopicAuthorizationFailed
-            | ErrorCode::MessageSizeTooLarge
-            | ErrorCode::UnknownTopic
-            | ErrorCode::UnknownTopicOrPartition
-            | ErrorCode::UnknownPartition
-            | ErrorCode::InvalidTopic
-            | ErrorCode::InvalidRecord
-            | ErrorCode::PolicyViolation
-    )
+/// The topic at fault, if it is one of these. None: nobody alone.
+pub fn topic_at_fault<'a>(error: &WriteError, topics: impl IntoIterator<Item = &'a str>) -> Option<RefusedTopic> {
+    let topic = error.topic.clone().filter(|_| error.is_of_topic())?;
+    let is_own = topics.into_iter().any(|own| *own == *topic);
+    is_own.then(|| RefusedTopic {
+        topic,
+        error: error.error.to_string(),
+        of_records: error.is_of_records(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kafka_client::{ErrorCode, KafkaError};
 
-    const OWNERS: [(&str, &str); 3] = [("a.out", "a"), ("b.out", "b"), ("b.shed", "b")];
+    const TOPICS: [&str; 3] = ["a.out", "b.out", "b.shed"];
 
-    fn at_fault(code: ErrorCode, topic: Option<&str>) -> Option<Arc<str>> {
+    fn at_fault(code: ErrorCode, topic: Option<&str>) -> Option<(Arc<str>, bool)> {
         let error = WriteError {
             error: KafkaError::new(code, "a write"),
             topic: topic.map(Arc::from),
         };
-        tenant_at_fault(&error, OWNERS)
+        topic_at_fault(&error, TOPICS).map(|refused| (refused.topic, refused.of_records))
     }
 
     #[test]
-    fn a_topic_that_refuses_is_its_tenants_fault() {
-        for code in [
-            ErrorCode::TopicAuthorizationFailed,
-            ErrorCode::MessageSizeTooLarge,
-            ErrorCode::UnknownTopic,
+    fn a_topic_that_refuses_is_at_fault_alone() {
+        for (code, of_records) in [
+            (ErrorCode::TopicAuthorizationFailed, false),
+            (ErrorCode::MessageSizeTooLarge, true),
+            (ErrorCode::UnknownTopic, false),
         ] {
-            assert_eq!(at_fault(code, Some("a.out")).as_deref(), Some("a"));
-            assert_eq!(at_fault(code, Some("b.shed")).as_deref(), Some("b"));
+            assert_eq!(at_fault(code, Some("a.out")), Some(("a.out".into(), of_records)));
+            assert_eq!(at_fault(code, Some("b.shed")), Some(("b.shed".into(), of_records)));
             // The changelog, for instance.
             assert_eq!(at_fault(code, Some("connect-c-s-changelog")), None);
             assert_eq!(at_fault(code, None), None);

@@ -20,6 +20,8 @@ pub struct EncodedOutputs {
 
 #[derive(Debug)]
 struct Span {
+    /// the row of its block
+    row: usize,
     key: Option<Range<usize>>,
     value: Range<usize>,
     source: Range<usize>,
@@ -45,9 +47,9 @@ impl EncodedOutputs {
         }
     }
 
-    /// The topic that they are for, and whose it is.
-    pub fn owner(&self) -> (&str, &str) {
-        (&self.model.output_topic, &self.model.document.tenant)
+    /// The topic that they are for.
+    pub fn topic(&self) -> &str {
+        &self.model.output_topic
     }
 
     /// Number of records.
@@ -71,6 +73,7 @@ impl EncodedOutputs {
         let moved = |span: Range<usize>| span.start + shift..span.end + shift;
         self.arena.extend_from_slice(&other.arena);
         self.records.extend(other.records.into_iter().map(|span| Span {
+            row: span.row,
             key: span.key.map(moved),
             value: moved(span.value),
             source: moved(span.source),
@@ -79,20 +82,29 @@ impl EncodedOutputs {
 
     /// Calls `send` with each record in order, until it fails.
     pub fn try_for_each<E>(&self, mut send: impl FnMut(&ProducerRecord<'_>) -> Result<(), E>) -> Result<(), E> {
+        self.try_for_each_row(|_, record| send(record))
+    }
+
+    /// Calls `send` with the row of each record in its block, and the record, in order and until it fails.
+    pub fn try_for_each_row<E>(
+        &self,
+        mut send: impl FnMut(usize, &ProducerRecord<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         for span in &self.records {
             let headers = [
                 (MODEL_HEADER, Some(self.model.lineage.as_bytes())),
                 (SOURCE_HEADER, self.arena.get(span.source.clone())),
                 (BATCH_HEADER, Some(self.batch.as_bytes())),
             ];
-            send(&ProducerRecord {
+            let record = ProducerRecord {
                 topic: &self.model.output_topic,
                 partition: None,
                 key: span.key.clone().and_then(|key| self.arena.get(key)),
                 value: self.arena.get(span.value.clone()),
                 timestamp_ms: None,
                 headers: &headers,
-            })?;
+            };
+            send(span.row, &record)?;
         }
         Ok(())
     }
@@ -140,7 +152,12 @@ impl EncodedOutputs {
             self.arena.extend_from_slice(key);
             source.end..self.arena.len()
         });
-        self.records.push(Span { key, value, source });
+        self.records.push(Span {
+            row,
+            key,
+            value,
+            source,
+        });
         true
     }
 }

@@ -13,9 +13,9 @@ mod at_fault;
 mod encode;
 mod sender;
 
-pub use at_fault::tenant_at_fault;
+pub use at_fault::{RefusedTopic, topic_at_fault};
 pub use encode::{EncodedOutputs, encode_batch};
-pub use sender::{OutputFailure, OutputSender};
+pub use sender::OutputSender;
 
 /// Header that names the model.
 pub const MODEL_HEADER: &str = "millrace.model";

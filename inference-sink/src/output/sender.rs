@@ -3,7 +3,7 @@
 //! and so does what comes within the producer's `linger.ms`. Handing over does not wake the thread: an executor tells it when
 //! it has nothing else to do at once, so that what several models make of one event goes together.
 
-use super::{EncodedOutputs, tenant_at_fault};
+use super::{EncodedOutputs, RefusedTopic, topic_at_fault};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kafka_client::{ClientConfig, ErrorCode, KafkaError, RecordWriter, WriteError};
 use parking_lot::{Condvar, Mutex};
@@ -21,15 +21,6 @@ const WRITE_BYTES: usize = 8 << 20;
 const LINGER: Duration = Duration::from_millis(5);
 /// `batch.size` where it is not set: that of Kafka's producer.
 const BATCH_SIZE: usize = 16_384;
-
-/// Why a tenant's outputs could not be sent.
-#[derive(Clone, Debug)]
-pub struct OutputFailure {
-    /// the tenant
-    pub tenant: Arc<str>,
-    /// the error
-    pub error: String,
-}
 
 enum Command {
     /// and when they were handed over
@@ -146,8 +137,8 @@ impl Queue {
     }
 }
 
-/// Tenants whose outputs were refused, or why others were lost.
-type Flushed = Result<Vec<OutputFailure>, KafkaError>;
+/// Topics that have refused outputs, or why others were lost.
+type Flushed = Result<Vec<RefusedTopic>, KafkaError>;
 
 /// The sender of one task.
 pub struct OutputSender {
@@ -196,7 +187,7 @@ impl OutputSender {
         self.queue.bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything handed over before is acknowledged or refused. Returns the tenants whose outputs were refused
+    /// Waits until everything handed over before is acknowledged or refused. Returns the topics that have refused outputs
     /// since the last answer. A flush that timed out is called again until it has an answer.
     ///
     /// # Errors
@@ -239,8 +230,8 @@ struct Sending {
     lingering: Lingering,
     /// once it is closed, a broker that does not answer is not waited for any more
     queue: Arc<Queue>,
-    /// refused since the last flush, by tenant
-    failed: BTreeMap<Arc<str>, String>,
+    /// topics that have refused outputs since the last flush
+    failed: BTreeMap<Arc<str>, RefusedTopic>,
     /// why others were lost since the last flush
     lost: Option<KafkaError>,
 }
@@ -258,9 +249,15 @@ impl Sending {
     }
 
     fn write(&mut self, outputs: &[EncodedOutputs]) {
+        let mut refused: Vec<Arc<str>> = Vec::new();
         for batch in outputs {
+            // What is not there is not asked for again and again.
+            if refused.iter().any(|topic| **topic == *batch.topic()) {
+                continue;
+            }
             let appended = batch.try_for_each(|record| self.writer.append(record).map(drop));
             if let Err(error) = appended {
+                refused.extend(error.topic.clone());
                 self.refuse(outputs, error);
             }
         }
@@ -277,10 +274,10 @@ impl Sending {
         }
     }
 
-    /// What one tenant's own topic refuses is that tenant's loss; any other error is everybody's.
+    /// What one topic refuses is the trouble of those who write to it; any other error is everybody's.
     fn refuse(&mut self, outputs: &[EncodedOutputs], error: WriteError) {
-        match tenant_at_fault(&error, outputs.iter().map(EncodedOutputs::owner)) {
-            Some(tenant) => drop(self.failed.insert(tenant, error.error.to_string())),
+        match topic_at_fault(&error, outputs.iter().map(EncodedOutputs::topic)) {
+            Some(refused) => drop(self.failed.insert(refused.topic.clone(), refused)),
             // Not as what may pass: the outputs are gone.
             None => {
                 let lost = format!("outputs are lost: {}", error.error);
@@ -294,10 +291,7 @@ impl Sending {
         if let Some(error) = self.lost.take() {
             return Err(error);
         }
-        let failures = failed.into_iter();
-        Ok(failures
-            .map(|(tenant, error)| OutputFailure { tenant, error })
-            .collect())
+        Ok(failed.into_values().collect())
     }
 }
 

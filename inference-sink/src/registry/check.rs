@@ -1,6 +1,7 @@
 //! What a document must agree with before it is taken: the other documents. Pure.
 
 use super::fold::{Kind, Resources};
+use super::model_views::{ambiguous, check_names, made_ambiguous, view_of};
 use feature_engine::resource::{
     FeatureDefinition, FeatureView, FieldError, Model, Resource, Store, StoreKind, Tenant, Trigger,
 };
@@ -23,8 +24,21 @@ pub fn check(resources: &Resources, resource: &Resource) -> Vec<FieldError> {
     match resource {
         Resource::Tenant(tenant) => check_tenant(tenant),
         Resource::Store(store) => check_store(resources, &after, store),
-        Resource::FeatureView(view) => check_view(&after, view),
+        Resource::FeatureView(view) => check_view(resources, &after, view),
         Resource::Model(model) => check_model(&after, model),
+    }
+}
+
+/// Where a document, which is right by itself, would leave it open which view a model reads.
+pub fn conflicts(resources: &Resources, resource: &Resource) -> Vec<FieldError> {
+    match resource {
+        Resource::Tenant(_) | Resource::Store(_) => Vec::new(),
+        Resource::FeatureView(view) => {
+            let mut after = resources.clone();
+            after.insert(resource.clone());
+            made_ambiguous(resources, &after, view)
+        }
+        Resource::Model(model) => ambiguous(resources, model),
     }
 }
 
@@ -59,45 +73,6 @@ pub fn users(resources: &Resources, kind: Kind, name: &str) -> Vec<String> {
             .map(|model| format!("model {}", model.identity()))
             .collect(),
         Kind::Model | Kind::ModelControl | Kind::Layout => Vec::new(),
-    }
-}
-
-/// The view that gives a model its features for the events of a topic. Error: why there is none, or not one.
-pub fn view_of<'a>(resources: &'a Resources, model: &Model, topic: &str) -> Result<&'a Arc<FeatureView>, FieldError> {
-    let of_topic: Vec<&Arc<FeatureView>> = resources.views.values().filter(|view| view.source == topic).collect();
-    let missing = |view: &FeatureView| -> Option<String> {
-        model
-            .input_features()
-            .find(|feature| !view.features.contains_key(*feature))
-            .map(str::to_owned)
-    };
-    let mut complete = of_topic.iter().filter(|view| missing(view).is_none());
-    match (complete.next(), of_topic.as_slice()) {
-        (Some(view), _) => Ok(view),
-        (None, []) => Err(FieldError::new(
-            "subscribe.topics",
-            format!("no feature view has the source {topic}; put one first"),
-        )),
-        (None, [view]) => Err(FieldError::new(
-            "inputs",
-            format!(
-                "feature view {} of topic {topic} has no feature {}; it has {}",
-                view.name,
-                missing(view).unwrap_or_default(),
-                view.features.keys().cloned().collect::<Vec<_>>().join(", ")
-            ),
-        )),
-        (None, views) => Err(FieldError::new(
-            "inputs",
-            format!(
-                "no single feature view of topic {topic} has all of the features: {}",
-                views
-                    .iter()
-                    .map(|view| view.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
-        )),
     }
 }
 
@@ -161,6 +136,17 @@ fn check_store(before: &Resources, after: &Resources, store: &Store) -> Vec<Fiel
             ));
         }
     }
+    if before.stores.get(&store.name).is_none()
+        && let Some(view) = after.views.get(&store.name).filter(|view| has_own_store(view))
+    {
+        errors.push(FieldError::new(
+            "name",
+            format!(
+                "feature view {} keeps its aggregates under this name; use another, and name it in the aggregates' `store`",
+                view.name
+            ),
+        ));
+    }
     for view in after
         .views
         .values()
@@ -178,15 +164,29 @@ fn check_store(before: &Resources, after: &Resources, store: &Store) -> Vec<Fiel
     errors
 }
 
-fn check_view(after: &Resources, view: &FeatureView) -> Vec<FieldError> {
-    if let Err(errors) = FeaturePlan::compile(view, &Wanted::everything(view), &Stores(after)) {
-        return errors;
+fn check_view(before: &Resources, after: &Resources, view: &FeatureView) -> Vec<FieldError> {
+    let plan = match FeaturePlan::compile(view, &Wanted::everything(view), &Stores(after)) {
+        Ok(plan) => plan,
+        Err(errors) => return errors,
+    };
+    let mut errors = check_identities(after, view, &plan);
+    let had_own_store = before.views.get(&view.name).is_some_and(|view| has_own_store(view));
+    if has_own_store(view) && !had_own_store && after.stores.contains_key(&view.name) {
+        errors.push(FieldError::new(
+            "name",
+            "is that of a store, under which the view's own aggregates would be kept; name the aggregates' `store`, or use \
+             another name",
+        ));
     }
-    let mut errors = Vec::new();
+    let reads = |resources: &Resources, model: &Model| {
+        let mut topics = model.subscribe.topics.iter();
+        topics.any(|topic| view_of(resources, model, topic).is_ok_and(|read| read.name == view.name))
+            || model.views.contains(&view.name)
+    };
     for model in after
         .models
         .values()
-        .filter(|model| model.subscribe.topics.contains(&view.source))
+        .filter(|model| reads(before, model) || reads(after, model))
     {
         errors.extend(check_model(after, model).into_iter().map(|error| {
             FieldError::new(
@@ -203,8 +203,41 @@ fn check_view(after: &Resources, view: &FeatureView) -> Vec<FieldError> {
     errors
 }
 
-fn check_model(after: &Resources, model: &Model) -> Vec<FieldError> {
+/// Rows of aggregates begin with a hash of their view and key. Two views whose hashes are alike would have each other's rows.
+fn check_identities(after: &Resources, view: &FeatureView, plan: &FeaturePlan) -> Vec<FieldError> {
+    let others = after.views.values().filter(|other| other.name != view.name);
     let mut errors = Vec::new();
+    for other in others.filter(|other| has_aggregates(other)) {
+        let Ok(theirs) = FeaturePlan::compile(other, &Wanted::new().state(other), &Stores(after)) else {
+            continue;
+        };
+        let taken = |identity: u64| theirs.groups().iter().any(|group| group.identity == identity);
+        for group in plan.groups().iter().filter(|group| taken(group.identity)) {
+            let message = format!(
+                "its rows could not be told from those of feature view {}; write `by` in another way, or name the view differently",
+                other.name
+            );
+            let feature = group.features.first().map_or("", String::as_str);
+            errors.push(FieldError::new(format!("features.{feature}.aggregate.by"), message));
+        }
+    }
+    errors
+}
+
+/// Whether aggregates name no store: they are kept under the view's name.
+fn has_own_store(view: &FeatureView) -> bool {
+    view.features.values().any(
+        |feature| matches!(&feature.definition, FeatureDefinition::Aggregate(aggregate) if aggregate.store.is_none()),
+    )
+}
+
+fn has_aggregates(view: &FeatureView) -> bool {
+    let mut features = view.features.values();
+    features.any(|feature| matches!(feature.definition, FeatureDefinition::Aggregate(_)))
+}
+
+fn check_model(after: &Resources, model: &Model) -> Vec<FieldError> {
+    let mut errors = check_names(after, model);
     match after.tenants.get(&model.tenant) {
         None => errors.push(FieldError::new(
             "tenant",
@@ -273,7 +306,8 @@ fn stores_of(view: &FeatureView) -> Vec<&str> {
         .values()
         .filter_map(|feature| match &feature.definition {
             FeatureDefinition::Lookup { store, .. } => Some(store.as_str()),
-            FeatureDefinition::Aggregate(aggregate) => aggregate.store.as_deref(),
+            // A view's own store has its name, declared or not.
+            FeatureDefinition::Aggregate(aggregate) => Some(aggregate.store.as_deref().unwrap_or(&view.name)),
             FeatureDefinition::Expression(_) => None,
         })
         .collect()

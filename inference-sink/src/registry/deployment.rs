@@ -102,9 +102,25 @@ pub struct Loader {
     prefixes: AllowedPrefixes,
     current: RwLock<Arc<Deployment>>,
     generation: AtomicU64,
+    /// documents that could not be loaded, by `tenant/name`
+    failed: Mutex<BTreeMap<String, FailedLoad>>,
     changed: Condvar,
     lock: Mutex<()>,
 }
+
+/// A document that could not be loaded: as long as it is the same, only time helps.
+struct FailedLoad {
+    document: Arc<Model>,
+    tenant: Arc<Tenant>,
+    attempts: u32,
+    next: Instant,
+}
+
+/// Between the first attempt at a model that cannot be loaded and the second; then twice as long each time.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// What is loaded already does not wait longer for what is loaded with it.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 impl Loader {
     /// Nothing loaded yet.
@@ -113,6 +129,7 @@ impl Loader {
             prefixes,
             current: RwLock::default(),
             generation: AtomicU64::new(0),
+            failed: Mutex::default(),
             changed: Condvar::new(),
             lock: Mutex::new(()),
         }
@@ -161,54 +178,140 @@ impl Loader {
         ServedModel::load(model, tenant, bytes)
     }
 
-    /// Brings what is served up to these resources. Returns the new deployment.
+    /// Brings what is served up to these resources. What is new is loaded; what could not be loaded before is left to
+    /// [`Self::retry`]. Returns the new deployment.
     pub fn follow(&self, resources: &Arc<Resources>, records: u64) -> Arc<Deployment> {
         let before = self.current();
         let mut next = Deployment {
-            generation: before.generation + 1,
-            records,
+            // Not before everything is loaded.
+            records: before.records,
             resources: resources.clone(),
             ..Deployment::default()
         };
+        let mut failed = self.failed.lock();
+        failed.retain(|identity, _| resources.models.contains_key(identity));
+        let mut to_load = Vec::new();
         for (identity, document) in &resources.models {
             let Some(tenant) = resources.tenants.get(&document.tenant) else {
-                next.failures.insert(
-                    identity.clone(),
-                    (document.version.unwrap_or(0), "its tenant is gone".to_owned()),
-                );
+                let failure = (document.version.unwrap_or(0), "its tenant is gone".to_owned());
+                next.failures.insert(identity.clone(), failure);
                 continue;
             };
-            let old = before.models.get(identity);
             let policy = BreakerPolicy::of(document.on_error);
             let runtime = before.runtimes.get(identity).cloned();
             let runtime = runtime.unwrap_or_else(|| Arc::new(ModelRuntime::new(identity, policy)));
-            let same_tenant = before.resources.tenants.get(&document.tenant) == Some(tenant);
-            match old.filter(|old| old.document == *document && same_tenant) {
-                Some(old) => {
-                    next.models.insert(identity.clone(), old.clone());
-                }
-                None => match self.load_and_warm(document, tenant) {
-                    Ok(served) => {
-                        tracing::info!(model = %served.lineage, sha256 = %served.engine.sha256(), "model serves");
-                        runtime.renew(policy);
-                        next.models.insert(identity.clone(), Arc::new(served));
-                    }
-                    Err((error, unreachable)) => {
-                        tracing::error!(model = %identity, version = document.version, error = %error, "model cannot be served");
-                        next.failures
-                            .insert(identity.clone(), (document.version.unwrap_or(0), error));
-                        if unreachable {
-                            next.unreachable.insert(identity.clone());
-                        }
-                        if let Some(old) = old {
-                            next.models.insert(identity.clone(), old.clone());
-                        }
-                    }
-                },
+            let resumed = |resources: &Resources| resources.controls.get(identity).map(|control| control.resumed);
+            if resumed(&before.resources) != resumed(resources) {
+                runtime.renew(policy);
             }
             next.runtimes.insert(identity.clone(), runtime);
+            let old = before.models.get(identity);
+            if let Some(old) = old {
+                // Until another version is loaded, if there is one.
+                next.models.insert(identity.clone(), old.clone());
+            }
+            if old.is_some_and(|old| old.document == *document && old.fits(tenant)) {
+                failed.remove(identity);
+                continue;
+            }
+            match failed.get(identity) {
+                Some(load) if load.document == *document && load.tenant == *tenant => {
+                    if let Some(failure) = before.failures.get(identity) {
+                        next.failures.insert(identity.clone(), failure.clone());
+                    }
+                    if before.unreachable.contains(identity) {
+                        next.unreachable.insert(identity.clone());
+                    }
+                }
+                _ => to_load.push((document.clone(), tenant.clone())),
+            }
         }
-        let next = Arc::new(next);
+        let mut published = Instant::now();
+        for (document, tenant) in by_turns(to_load) {
+            if published.elapsed() > TOGETHER {
+                self.publish(next.clone());
+                published = Instant::now();
+            }
+            self.load_into(&mut next, &mut failed, &document, &tenant);
+        }
+        next.records = records;
+        self.publish(next)
+    }
+
+    /// Tries the models again that could not be loaded and whose time has come, as long as `go_on` says. Returns when the
+    /// next one is to be tried; none: there is none.
+    pub fn retry(&self, now: Instant, go_on: impl Fn() -> bool) -> Option<Instant> {
+        let mut failed = self.failed.lock();
+        let due: Vec<_> = failed
+            .values()
+            .filter(|load| load.next <= now)
+            .map(|load| (load.document.clone(), load.tenant.clone()))
+            .collect();
+        for (document, tenant) in by_turns(due) {
+            if !go_on() {
+                break;
+            }
+            let mut next = Deployment::clone(&self.current());
+            let before = next.failures.get(&document.identity()).cloned();
+            self.load_into(&mut next, &mut failed, &document, &tenant);
+            let loaded = !failed.contains_key(&document.identity());
+            if loaded || next.failures.get(&document.identity()) != before.as_ref() {
+                self.publish(next);
+            }
+        }
+        failed.values().map(|load| load.next).min()
+    }
+
+    fn load_into(
+        &self,
+        next: &mut Deployment,
+        failed: &mut BTreeMap<String, FailedLoad>,
+        document: &Arc<Model>,
+        tenant: &Arc<Tenant>,
+    ) {
+        let identity = document.identity();
+        match self.load_and_warm(document, tenant) {
+            Ok(served) => {
+                tracing::info!(model = %served.lineage, sha256 = %served.engine.sha256(), "model serves");
+                if let Some(runtime) = next.runtimes.get(&identity) {
+                    runtime.renew(BreakerPolicy::of(document.on_error));
+                }
+                failed.remove(&identity);
+                next.failures.remove(&identity);
+                next.unreachable.remove(&identity);
+                next.models.insert(identity, Arc::new(served));
+            }
+            Err((error, unreachable)) => {
+                let load = failed.entry(identity.clone()).or_insert_with(|| FailedLoad {
+                    document: document.clone(),
+                    tenant: tenant.clone(),
+                    attempts: 0,
+                    next: Instant::now(),
+                });
+                if load.document != *document || load.tenant != *tenant {
+                    (load.document, load.tenant, load.attempts) = (document.clone(), tenant.clone(), 0);
+                }
+                let wait = LONGEST_RETRY.min(FIRST_RETRY * 2u32.saturating_pow(load.attempts));
+                load.attempts += 1;
+                load.next = Instant::now() + wait;
+                tracing::error!(
+                    model = %identity, version = document.version, error = %error, again_in_s = wait.as_secs(),
+                    "model cannot be served"
+                );
+                match unreachable {
+                    true => next.unreachable.insert(identity.clone()),
+                    false => next.unreachable.remove(&identity),
+                };
+                next.failures.insert(identity, (document.version.unwrap_or(0), error));
+            }
+        }
+    }
+
+    fn publish(&self, next: Deployment) -> Arc<Deployment> {
+        let next = Arc::new(Deployment {
+            generation: self.generation() + 1,
+            ..next
+        });
         *self.current.write() = next.clone();
         self.generation.store(next.generation, Ordering::Release);
         let _lock = self.lock.lock();
@@ -227,10 +330,26 @@ impl Loader {
     }
 }
 
+/// One document of each tenant after the other, so that nobody's many wait for all of somebody else's.
+fn by_turns(documents: Vec<(Arc<Model>, Arc<Tenant>)>) -> Vec<(Arc<Model>, Arc<Tenant>)> {
+    let mut turns: BTreeMap<String, usize> = BTreeMap::new();
+    let mut with_turn: Vec<_> = documents
+        .into_iter()
+        .map(|document| {
+            let turn = turns.entry(document.1.name.clone()).or_insert(0);
+            *turn += 1;
+            (*turn, document)
+        })
+        .collect();
+    with_turn.sort_by_key(|(turn, _)| *turn);
+    with_turn.into_iter().map(|(_, document)| document).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::models::tests::{LINEAR, document};
+    use crate::registry::ModelControl;
     use serde_json::json;
 
     fn resources(model: Arc<Model>) -> Arc<Resources> {
@@ -280,5 +399,84 @@ mod tests {
         let better = document(json!({ "version": 3, "artifact": url("good.onnx") }));
         let state = loader.follow(&resources(better), 3).state("ads/bid").unwrap();
         assert_eq!((state.state, state.version), (LifeCycle::Serving, Some(3)));
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_loaded_is_tried_again_in_its_time_and_nothing_else_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = |name: &str| format!("file://{}/{name}", directory.path().display());
+        std::fs::write(directory.path().join("good.onnx"), LINEAR).unwrap();
+        let loader = Loader::new(AllowedPrefixes::new(&[format!(
+            "file://{}",
+            directory.path().display()
+        )]));
+        let mut documents = Resources::clone(&resources(document(json!({ "artifact": url("good.onnx") }))));
+        let missing = document(json!({ "name": "missing", "artifact": url("missing.onnx") }));
+        documents.models.insert(missing.identity(), missing);
+        let documents = Arc::new(documents);
+        let first = loader.follow(&documents, 1);
+        let state = |model: &str| loader.current().state(model).unwrap().state;
+        assert_eq!(
+            (state("ads/bid"), state("ads/missing")),
+            (LifeCycle::Serving, LifeCycle::Failed)
+        );
+
+        // It is there now, but a document of somebody else is no reason to look.
+        std::fs::write(directory.path().join("missing.onnx"), LINEAR).unwrap();
+        let mut more = Resources::clone(&documents);
+        more.tenants.insert("other".into(), Arc::new(Tenant::named("other")));
+        let second = loader.follow(&Arc::new(more), 2);
+        assert!(Arc::ptr_eq(&first.models["ads/bid"], &second.models["ads/bid"]));
+        assert_eq!((state("ads/missing"), second.records), (LifeCycle::Failed, 2));
+        let next = loader.retry(Instant::now(), || true).unwrap();
+        assert_eq!(state("ads/missing"), LifeCycle::Failed);
+        assert_eq!(loader.retry(next, || false), Some(next));
+        assert_eq!(loader.retry(next, || true), None);
+        assert_eq!(state("ads/missing"), LifeCycle::Serving);
+    }
+
+    #[test]
+    fn attempts_at_a_model_come_less_and_less_often() {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = format!("file://{}", directory.path().display());
+        let loader = Loader::new(AllowedPrefixes::new(std::slice::from_ref(&prefix)));
+        loader.follow(
+            &resources(document(json!({ "artifact": format!("{prefix}/none.onnx") }))),
+            1,
+        );
+        let mut at = Instant::now() + FIRST_RETRY;
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let before = Instant::now();
+            let next = loader.retry(at, || true).unwrap();
+            waits.push((next - before).as_secs_f64().round() as u64);
+            at = next;
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn what_somebody_resumed_runs_again_on_every_worker() {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = format!("file://{}", directory.path().display());
+        std::fs::write(directory.path().join("good.onnx"), LINEAR).unwrap();
+        let loader = Loader::new(AllowedPrefixes::new(std::slice::from_ref(&prefix)));
+        let documents = resources(document(json!({ "artifact": format!("{prefix}/good.onnx") })));
+        let runtime = loader.follow(&documents, 1).runtimes["ads/bid"].clone();
+        runtime.suspend("it took too long".to_owned());
+        let mut resumed = Resources::clone(&documents);
+        resumed.controls.insert(
+            "ads/bid".into(),
+            ModelControl {
+                paused: false,
+                resumed: 1,
+            },
+        );
+        loader.follow(&Arc::new(resumed.clone()), 2);
+        assert!(!runtime.is_stopped());
+        // Once.
+        runtime.suspend("it took too long".to_owned());
+        loader.follow(&Arc::new(resumed), 3);
+        assert!(runtime.is_stopped());
     }
 }

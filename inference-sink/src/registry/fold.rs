@@ -4,7 +4,7 @@
 //! key                                             value
 //! {"kind":"tenant","name":"ads"}                  the document, as GET answers it
 //! {"kind":"model","name":"ads/bid"}               the document, with version and sha256
-//! {"kind":"model_control","name":"ads/bid"}       {"paused":true}
+//! {"kind":"model_control","name":"ads/bid"}       {"paused":true,"resumed":3}
 //! {"kind":"layout","name":"<connector>"}          the connector's layout
 //! ```
 //! A record without a value deletes. A record that cannot be read changes nothing and is kept by key for the status: a
@@ -89,6 +89,9 @@ pub struct ModelControl {
     /// it does not run; its events wait in the feature log
     #[serde(default)]
     pub paused: bool,
+    /// how often somebody resumed it: every worker that sees a new number lifts what has stopped the model there
+    #[serde(default)]
+    pub resumed: u64,
 }
 
 /// Everything that the registry holds.

@@ -10,6 +10,7 @@ pub mod check;
 mod deployment;
 pub mod fold;
 pub mod layout;
+pub mod model_views;
 mod topic;
 
 pub use deployment::{Deployment, Loader, ModelState};

@@ -3,7 +3,8 @@
 use super::refused;
 use crate::models::{ServedModel, write_inputs};
 use crate::registry::Deployment;
-use crate::registry::check::{Stores, view_of, wanted};
+use crate::registry::check::{Stores, wanted};
+use crate::registry::model_views::view_of;
 use crate::service::{GlobalRows, Started};
 use connect_api::extension::{RestRequest, RestResponse};
 use feature_engine::resource::FieldError;
@@ -167,6 +168,7 @@ fn shown(value: Scalar<'_>) -> Value {
         Scalar::Missing => Value::Null,
         Scalar::Bool(value) => value.into(),
         Scalar::Integer(value) | Scalar::Timestamp(value) => value.into(),
+        Scalar::Unsigned(value) => value.into(),
         Scalar::Number(value) => value.into(),
         Scalar::Text(text) => text.into(),
     }

@@ -36,13 +36,13 @@ pub(crate) async fn handle(started: &Arc<Started>, metrics: &Arc<Metrics>, reque
             200,
             &serde_json::to_value(metrics.snapshot(Some(started))).unwrap_or_default(),
         ),
-        ["tenants", rest @ ..] => resource(started, &request, Kind::Tenant, rest, 1).await,
+        ["tenants", rest @ ..] => resource(started, metrics, &request, Kind::Tenant, rest, 1).await,
         ["stores", store, rest @ ..] if matches!(rest.first(), Some(&("keys" | "archive" | "pin" | "rollback"))) => {
             stores::answer(started, &request, store, rest).await
         }
-        ["stores", rest @ ..] => resource(started, &request, Kind::Store, rest, 1).await,
-        ["feature-views", rest @ ..] => resource(started, &request, Kind::FeatureView, rest, 1).await,
-        ["models", rest @ ..] => resource(started, &request, Kind::Model, rest, 2).await,
+        ["stores", rest @ ..] => resource(started, metrics, &request, Kind::Store, rest, 1).await,
+        ["feature-views", rest @ ..] => resource(started, metrics, &request, Kind::FeatureView, rest, 1).await,
+        ["models", rest @ ..] => resource(started, metrics, &request, Kind::Model, rest, 2).await,
         _ => not_found(&request),
     }
 }
@@ -50,6 +50,7 @@ pub(crate) async fn handle(started: &Arc<Started>, metrics: &Arc<Metrics>, reque
 /// `depth`: segments of a name.
 async fn resource(
     started: &Arc<Started>,
+    metrics: &Metrics,
     request: &RestRequest,
     kind: Kind,
     rest: &[&str],
@@ -76,9 +77,9 @@ async fn resource(
         },
         ("DELETE", [], _) => resources::delete(started, kind, &name).await,
         ("POST", ["validate"], _) => resources::validate(started, request, kind, &name).await,
-        ("GET", ["status"], _) => resources::status(started, kind, &name),
-        ("POST", ["pause"], Kind::Model) => resources::pause(started, &name, true).await,
-        ("POST", ["resume"], Kind::Model) => resources::pause(started, &name, false).await,
+        ("GET", ["status"], _) => resources::status(started, metrics, kind, &name),
+        ("POST", ["pause"], Kind::Model) => resources::pause(started, metrics, &name, true).await,
+        ("POST", ["resume"], Kind::Model) => resources::pause(started, metrics, &name, false).await,
         ("POST", ["evaluate"], Kind::Model) => evaluate::answer(started, request, &name).await,
         ("POST", [later @ ("rollback" | "replay" | "pin" | "canary")], _) => {
             RestResponse::error(501, &format!("{later} of a {} is not supported yet", kind.words()))
@@ -90,8 +91,16 @@ async fn resource(
 
 /// 400 with everything that is wrong, by field.
 pub(crate) fn refused(errors: &[FieldError]) -> RestResponse {
+    refused_with(400, errors)
+}
+
+/// Everything that is wrong, by field, with a status.
+fn refused_with(status: u16, errors: &[FieldError]) -> RestResponse {
     let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    RestResponse::json(400, &json!({ "error_code": 400, "message": message, "errors": errors }))
+    RestResponse::json(
+        status,
+        &json!({ "error_code": status, "message": message, "errors": errors }),
+    )
 }
 
 fn not_found(request: &RestRequest) -> RestResponse {

@@ -1,13 +1,44 @@
 //! GET, PUT, DELETE, validate, status, pause and resume of resources.
 
-use super::refused;
-use crate::registry::check::{check, users};
+use super::{refused, refused_with};
+use crate::metrics::Metrics;
+use crate::registry::check::{check, conflicts, users};
+use crate::registry::model_views::with_views;
 use crate::registry::{Kind, ModelControl, RecordKey, Resources};
 use crate::service::Started;
 use connect_api::extension::{RestRequest, RestResponse};
 use feature_engine::resource::{FieldError, Model, Resource, parse_document};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Why a PUT is refused.
+pub(super) enum Refusal {
+    /// the document is wrong
+    Wrong(Vec<FieldError>),
+    /// it leaves open which of several views a model reads
+    Conflict(Vec<FieldError>),
+}
+
+impl From<Vec<FieldError>> for Refusal {
+    fn from(errors: Vec<FieldError>) -> Refusal {
+        Refusal::Wrong(errors)
+    }
+}
+
+impl Refusal {
+    fn errors(self) -> Vec<FieldError> {
+        match self {
+            Refusal::Wrong(errors) | Refusal::Conflict(errors) => errors,
+        }
+    }
+
+    fn answer(&self) -> RestResponse {
+        match self {
+            Refusal::Wrong(errors) => refused(errors),
+            Refusal::Conflict(errors) => refused_with(409, errors),
+        }
+    }
+}
 
 /// What a PUT would do.
 enum Plan {
@@ -91,7 +122,7 @@ pub(crate) async fn put(started: &Arc<Started>, resource: Resource) -> RestRespo
     }
     started.settle().await;
     match plan(started, resource).await {
-        Err(errors) => refused(&errors),
+        Err(refusal) => refusal.answer(),
         Ok((Plan::Unchanged(resource), _)) => RestResponse::json(200, &resource.document()),
         Ok((Plan::Write { resource, created }, _)) => {
             let key = RecordKey::new(Kind::of(&resource), resource.identity());
@@ -103,20 +134,55 @@ pub(crate) async fn put(started: &Arc<Started>, resource: Resource) -> RestRespo
             {
                 return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
             }
-            started.settle().await;
-            RestResponse::json(if created { 201 } else { 200 }, &document)
+            let settled = started.settle().await;
+            match not_served(started, &resource, settled) {
+                Some(why) => accepted(&format!("{} is kept, but {why}", resource.identity()), document),
+                None => RestResponse::json(if created { 201 } else { 200 }, &document),
+            }
         }
     }
 }
 
+/// Why a resource that is kept in the registry is not what this worker serves; none: it is.
+fn not_served(started: &Started, resource: &Resource, settled: bool) -> Option<String> {
+    if !settled {
+        return Some(NOT_SETTLED.to_owned());
+    }
+    let Resource::Model(model) = resource else { return None };
+    let deployment = started.deployment();
+    let served = deployment.models.get(&model.identity());
+    if served.is_some_and(|served| *served.document == *model) {
+        return None;
+    }
+    let failure = deployment.failures.get(&model.identity());
+    Some(match failure {
+        Some((version, error)) => format!("version {version} cannot be served here now and is tried again: {error}"),
+        // Somebody else's PUT came after this one.
+        None => "another version has been put since".to_owned(),
+    })
+}
+
+/// What a worker says that has not got to what was asked for.
+const NOT_SETTLED: &str = "this worker has not taken it over within a minute: it is still loading models, and goes on";
+
+/// 202: what was asked for is kept in the registry, and not in effect here yet.
+fn accepted(message: &str, resource: Value) -> RestResponse {
+    RestResponse::json(202, &json!({ "message": message, "resource": resource }))
+}
+
 /// Everything that is wrong, or what is to be done, and how a model's rows are run. Loads its artifact.
-async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Option<Rows>), Vec<FieldError>> {
+async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Option<Rows>), Refusal> {
     let resources = started.registry.resources();
     let before = resources.get(Kind::of(&resource), &resource.identity());
     let mut rows = None;
     let resource = match resource {
         Resource::Model(model) => {
             let old = resources.models.get(&model.identity()).cloned();
+            let model = with_views(&resources, model, old.as_deref());
+            let open = conflicts(&resources, &Resource::Model(model.clone()));
+            if !open.is_empty() {
+                return Err(Refusal::Conflict(open));
+            }
             let (model, loaded) = plan_model(started, &resources, model, old.as_deref()).await?;
             rows = Some(loaded);
             Resource::Model(model)
@@ -133,7 +199,11 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Optio
                 ));
             }
             if !errors.is_empty() {
-                return Err(errors);
+                return Err(errors.into());
+            }
+            let open = conflicts(&resources, &other);
+            if !open.is_empty() {
+                return Err(Refusal::Conflict(open));
             }
             other
         }
@@ -198,13 +268,17 @@ async fn plan_model(
             ));
         }
     }
-    if errors.is_empty() { Ok((model, rows)) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok((model, rows))
+    } else {
+        Err(errors)
+    }
 }
 
 /// A dry run of PUT.
 pub(super) async fn validate(started: &Arc<Started>, request: &RestRequest, kind: Kind, name: &str) -> RestResponse {
     let planned = match read_body(request, kind, name) {
-        Ok(resource) => plan(started, resource).await,
+        Ok(resource) => plan(started, resource).await.map_err(Refusal::errors),
         Err(errors) => Err(errors),
     };
     let before = started
@@ -278,7 +352,12 @@ pub(super) async fn delete(started: &Arc<Started>, kind: Kind, name: &str) -> Re
             return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
         }
     }
-    started.settle().await;
+    if !started.settle().await {
+        return accepted(
+            &format!("{} {name} is deleted, but {NOT_SETTLED}", kind.words()),
+            Value::Null,
+        );
+    }
     RestResponse {
         status: 204,
         headers: Vec::new(),
@@ -287,17 +366,26 @@ pub(super) async fn delete(started: &Arc<Started>, kind: Kind, name: &str) -> Re
     }
 }
 
-pub(super) async fn pause(started: &Arc<Started>, name: &str, paused: bool) -> RestResponse {
+pub(super) async fn pause(started: &Arc<Started>, metrics: &Metrics, name: &str, paused: bool) -> RestResponse {
     let deployment = started.deployment();
     if !deployment.resources.models.contains_key(name) {
         return missing(Kind::Model, name);
     }
-    if !paused
-        && let (Some(runtime), Some(model)) = (deployment.runtimes.get(name), deployment.resources.models.get(name))
-    {
-        runtime.renew(crate::breaker::BreakerPolicy::of(model.on_error));
+    if let Err(error) = started.registry.refresh().await {
+        return RestResponse::error(503, &format!("the registry cannot be read: {error}"));
     }
-    let value = serde_json::to_vec(&ModelControl { paused }).unwrap_or_default();
+    let before = started
+        .registry
+        .resources()
+        .controls
+        .get(name)
+        .copied()
+        .unwrap_or_default();
+    let control = ModelControl {
+        paused,
+        resumed: before.resumed + u64::from(!paused),
+    };
+    let value = serde_json::to_vec(&control).unwrap_or_default();
     if let Err(error) = started
         .registry
         .write(&RecordKey::new(Kind::ModelControl, name), Some(&value))
@@ -305,11 +393,13 @@ pub(super) async fn pause(started: &Arc<Started>, name: &str, paused: bool) -> R
     {
         return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
     }
-    started.settle().await;
-    status(started, Kind::Model, name)
+    if !started.settle().await {
+        return accepted(&format!("it is noted, but {NOT_SETTLED}"), model_status(started, name));
+    }
+    status(started, metrics, Kind::Model, name)
 }
 
-pub(super) fn status(started: &Started, kind: Kind, name: &str) -> RestResponse {
+pub(super) fn status(started: &Started, metrics: &Metrics, kind: Kind, name: &str) -> RestResponse {
     let deployment = started.deployment();
     let resources = &deployment.resources;
     if resources.get(kind, name).is_none() {
@@ -321,6 +411,10 @@ pub(super) fn status(started: &Started, kind: Kind, name: &str) -> RestResponse 
         Kind::Tenant => {
             let figures = started.pool.figures();
             json!({ "name": name, "figures": figures.get(name), "used_by": users(resources, kind, name) })
+        }
+        Kind::FeatureView => {
+            let figures = metrics.view(name);
+            json!({ "name": name, "used_by": users(resources, kind, name), "figures": figures })
         }
         _ => json!({ "name": name, "used_by": users(resources, kind, name) }),
     };

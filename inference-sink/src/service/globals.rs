@@ -8,6 +8,7 @@ use state_store::global::{Feeder, FeederConfig, Gate, GlobalSpec, GlobalStatus, 
 use state_store::{Database, StateError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::registry::Resources;
 
@@ -35,6 +36,19 @@ pub struct GlobalStores {
     config: ClientConfig,
     open: Mutex<BTreeMap<String, OpenStore>>,
     failed: Mutex<BTreeMap<String, String>>,
+    /// stores in trouble that were asked about, and since when they have been
+    troubles: Mutex<BTreeMap<String, Instant>>,
+}
+
+/// Whether lookups find in a store what was in its topic when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// they do
+    Ready,
+    /// it is being read: why not yet
+    Reading(String),
+    /// it cannot be read: why, and for how long as far as is known
+    Trouble(String, Duration),
 }
 
 impl GlobalStores {
@@ -44,7 +58,31 @@ impl GlobalStores {
             config,
             open: Mutex::new(BTreeMap::new()),
             failed: Mutex::new(BTreeMap::new()),
+            troubles: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// Whether a store can be looked up in.
+    pub fn readiness(&self, name: &str) -> Readiness {
+        let trouble = match self.store(name) {
+            Some(store) if store.caught_up() => {
+                self.troubles.lock().remove(name);
+                return Readiness::Ready;
+            }
+            Some(store) => match store.status().trouble {
+                Some(trouble) => format!("topic {}: {trouble}", store.spec().topic),
+                None => {
+                    let topic = &store.spec().topic;
+                    return Readiness::Reading(format!("topic {topic} has not been read to its end yet"));
+                }
+            },
+            None => match self.failure(name) {
+                Some(failure) => failure,
+                None => return Readiness::Reading("is not open yet".to_owned()),
+            },
+        };
+        let since = *self.troubles.lock().entry(name.to_owned()).or_insert_with(Instant::now);
+        Readiness::Trouble(trouble, since.elapsed())
     }
 
     /// Opens what is declared and not open, closes what is no longer declared.

@@ -11,7 +11,7 @@ mod options;
 mod resources_dir;
 mod s3_options;
 
-pub use globals::{GlobalRows, GlobalStores};
+pub use globals::{GlobalRows, GlobalStores, Readiness};
 pub use options::ServiceOptions;
 
 use crate::detach::Mode;
@@ -32,12 +32,12 @@ use state_store::archive::Archive;
 use state_store::{Database, KeyedReader, MemoryBudget, StateError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for closing the registry's clients, which a task that hangs may still use.
 const CLIENTS_CLOSE: Duration = Duration::from_secs(2);
-/// Between two attempts at models whose artifact's store cannot be reached.
-const ARTIFACT_RETRY: Duration = Duration::from_secs(5);
+/// The loader looks at least so often whether the service is still there.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The service. Shared by the worker extension and the connector plugin.
 pub struct InferenceService {
@@ -314,14 +314,20 @@ impl WorkerExtension for InferenceService {
         std::thread::Builder::new()
             .name("inference loader".to_owned())
             .spawn(move || {
+                let mut retry: Option<Instant> = None;
                 loop {
-                    let woken = wakes.recv_timeout(ARTIFACT_RETRY);
+                    let wait = retry.map(|at| at.saturating_duration_since(Instant::now()));
+                    let woken = wakes.recv_timeout(wait.unwrap_or(LOOK));
                     let Some(started) = weak.upgrade().filter(|_| woken != Err(RecvTimeoutError::Disconnected)) else {
                         return;
                     };
-                    if woken.is_ok() || !started.deployment().unreachable.is_empty() {
+                    if woken.is_ok() {
                         follow(&started);
                     }
+                    // What is new does not wait for what has failed.
+                    let records = started.deployment().records;
+                    let nothing_new = || started.registry.records() == records;
+                    retry = started.loader.retry(Instant::now(), nothing_new);
                 }
             })
             .map_err(|error| ConnectError::fatal(format!("start the loader thread: {error}")))?;

@@ -17,14 +17,16 @@ impl Open {
         let now = std::time::Instant::now();
         self.last_expiry = now;
         for (number, partition) in &mut self.partitions {
-            let Some(now_ms) = partition.stream_time.now_ms() else {
-                continue;
-            };
+            // Entries are their views', which see them expire by times of their own: what has expired by the least of those has
+            // for all.
+            let writers = self.topology.writers.iter();
+            let times: Vec<Option<i64>> = writers.map(|views| partition.time_of(views)).collect();
             let archivers = &mut partition.archivers;
-            for ((store, slot), archiver) in partition.stores.iter_mut().zip(&self.topology.stores).zip(archivers) {
-                if slot.ttl.is_none() {
+            let stores = partition.stores.iter_mut().zip(&self.topology.stores).zip(archivers);
+            for (((store, slot), archiver), now_ms) in stores.zip(times) {
+                let Some(now_ms) = now_ms.filter(|_| slot.ttl.is_some()) else {
                     continue;
-                }
+                };
                 let failed = |error: state_store::StateError| ConnectError::retriable(error.to_string());
                 if slot.archive {
                     if let Some(archiver) = archiver {

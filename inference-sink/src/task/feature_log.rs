@@ -6,6 +6,7 @@ use crate::flow::RowBlock;
 use connect_api::error::ConnectError;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// Rows of a detached model that may wait in its flow.
 const WAITING_ROWS: usize = 8_192;
@@ -27,7 +28,8 @@ impl Open {
         if detached.is_empty() {
             return Ok(());
         }
-        let now_ms = crate::clock::wall_ms();
+        self.end_empty_trials();
+        let (now_ms, now) = (crate::clock::wall_ms(), Instant::now());
         let arrived_us = self.started.pool.now_us();
         let ready: BTreeMap<String, usize> = self
             .models
@@ -37,6 +39,7 @@ impl Open {
                 !self.is_held_back(&model.pending.model.identity)
                     && model.flow.runtime.allows(now_ms)
                     && model.flow.waiting().0 < WAITING_ROWS
+                    && self.refusals.allowance(&model.pending.model.identity, now) != Some(0)
             })
             .map(|(index, model)| (model.pending.model.identity.to_string(), index))
             .collect();
@@ -48,6 +51,7 @@ impl Open {
         let mut blocks: BTreeMap<usize, RowBlock> = BTreeMap::new();
         let mut unusable: Vec<(usize, String)> = Vec::new();
         let (models, limits, topics) = (&self.models, &mut self.limits, &self.topics);
+        let (refusals, partitions) = (&self.refusals, &self.partitions);
         self.log_reader.poll(
             &detached,
             |model| ready.contains_key(model),
@@ -56,13 +60,21 @@ impl Open {
                     return false;
                 };
                 let Some(model) = models.get(*index) else { return false };
-                let limit = limits.get_mut(&*model.flow.runtime.tenant);
-                if !limit.is_none_or(|limit| limit.admits()) {
-                    return false;
+                let partition = partitions.get(&entry.partition);
+                if partition.is_some_and(|partition| partition.passes_over(entry.model, entry.offset)) {
+                    return true;
                 }
                 let block = blocks
                     .entry(*index)
                     .or_insert_with(|| RowBlock::new(&model.pending.model));
+                let allowance = refusals.allowance(&model.pending.model.identity, now);
+                if allowance.is_some_and(|rows| block.rows() >= rows) {
+                    return false;
+                }
+                let limit = limits.get_mut(&*model.flow.runtime.tenant);
+                if !limit.is_none_or(|limit| limit.admits()) {
+                    return false;
+                }
                 if let Err(error) =
                     decode_entry(entry.value, (entry.partition, entry.offset), arrived_us, topics, block)
                 {
@@ -81,6 +93,11 @@ impl Open {
         }
         if !blocks.is_empty() {
             crash_point::reached("detached.rows_read");
+        }
+        for (index, block) in &blocks {
+            if let Some(model) = self.models.get(*index) {
+                self.refusals.begin(&model.pending.model.identity, block.rows());
+            }
         }
         self.started.pool.push(blocks.into_iter().filter_map(|(index, block)| {
             let flow = &*self.models.get(index)?.flow;

@@ -1,19 +1,20 @@
-//! Records to rows: match, features and state once per event, then one row for each model that wants it.
+//! Records to rows: match, features and state once per event and view, then one row for each model that wants it.
+//!
+//! What is wrong with a record is the record's fault: it is no event for anybody, and goes to the dead letter topic, or fails
+//! the task, as `errors.tolerance` says. What is wrong between an event and a view (it has no event time there, say) is
+//! between the two: the view's models get no row of it, which they and the view count, and the other views go on.
 
 use super::evaluation::{Globals, KeyedStores};
+use super::offer::Models;
 use super::partition::PartitionState;
-use super::topology::{Subscriber, ViewPlan};
-use super::{Open, TaskModel, is_broken};
-use crate::detach::Reason;
+use super::topology::ViewPlan;
+use super::{Open, TaskModel};
 use crate::flow::{RowBlock, RowSource};
-use crate::limits::Verdict;
-use crate::metrics::ShedReason;
-use crate::models::{InputError, write_inputs};
-use crate::trigger::{Observed, WindowEntry};
 use connect_api::error::{ConnectError, Stage};
 use connect_api::partitioned::RawRecord;
-use feature_engine::{Evaluator, Event, EventError};
-use state_store::AheadOfWallClock;
+use feature_engine::{Event, EventError};
+use state_store::StateError;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -21,12 +22,30 @@ use std::time::Instant;
 /// One event in this many is timed in detail; the counters are scaled up.
 const TIMED: u64 = 64;
 
-/// Why an event is no event.
+/// Why a record gives no rows.
 enum Unusable {
-    /// its own fault: to the dead letter topic
+    /// its own fault
     Record(String),
     /// the task's
     Task(ConnectError),
+}
+
+/// Why an event gives a view's models no rows.
+enum Failed {
+    /// it is no event at all
+    Record(String),
+    /// it is none for this view
+    View(String),
+    /// the task's fault
+    Task(ConnectError),
+}
+
+/// An event that is none for one view.
+struct FailedView {
+    view: Arc<str>,
+    error: String,
+    /// to the dead letter topic
+    reported: bool,
 }
 
 impl Open {
@@ -35,6 +54,7 @@ impl Open {
         let arrived_us = self.started.pool.now_us();
         let wall_ms = crate::clock::wall_ms();
         let mut headers: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+        let mut failed_views = Vec::new();
         for record in records {
             let Some(topic) = self.topics.iter().position(|topic| **topic == *record.topic) else {
                 continue;
@@ -46,20 +66,13 @@ impl Open {
                     true
                 });
             }
-            match self.take(record, topic, &headers, arrived_us, wall_ms) {
+            match self.take(record, topic, &headers, (arrived_us, wall_ms), &mut failed_views) {
                 Ok(()) => {}
-                Err(Unusable::Record(error)) => {
-                    self.dead_letters += 1;
-                    self.metrics.dead_letters.fetch_add(1, Ordering::Relaxed);
-                    let error = ConnectError::data(format!(
-                        "{}-{} offset {}: {error}",
-                        record.topic, record.partition, record.offset
-                    ));
-                    self.context
-                        .reporter
-                        .report_raw(record, Stage::ValueConverter, &error)?;
-                }
+                Err(Unusable::Record(error)) => self.dead_letter(record, &error)?,
                 Err(Unusable::Task(error)) => return Err(error),
+            }
+            for failed in failed_views.drain(..) {
+                self.view_failed(record, failed);
             }
             if let Some(partition) = self.partitions.get_mut(&record.partition) {
                 partition.read_to(topic, record.offset + 1);
@@ -74,13 +87,39 @@ impl Open {
         Ok(())
     }
 
+    /// A record that is no event for anybody.
+    fn dead_letter(&mut self, record: &RawRecord<'_>, error: &str) -> Result<(), ConnectError> {
+        self.dead_letters += 1;
+        self.metrics.dead_letters.fetch_add(1, Ordering::Relaxed);
+        let error = ConnectError::data(format!("{}: {error}", place(record)));
+        self.context.reporter.report_raw(record, Stage::ValueConverter, &error)
+    }
+
+    /// An event that is none for one view. It is reported with the view's name; what `errors.tolerance` says of it is not
+    /// asked, since nobody but the view's models lacks it.
+    fn view_failed(&mut self, record: &RawRecord<'_>, failed: FailedView) {
+        let FailedView { view, error, reported } = failed;
+        let error = format!("{}: feature view {view}: {error}", place(record));
+        if reported && self.view_letters_from.is_none_or(|from| from <= Instant::now()) {
+            self.view_letters += 1;
+            let report = ConnectError::data(error.clone());
+            let reporter = &self.context.reporter;
+            let _ = reporter.report_raw(record, Stage::ValueConverter, &report);
+        }
+        let plans = self.topology.topics.iter().flatten();
+        for subscriber in plans.filter(|plan| plan.name == view).flat_map(|plan| &plan.models) {
+            subscriber.runtime.unusable(&error);
+        }
+        self.metrics.view_failed(&view, error);
+    }
+
     fn take(
         &mut self,
         record: &RawRecord<'_>,
         topic: usize,
         headers: &[(String, Option<Vec<u8>>)],
-        arrived_us: u64,
-        wall_ms: i64,
+        (arrived_us, wall_ms): (u64, i64),
+        failed_views: &mut Vec<FailedView>,
     ) -> Result<(), Unusable> {
         let plans = self
             .topology
@@ -115,100 +154,52 @@ impl Open {
             headers: &borrowed,
         };
         let timed = record.offset.unsigned_abs().is_multiple_of(TIMED).then(Instant::now);
-        let mut verdicts: Vec<Option<Verdict>> = Vec::new();
+        let mut models = Models {
+            models: &mut self.models,
+            limits: &mut self.limits,
+            shed: &mut self.shed,
+            shed_topics: &self.topology.shed_topics,
+            refusals: &self.refusals,
+            metrics: &self.metrics,
+            verdicts: Vec::new(),
+        };
         for plan in plans {
-            evaluate(plan, partition, &event, wall_ms)?;
-            let event_time_ms = plan.evaluator.event_time_ms();
-            let stream_ms = partition
-                .stream_time
-                .observe(event_time_ms, wall_ms)
-                .map_err(|error: AheadOfWallClock| Unusable::Record(error.to_string()))?;
+            if let Some((_, why)) = &plan.held {
+                failed_views.push(FailedView {
+                    view: plan.name.clone(),
+                    error: why.clone(),
+                    // A view that has had no event yet begins when its stores are ready.
+                    reported: partition.time_of(&BTreeSet::from([plan.view])).is_some(),
+                });
+                continue;
+            }
+            match evaluate(plan, partition, &event, wall_ms) {
+                Ok(()) => {}
+                Err(Failed::View(error)) => {
+                    failed_views.push(FailedView {
+                        view: plan.name.clone(),
+                        error,
+                        reported: true,
+                    });
+                    continue;
+                }
+                Err(Failed::Record(error)) => return Err(Unusable::Record(error)),
+                Err(Failed::Task(error)) => return Err(Unusable::Task(error)),
+            }
             let source = RowSource {
                 topic: u16::try_from(topic).unwrap_or(u16::MAX),
                 partition: record.partition,
                 offset: record.offset,
-                event_time_ms,
+                event_time_ms: plan.evaluator.event_time_ms(),
                 arrived_us,
                 log_offset: -1,
             };
             for subscriber in &plan.models {
-                if !subscriber.wants(&plan.evaluator) {
-                    continue;
+                if subscriber.wants(&plan.evaluator) {
+                    models.offer(subscriber, &plan.evaluator, partition, record, source);
                 }
-                let verdict = if self.limits.is_empty() {
-                    Verdict::Pass
-                } else {
-                    if verdicts.len() <= subscriber.tenant {
-                        verdicts.resize(subscriber.tenant + 1, None);
-                    }
-                    let tenant = &subscriber.model.document.tenant;
-                    let limit = self.limits.get_mut(tenant.as_str());
-                    // What waits in the feature log already is judged when it is read from there.
-                    let limit =
-                        limit.filter(|limit| !(limit.waits() && partition.is_diverted(&subscriber.model.identity)));
-                    match (limit, verdicts.get_mut(subscriber.tenant)) {
-                        (Some(limit), Some(verdict)) => *verdict.get_or_insert_with(|| {
-                            let verdict = limit.judge(spread(record.offset, record.partition));
-                            if verdict == Verdict::Shed {
-                                self.metrics.shed(tenant, ShedReason::Rate, 1);
-                                // A topic that refuses records gets none for a while: the event is counted all the same.
-                                if let Some(shed) = self.topology.shed_topics.get(tenant.as_str())
-                                    && let Some(owner) = self.topology.tenants.get(subscriber.tenant)
-                                    && !is_broken(&self.broken_outputs, tenant)
-                                {
-                                    self.shed.push(crate::barrier::ShedEvent::of(owner, shed, record));
-                                }
-                            }
-                            verdict
-                        }),
-                        _ => Verdict::Pass,
-                    }
-                };
-                if verdict == Verdict::Shed {
-                    continue;
-                }
-                if verdict == Verdict::Wait {
-                    partition.divert(&subscriber.model, Reason::OverRate);
-                }
-                if let Some(window) = &subscriber.window {
-                    let mut key = Vec::new();
-                    for part in &window.by {
-                        plan.evaluator.scalar(*part).write_plain(&mut key);
-                        key.push(0);
-                    }
-                    let mut row = subscriber.model.empty_inputs();
-                    if let Err(error) = write_inputs(&plan.evaluator, &subscriber.slots, &mut row) {
-                        subscriber.refuse_input(&error, record);
-                        continue;
-                    }
-                    let mut output_key = Vec::new();
-                    let has_key = subscriber.write_key(&plan.evaluator, record.key, &mut output_key);
-                    let entry = WindowEntry {
-                        row,
-                        output_key: has_key.then_some(output_key),
-                        topic: source.topic,
-                        offset: record.offset,
-                        event_time_ms,
-                    };
-                    let windows = partition.windows_of(&subscriber.model, window, &self.topics);
-                    if windows.observe(&key, entry, stream_ms) == Observed::Late {
-                        subscriber.runtime.late.fetch_add(1, Ordering::Relaxed);
-                        self.metrics
-                            .shed(&subscriber.model.document.tenant, ShedReason::Late, 1);
-                        continue;
-                    }
-                    if !window.updates {
-                        continue;
-                    }
-                }
-                let block = row_block(&mut self.models, partition, &subscriber.model, subscriber.index);
-                let Some(block) = block else { continue };
-                if let Err(error) = write_inputs(&plan.evaluator, &subscriber.slots, &mut block.inputs) {
-                    subscriber.refuse_input(&error, record);
-                    continue;
-                }
-                block.end_row(source, |out| subscriber.write_key(&plan.evaluator, record.key, out));
             }
+            plan.evaluator.give_back();
         }
         if let Some(timed) = timed {
             let nanos = u64::try_from(timed.elapsed().as_nanos())
@@ -243,24 +234,17 @@ impl Open {
         }
     }
 
-    /// Closes the windows that stream time has passed.
+    /// Closes the windows that their models' times have passed.
     pub(super) fn close_windows(&mut self, arrived_us: u64) {
         for (number, partition) in &mut self.partitions {
-            let Some(stream_ms) = partition.stream_time.now_ms() else {
-                continue;
-            };
-            for (model, closed) in partition.close_windows(stream_ms) {
-                let known = self
-                    .models
-                    .iter()
-                    .position(|known| known.pending.model.identity == model);
-                let Some((index, served)) =
-                    known.and_then(|index| Some((index, self.models.get(index)?.pending.model.clone())))
-                else {
+            for model in partition.windowed() {
+                let index = self.topology.by_identity.get(&model).copied();
+                let Some((index, serving)) = index.and_then(|at| Some((at, self.topology.models.get(at)?))) else {
                     continue;
                 };
-                self.changed = true;
-                for window in closed {
+                let served = &serving.served;
+                for window in partition.close_windows(&served.identity, &serving.views) {
+                    self.changed = true;
                     if !served.takes(&window.entry.row) {
                         let runtime = self.models.get(index).map(|model| &model.flow.runtime);
                         let (topic, offset) = (self.topics.get(usize::from(window.entry.topic)), window.entry.offset);
@@ -269,7 +253,7 @@ impl Open {
                         runtime.inspect(|runtime| runtime.refused_input(format!("{source}: {reason}")));
                         continue;
                     }
-                    let Some(block) = row_block(&mut self.models, partition, &served, index) else {
+                    let Some(block) = row_block(&mut self.models, partition, served, index) else {
                         continue;
                     };
                     block.push_inputs(&window.entry.row);
@@ -291,7 +275,7 @@ impl Open {
 }
 
 /// Where a model's next row of a partition goes: to its flow, or to what waits for the feature log.
-fn row_block<'a>(
+pub(super) fn row_block<'a>(
     models: &'a mut [TaskModel],
     partition: &'a mut PartitionState,
     model: &Arc<crate::models::ServedModel>,
@@ -308,57 +292,35 @@ fn evaluate(
     partition: &mut PartitionState,
     event: &Event<'_>,
     wall_ms: i64,
-) -> Result<(), Unusable> {
+) -> Result<(), Failed> {
     let mut globals = Globals(&plan.globals);
+    let Some((time, stores)) = partition.time_and_stores(plan.view) else {
+        let error = format!(
+            "feature view {} has no time in partition {}",
+            plan.name, event.partition
+        );
+        return Err(Failed::Task(ConnectError::fatal(error)));
+    };
     let mut state = KeyedStores {
-        stores: &mut partition.stores,
+        stores,
         group_stores: &plan.group_stores,
+        time,
+        now_ms: i64::MIN,
         wall_ms,
     };
-    plan.evaluator
-        .evaluate(event, &mut globals, &mut state)
-        .map_err(|error| match error {
-            EventError::State(fault) => match fault.0.downcast_ref::<AheadOfWallClock>() {
-                Some(ahead) => Unusable::Record(ahead.to_string()),
-                None => Unusable::Task(ConnectError::retriable(fault.to_string())),
-            },
-            own => Unusable::Record(own.to_string()),
-        })
+    let evaluated = plan.evaluator.evaluate(event, &mut globals, &mut state);
+    evaluated.map_err(|error| match error {
+        EventError::State(fault) => match fault.0.downcast_ref::<StateError>() {
+            // One entry that cannot be read is its view's trouble.
+            Some(StateError::Format { .. }) => Failed::View(fault.to_string()),
+            _ => Failed::Task(ConnectError::retriable(fault.to_string())),
+        },
+        error if error.is_of_record() => Failed::Record(error.to_string()),
+        error => Failed::View(error.to_string()),
+    })
 }
 
-impl Subscriber {
-    /// Counts an event that gives the model no row.
-    #[cold]
-    fn refuse_input(&self, error: &InputError, record: &RawRecord<'_>) {
-        let source = format!("{}-{} offset {}", record.topic, record.partition, record.offset);
-        self.runtime.refused_input(format!("{source}: {}", self.model.input_error(error)));
-    }
-
-    fn wants(&self, evaluator: &Evaluator) -> bool {
-        if let Some((id, types)) = &self.event_type {
-            let matches = match evaluator.scalar(*id) {
-                feature_engine::Scalar::Text(text) => types.iter().any(|wanted| wanted == text),
-                _ => false,
-            };
-            if !matches {
-                return false;
-            }
-        }
-        self.filter.is_none_or(|filter| evaluator.scalar(filter).is_true())
-    }
-
-    fn write_key(&self, evaluator: &Evaluator, event_key: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
-        match self.key {
-            Some(key) => evaluator.scalar(key).write_plain(out),
-            None => event_key.map(|key| out.extend_from_slice(key)).is_some(),
-        }
-    }
-}
-
-/// A number that is uniform over events (SplitMix64).
-fn spread(offset: i64, partition: i32) -> u64 {
-    let x = (offset as u64).wrapping_add((partition as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+/// Where a record is, as messages have it.
+pub(super) fn place(record: &RawRecord<'_>) -> String {
+    format!("{}-{} offset {}", record.topic, record.partition, record.offset)
 }

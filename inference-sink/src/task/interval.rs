@@ -2,11 +2,11 @@
 
 use super::open::changelog_topic;
 use super::partition::PROGRESS;
-use super::{Open, is_broken};
-use crate::barrier::{Answer, Commit, CommitFailure, LogEntry, RecordGroup};
+use super::{Made, Open};
+use crate::barrier::{Answer, Commit, CommitFailure, Committed, LogEntry, RecordGroup};
 use crate::detach::{Reason, encode_entry};
 use crate::expiry::Archiver;
-use crate::flow::RowBlock;
+use crate::flow::{Batch, RowBlock};
 use connect_api::delivery::{SinkOffsets, TopicPartition};
 use connect_api::error::ConnectError;
 use state_store::{ChangeRecord, Changes, Position};
@@ -14,19 +14,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// How long dead letters are waited for.
+const DEAD_LETTERS: Duration = Duration::from_secs(30);
+const VIEW_LETTERS: Duration = Duration::from_secs(1);
+/// How long a topic that does not take them gets none of views.
+const VIEW_LETTERS_PAUSE: Duration = Duration::from_secs(30);
+
 /// A transaction under way.
 pub(super) struct InFlight {
-    groups: Vec<GroupInFlight>,
+    pub groups: Vec<GroupInFlight>,
     /// partition and model of each feature log entry
-    log: Vec<(i32, Arc<str>)>,
+    pub log: Vec<(i32, Arc<str>)>,
+    /// rows whose outputs are in it, in the order of the commit's outputs, or were sent at once
+    pub batches: Vec<Batch>,
     offsets: SinkOffsets,
 }
 
-struct GroupInFlight {
-    partition: i32,
+pub(super) struct GroupInFlight {
+    pub partition: i32,
     /// index of the keyed store; none for the progress store
-    store: Option<usize>,
-    changes: Changes,
+    pub store: Option<usize>,
+    pub changes: Changes,
     input_offset: i64,
     stream_time_ms: i64,
 }
@@ -39,10 +47,8 @@ impl Open {
         self.drain(drain);
         self.gather_results();
         self.settle_modes();
-        if self.dead_letters > 0 {
-            self.context.reporter.flush(Duration::from_secs(30))?;
-            self.dead_letters = 0;
-        }
+        self.publish_view_figures();
+        self.flush_dead_letters()?;
         let (commit, in_flight) = self.gather();
         self.changed = false;
         if commit.is_empty() {
@@ -51,6 +57,41 @@ impl Open {
         crash_point::reached("inference.gathered");
         self.in_flight = Some(in_flight);
         self.committer.commit(commit)
+    }
+
+    /// What was reported is in the dead letter topic before the interval is committed. For what one view cannot use nobody
+    /// waits long, or in vain more than now and then: that is counted, and the other views have no trouble.
+    fn flush_dead_letters(&mut self) -> Result<(), ConnectError> {
+        let of_views = std::mem::take(&mut self.view_letters);
+        if std::mem::take(&mut self.dead_letters) > 0 {
+            return self.context.reporter.flush(DEAD_LETTERS);
+        }
+        if of_views > 0
+            && let Err(error) = self.context.reporter.flush(VIEW_LETTERS)
+        {
+            tracing::warn!(error = %error, "events that a feature view cannot use are not reported for a while");
+            self.view_letters_from = Some(Instant::now() + VIEW_LETTERS_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Adds what was counted since the last barrier to the views' figures.
+    fn publish_view_figures(&mut self) {
+        for plan in self.topology.topics.iter_mut().flatten() {
+            let counts = plan.evaluator.take_counts();
+            if counts.events == 0 {
+                continue;
+            }
+            self.metrics.with_view(&plan.name, |figures| {
+                figures.events += counts.events;
+                figures.lookups += counts.lookups;
+                figures.lookups_missed += counts.lookups_missed;
+                figures.texts_refused += counts.texts_refused;
+                plan.evaluator.take_missing(|feature, count| {
+                    *figures.missing.entry(feature.to_owned()).or_insert(0) += count;
+                });
+            });
+        }
     }
 
     /// Lets in-step models finish what they have; those that have not in time are detached with their rows.
@@ -106,8 +147,11 @@ impl Open {
     /// Takes what executors have left.
     pub(super) fn gather_results(&mut self) {
         for result in self.outbox.take() {
-            if let Some(outputs) = result.outputs {
-                self.outputs.push(outputs);
+            if result.records > 0 {
+                self.made.push(Made {
+                    outputs: result.outputs,
+                    batch: result.batch,
+                });
                 self.changed = true;
             }
             for (number, next) in result.log_done {
@@ -154,7 +198,7 @@ impl Open {
         let now_ms = crate::clock::wall_ms();
         for model in &self.models {
             let identity = &model.pending.model.identity;
-            if self.is_held_back(identity) || !model.flow.runtime.allows(now_ms) {
+            if self.is_held_back(identity) || self.refusals.has(identity) || !model.flow.runtime.allows(now_ms) {
                 continue;
             }
             for (number, partition) in &mut self.partitions {
@@ -179,14 +223,15 @@ impl Open {
 
     /// Whether somebody or something other than its pace keeps a model detached.
     pub(super) fn is_held_back(&self, model: &str) -> bool {
-        let tenant = model.split('/').next().unwrap_or(model);
-        self.topology.paused.contains(model) || is_broken(&self.broken_outputs, tenant)
+        self.topology.paused.contains(model)
     }
 
     /// Everything of the interval as one transaction.
     fn gather(&mut self) -> (Commit, InFlight) {
+        let made = std::mem::take(&mut self.made);
+        let (outputs, batches): (Vec<_>, Vec<_>) = made.into_iter().map(|made| (made.outputs, made.batch)).unzip();
         let mut commit = Commit {
-            outputs: std::mem::take(&mut self.outputs),
+            outputs: outputs.into_iter().flatten().collect(),
             shed: std::mem::take(&mut self.shed),
             flush: self.outbox.sender().is_some().then(|| self.outbox.clone()),
             ..Commit::default()
@@ -194,6 +239,7 @@ impl Open {
         let mut in_flight = InFlight {
             groups: Vec::new(),
             log: Vec::new(),
+            batches,
             offsets: SinkOffsets::new(),
         };
         for (number, partition) in &mut self.partitions {
@@ -218,8 +264,16 @@ impl Open {
                     input_offset = input_offset.max(next);
                 }
             }
-            let stream_time_ms = partition.stream_time.now_ms().unwrap_or(i64::MIN);
+            let store_times: Vec<i64> = self
+                .topology
+                .writers
+                .iter()
+                .map(|views| partition.time_of(views).unwrap_or(i64::MIN))
+                .collect();
+            let latest_ms = partition.latest_time().unwrap_or(i64::MIN);
             let mut add = |store: Option<usize>, name: &str, changes: Changes, mut records: Vec<ChangeRecord>| {
+                let own_ms = store.and_then(|store| store_times.get(store).copied());
+                let stream_time_ms = own_ms.unwrap_or(latest_ms);
                 records.push(changes.position_record(input_offset, stream_time_ms));
                 commit.groups.push(RecordGroup {
                     topic: changelog_topic(&self.context.connector, name).into(),
@@ -264,25 +318,36 @@ impl Open {
 
     /// Takes the committer's answer, if it is there or `deadline` lets it come. True: nothing is under way any more.
     pub(super) fn finish_commit(&mut self, deadline: Option<Instant>) -> Result<bool, ConnectError> {
-        if self.in_flight.is_none() {
-            return Ok(true);
-        }
-        let answer = match deadline {
-            Some(deadline) => self.committer.wait_answer(deadline),
-            None => self.committer.try_answer(),
-        };
-        let Some(answer) = answer else { return Ok(false) };
-        let Some(in_flight) = self.in_flight.take() else {
-            return Ok(true);
-        };
-        match self.accept(answer, in_flight) {
-            Ok(()) => Ok(true),
-            Err(failure) => self.roll_back(failure).map(|()| true),
+        loop {
+            if self.in_flight.is_none() {
+                return Ok(true);
+            }
+            let answer = match deadline {
+                Some(deadline) => self.committer.wait_answer(deadline),
+                None => self.committer.try_answer(),
+            };
+            let Some(answer) = answer else { return Ok(false) };
+            let Some(mut in_flight) = self.in_flight.take() else {
+                return Ok(true);
+            };
+            let result = match answer {
+                Answer::Done(result) => result,
+                Answer::Refused(refused) => {
+                    let amendment = self.amend(refused, &mut in_flight);
+                    self.in_flight = Some(in_flight);
+                    self.committer.amend(amendment)?;
+                    continue;
+                }
+            };
+            return match self.accept(result, in_flight) {
+                Ok(()) => Ok(true),
+                Err(failure) => self.roll_back(failure).map(|()| true),
+            };
         }
     }
 
-    fn accept(&mut self, answer: Answer, in_flight: InFlight) -> Result<(), Rollback> {
-        let committed = answer.map_err(Rollback::Commit)?;
+    fn accept(&mut self, result: Result<Committed, CommitFailure>, in_flight: InFlight) -> Result<(), Rollback> {
+        let committed = result.map_err(Rollback::Commit)?;
         crash_point::reached("commit.committed");
         let logged = !in_flight.log.is_empty();
         for (group, end) in in_flight.groups.into_iter().zip(committed.ends) {
@@ -311,6 +376,7 @@ impl Open {
                 self.changed = true;
             }
         }
+        self.outputs_taken(&in_flight.batches);
         for ((number, model), offset) in in_flight.log.into_iter().zip(committed.log_offsets) {
             if let Some(partition) = self.partitions.get_mut(&number) {
                 let mut mode = partition.mode(&model);
@@ -334,10 +400,10 @@ impl Open {
 
     /// Forgets everything since the last commit and asks for the records again.
     fn roll_back(&mut self, failure: Rollback) -> Result<(), ConnectError> {
-        let (error, tenant) = match failure {
+        let (error, refused) = match failure {
             // The transaction is committed and only the local copy is behind: opening again restores it.
             Rollback::Local(error) => return Err(ConnectError::retriable(error)),
-            Rollback::Commit(CommitFailure { error, tenant }) => (error, tenant),
+            Rollback::Commit(CommitFailure { error, refused }) => (error, refused),
         };
         if error.is_fenced() {
             return Err(ConnectError::fatal(format!(
@@ -347,14 +413,15 @@ impl Open {
         if error.is_fatal() {
             return Err(ConnectError::retriable(format!("commit: {error}")));
         }
-        tracing::warn!(error = %error, tenant = tenant.as_deref(), "commit failed: reading again from the last committed position");
+        let topic = refused.as_ref().map(|refused| &*refused.topic);
+        tracing::warn!(error = %error, topic, "commit failed: reading again from the last committed position");
         self.metrics.aborted.fetch_add(1, Ordering::Relaxed);
         for model in &mut self.models {
             drop(self.started.pool.take_back(&model.flow));
             model.pending = RowBlock::new(&model.pending.model);
         }
         drop(self.outbox.take());
-        self.outputs.clear();
+        self.made.clear();
         self.shed.clear();
         self.candidates.clear();
         self.log_reader.reset();
@@ -365,7 +432,8 @@ impl Open {
                 store.forget_uncommitted();
             }
             partition
-                .reload(&self.topics, self.options.idle_after_ms)
+                .reload(&self.topics)
+                .and_then(|()| partition.load_windows(self.topology.windows(), &self.topics))
                 .map_err(|error| ConnectError::retriable(format!("progress of partition {number}: {error}")))?;
             for (index, topic) in self.topics.iter().enumerate() {
                 rewind.insert(
@@ -376,24 +444,16 @@ impl Open {
         }
         self.assume_log_ends();
         self.open_archivers()?;
-        if let Some(tenant) = tenant {
-            self.break_outputs(&tenant);
+        for model in self.refusals.under_way() {
+            self.refusals.nothing_tried(&model);
+        }
+        if let Some(refused) = refused {
+            self.refuse_topic(&refused, None);
         }
         self.rewind = Some(rewind);
         self.changed = false;
         self.last_barrier = Instant::now();
         Ok(())
-    }
-
-    /// A tenant whose topic refuses records is detached for a while; the others go on.
-    fn break_outputs(&mut self, tenant: &str) {
-        self.broken_outputs
-            .insert(tenant.to_owned(), Instant::now() + Duration::from_secs(30));
-        for model in self.models.iter().filter(|model| *model.flow.runtime.tenant == *tenant) {
-            for partition in self.partitions.values_mut() {
-                partition.divert(&model.pending.model, Reason::Outputs);
-            }
-        }
     }
 }
 
@@ -404,7 +464,7 @@ enum Rollback {
 
 /// Rows that did not finish go to what waits for the feature log, partition by partition; those that came from the log
 /// are read from it again.
-fn put_back(
+pub(super) fn put_back(
     partitions: &mut std::collections::BTreeMap<i32, super::partition::PartitionState>,
     reader: &mut crate::detach::LogReader,
     model: &Arc<str>,

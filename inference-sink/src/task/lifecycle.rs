@@ -37,7 +37,7 @@ impl Open {
 
     fn commit_if_due(&mut self, now: Instant) -> Result<(), ConnectError> {
         // Not while a new model cannot be loaded: its events would go past it.
-        let redeploy = self.started.loader.generation() != self.topology.generation
+        let redeploy = (self.started.loader.generation() != self.topology.generation || self.has_ready_store(now))
             && self.started.deployment().awaited(&self.topics).is_none();
         let due = now.duration_since(self.last_barrier) >= self.options.commit_interval;
         if redeploy {
@@ -52,6 +52,15 @@ impl Open {
             self.begin_commit(self.options.commit_drain)?;
         }
         Ok(())
+    }
+
+    /// Whether a global store has become ready that a view waits for; looked at now and then.
+    fn has_ready_store(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.last_store_look) < IDLE_POLL {
+            return false;
+        }
+        self.last_store_look = now;
+        self.topology.waits_for_ready_store(&self.started.globals)
     }
 
     /// Takes over a new deployment: a barrier of everything before, then the new plans.
@@ -91,11 +100,15 @@ impl Open {
             .any(|partition| partition.detached().next().is_some())
     }
 
-    /// Stream time moves on while no event comes; windows close by it.
+    /// Where it is asked for, stream time moves on while no event comes. Windows close by it.
     fn idle(&mut self) {
-        let wall_ms = crate::clock::wall_ms();
-        for partition in self.partitions.values_mut() {
-            partition.stream_time.idle(wall_ms);
+        if let Some(quiet) = &mut self.quiet {
+            let wall_ms = crate::clock::wall_ms();
+            for (number, since_ms) in quiet.look(&self.started.runtime, wall_ms) {
+                if let Some(partition) = self.partitions.get_mut(number) {
+                    partition.idle(*since_ms, wall_ms);
+                }
+            }
         }
         self.close_windows(self.started.pool.now_us());
     }

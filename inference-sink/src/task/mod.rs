@@ -12,17 +12,23 @@ mod feature_log;
 mod hand_over;
 mod interval;
 mod lifecycle;
+mod offer;
 mod open;
 mod partition;
+mod prerequisites;
+mod quiet;
+mod refusals;
+mod refused;
 mod restore;
 mod stored_row;
 mod topology;
 
 use crate::barrier::Committer;
 use crate::connector::ConnectorOptions;
-use crate::flow::{Flow, Outbox, RowBlock};
+use crate::flow::{Batch, Flow, Outbox, RowBlock};
 use crate::limits::RateLimit;
 use crate::metrics::Metrics;
+use crate::output::EncodedOutputs;
 use crate::service::{InferenceService, Started};
 use connect_api::delivery::{Accepted, Durable, SinkOffsets, TopicPartition};
 use connect_api::error::ConnectError;
@@ -59,30 +65,43 @@ struct Open {
     outbox: Arc<Outbox>,
     committer: Committer,
     in_flight: Option<interval::InFlight>,
-    /// outputs of the interval, for the transaction
-    outputs: Vec<crate::output::EncodedOutputs>,
+    /// what models have made in the interval
+    made: Vec<Made>,
     /// shed events that their tenants asked for
     shed: Vec<crate::barrier::ShedEvent>,
     changed: bool,
+    /// reported in the interval: records that are no events
     dead_letters: u64,
+    /// and events that are none for one view
+    view_letters: u64,
+    /// the dead letter topic does not take those: from when on they are reported again
+    view_letters_from: Option<Instant>,
     last_barrier: Instant,
     durable: Option<SinkOffsets>,
     rewind: Option<SinkOffsets>,
     log_reader: crate::detach::LogReader,
     /// end of the feature log as far as this task knows, by partition
     log_ends: BTreeMap<i32, i64>,
+    /// as it was set last
+    log_retention_ms: Option<u64>,
     /// detached models that run this interval's rows: attached if they finish
     candidates: BTreeSet<(i32, Arc<str>)>,
-    /// tenants whose output topic refuses records, and until when they are left alone
-    broken_outputs: BTreeMap<String, Instant>,
+    /// models whose output topics refuse records
+    refusals: refusals::Refusals,
+    /// asked whether the input is idle, where stream time moves on then
+    quiet: Option<quiet::QuietInput>,
     full: bool,
     publish_modes: bool,
     last_expiry: Instant,
+    last_store_look: Instant,
 }
 
-/// Whether a tenant's topics are left alone: one of them has refused records.
-fn is_broken(broken: &BTreeMap<String, Instant>, tenant: &str) -> bool {
-    broken.get(tenant).is_some_and(|until| *until > Instant::now())
+/// What a model has made of some rows. The rows are kept until the outputs are committed: where they are refused, the rows wait
+/// in the feature log instead.
+struct Made {
+    /// for the transaction; none: they were sent at once
+    outputs: Option<EncodedOutputs>,
+    batch: Batch,
 }
 
 /// One model in this task.

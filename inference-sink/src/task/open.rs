@@ -1,9 +1,10 @@
 //! Opening a task: layout, fencing, changelog topics, restore, and where to read each partition.
 
 use super::partition::{PROGRESS, PartitionState};
+use super::quiet::QuietInput;
 use super::restore::restore;
 use super::stored_row::StoredRow;
-use super::topology::{StoreSlot, Topology};
+use super::topology::{ServingModel, StoreSlot, Topology};
 use super::{Open, TaskModel};
 use crate::barrier::Committer;
 use crate::connector::ConnectorOptions;
@@ -24,17 +25,14 @@ use kafka_client::{Admin, ErrorCode, KafkaError, NewTopic};
 use state_store::{KeyedPartition, KeyedSpec, StateValue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long a task waits for global stores before it says so and is opened again.
-const GLOBAL_STORES_WAIT: Duration = Duration::from_secs(2);
+use std::time::Instant;
 
 /// The changelog topic of a store.
 pub(super) fn changelog_topic(connector: &str, store: &str) -> String {
     format!("connect-{connector}-{store}-changelog")
 }
 
-fn kafka(what: &str) -> impl Fn(KafkaError) -> ConnectError + '_ {
+pub(super) fn kafka(what: &str) -> impl Fn(KafkaError) -> ConnectError + '_ {
     move |error| ConnectError::retriable(format!("{what}: {error}"))
 }
 
@@ -87,8 +85,9 @@ impl Open {
         let mut open = Open {
             log_reader: LogReader::new(features_topic, client_config(&context.clients.consumer)?),
             log_ends: BTreeMap::new(),
+            log_retention_ms: None,
             candidates: BTreeSet::new(),
-            broken_outputs: BTreeMap::new(),
+            refusals: super::refusals::Refusals::default(),
             metrics,
             options,
             partition_count,
@@ -99,16 +98,20 @@ impl Open {
             outbox,
             committer,
             in_flight: None,
-            outputs: Vec::new(),
+            made: Vec::new(),
             shed: Vec::new(),
             changed: false,
             dead_letters: 0,
+            view_letters: 0,
+            view_letters_from: None,
             last_barrier: Instant::now(),
             durable: None,
             rewind: None,
             full: false,
             publish_modes: false,
             last_expiry: Instant::now(),
+            last_store_look: Instant::now(),
+            quiet: None,
             topics,
             context,
             started,
@@ -116,6 +119,9 @@ impl Open {
         let mut numbers: Vec<i32> = owned.iter().map(|partition| partition.partition).collect();
         numbers.sort_unstable();
         numbers.dedup();
+        if open.options.idle_after_ms.is_some() {
+            open.quiet = Some(QuietInput::new(&open.context, &open.topics, &numbers)?);
+        }
         open.wait_for_global_stores()?;
         let topology = open.compile();
         let progress = open.open_store(&admin, &numbers, PROGRESS, None, false)?;
@@ -128,7 +134,7 @@ impl Open {
             open.partitions.insert(number, state);
         }
         open.make_feature_log(&admin, &numbers)?;
-        open.install(topology);
+        open.install(topology)?;
         open.open_archivers()?;
         open.assume_log_ends();
         crash_point::reached("open.restored");
@@ -157,58 +163,8 @@ impl Open {
         }
     }
 
-    /// Makes the feature log's topic, and learns where its partitions end.
-    fn make_feature_log(&mut self, admin: &Admin, numbers: &[i32]) -> Result<(), ConnectError> {
-        let topic = self.log_reader.topic().clone();
-        let deployment = self.started.deployment();
-        let retention = deployment
-            .resources
-            .tenants
-            .values()
-            .map(|tenant| tenant.feature_log.retention.as_millis())
-            .max();
-        let retention = retention.unwrap_or(7 * 86_400_000);
-        let new = NewTopic::new(&*topic, self.partition_count, -1)
-            .with("cleanup.policy", "delete")
-            .with("retention.ms", &retention.to_string());
-        self.create_topic(admin, new)?;
-        let partitions: Vec<_> = numbers
-            .iter()
-            .map(|n| kafka_client::TopicPartition::new(topic.clone(), *n))
-            .collect();
-        let isolation = kafka_client::IsolationLevel::ReadCommitted;
-        let ends = self.started.runtime.block_on(admin.end_offsets(&partitions, isolation));
-        for (partition, end) in ends.map_err(kafka("feature log"))? {
-            self.log_ends.insert(partition.partition, end);
-        }
-        Ok(())
-    }
-
     pub(super) fn compile(&self) -> Topology {
         Topology::compile(&self.started.deployment(), &self.topics, &self.started.globals)
-    }
-
-    /// Waits until the global stores have been read as far as their topics went when they were opened: an event that came
-    /// before would be given the defaults of its lookups.
-    fn wait_for_global_stores(&self) -> Result<(), ConnectError> {
-        let until = Instant::now() + GLOBAL_STORES_WAIT;
-        for name in &self.compile().global_stores {
-            let not_yet = |reason: String| ConnectError::retriable(format!("global store {name}: {reason}"));
-            let Some(store) = self.started.globals.store(name) else {
-                let failure = self.started.globals.failure(name);
-                return Err(not_yet(failure.unwrap_or_else(|| "is not open yet".to_owned())));
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if !store.wait_until(left, |_| store.caught_up()) {
-                let trouble = store.status().trouble.map(|trouble| format!(": {trouble}"));
-                let topic = &store.spec().topic;
-                return Err(not_yet(format!(
-                    "topic {topic} has not been read to its end yet{}",
-                    trouble.unwrap_or_default()
-                )));
-            }
-        }
-        Ok(())
     }
 
     /// Opens one store in all partitions, its changelog made if it is not there, and restores it.
@@ -267,6 +223,8 @@ impl Open {
     pub(super) fn replace_topology(&mut self) -> Result<(), ConnectError> {
         let topology = self.compile();
         let admin = Admin::new(&client_config(&self.context.clients.admin)?).map_err(kafka("admin client"))?;
+        let retention = self.log_retention();
+        self.keep_log_for(&admin, retention);
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
         // Stores that stay are kept open; a changed time to live means closing and opening again.
         let mut kept: BTreeMap<i32, BTreeMap<usize, KeyedPartition<StoredRow>>> = BTreeMap::new();
@@ -294,7 +252,7 @@ impl Open {
         for (number, partition) in &mut self.partitions {
             partition.stores = kept.remove(number).unwrap_or_default().into_values().collect();
         }
-        self.install(topology);
+        self.install(topology)?;
         self.open_archivers()
     }
 
@@ -325,13 +283,27 @@ impl Open {
     }
 
     /// Makes flows and limits for a topology.
-    fn install(&mut self, topology: Topology) {
+    fn install(&mut self, topology: Topology) -> Result<(), ConnectError> {
+        for (number, partition) in &mut self.partitions {
+            let followed = partition
+                .follow_views(&topology.views)
+                .and_then(|()| partition.load_windows(topology.windows(), &self.topics));
+            followed.map_err(|error| ConnectError::retriable(format!("progress of partition {number}: {error}")))?;
+        }
         let deployment = self.started.deployment();
+        // Another version may write elsewhere.
+        self.refusals.retain(|model| {
+            let served = |index: &usize| topology.models.get(*index).map(|model| &model.served);
+            let next = topology.by_identity.get(model).and_then(served);
+            let known = |known: &&TaskModel| known.pending.model.identity == *model;
+            let now = self.models.iter().find(known).map(|model| &model.pending.model);
+            matches!((now, next), (Some(now), Some(next)) if Arc::ptr_eq(now, next))
+        });
         let mut before: BTreeMap<Arc<str>, TaskModel> = std::mem::take(&mut self.models)
             .into_iter()
             .map(|model| (model.pending.model.identity.clone(), model))
             .collect();
-        for (served, runtime) in &topology.models {
+        for ServingModel { served, runtime, .. } in &topology.models {
             let trigger = match &served.document.trigger {
                 Trigger::Batch {
                     max_batch_size,
@@ -375,6 +347,7 @@ impl Open {
         }
         self.topology = topology;
         self.publish();
+        Ok(())
     }
 
     /// Tells REST what is open.

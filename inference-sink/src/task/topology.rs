@@ -2,8 +2,9 @@
 
 use crate::models::{ModelRuntime, ServedModel};
 use crate::registry::Deployment;
-use crate::registry::check::{Stores, view_of, wanted};
-use crate::service::{GlobalRows, GlobalStores};
+use crate::registry::check::{Stores, wanted};
+use crate::registry::model_views::view_of;
+use crate::service::{GlobalRows, GlobalStores, Readiness};
 use feature_engine::resource::{Emit, FeatureView, Since, StoreKind, Trigger};
 use feature_engine::{Evaluator, ExpressionId, FeaturePlan, FeatureSlot, Wanted};
 use state_store::Ttl;
@@ -17,20 +18,36 @@ pub struct Topology {
     pub generation: u64,
     /// plans by input topic, as the task numbers them
     pub topics: Vec<Vec<ViewPlan>>,
+    /// views that are computed, each once; what is a view's own names it by index
+    pub views: Vec<Arc<str>>,
     /// keyed stores
     pub stores: Vec<StoreSlot>,
+    /// by keyed store: the views that write to it
+    pub writers: Vec<BTreeSet<usize>>,
     /// whether an expression reads headers
     pub reads_headers: bool,
     /// tenants of the models, each once; models name them by index
     pub tenants: Vec<Arc<str>>,
     /// models, each once; subscribers name them by index
-    pub models: Vec<(Arc<ServedModel>, Arc<ModelRuntime>)>,
+    pub models: Vec<ServingModel>,
+    /// where a model is in `models`
+    pub by_identity: BTreeMap<Arc<str>, usize>,
     /// global stores that the plans look things up in
     pub global_stores: BTreeSet<String>,
     /// models that somebody paused
     pub paused: BTreeSet<String>,
     /// topics of shed events, by tenant
     pub shed_topics: BTreeMap<String, Arc<str>>,
+}
+
+/// A model that runs.
+pub struct ServingModel {
+    /// the version that runs
+    pub served: Arc<ServedModel>,
+    /// the model on this worker
+    pub runtime: Arc<ModelRuntime>,
+    /// views that it reads: one for each of its topics
+    pub views: BTreeSet<usize>,
 }
 
 /// A keyed store that the plans use.
@@ -46,6 +63,10 @@ pub struct StoreSlot {
 
 /// A compiled view with the models that use it.
 pub struct ViewPlan {
+    /// its name
+    pub name: Arc<str>,
+    /// index into [`Topology::views`]
+    pub view: usize,
     /// its evaluator, with this task's scratch memory
     pub evaluator: Evaluator,
     /// store of each aggregate group: index into [`Topology::stores`]
@@ -54,6 +75,8 @@ pub struct ViewPlan {
     pub globals: Vec<Option<Arc<dyn GlobalRows>>>,
     /// models
     pub models: Vec<Subscriber>,
+    /// a global store that the view needs cannot be looked up in: which, and why
+    pub held: Option<(String, String)>,
 }
 
 /// A model at a view.
@@ -81,8 +104,10 @@ pub struct Subscriber {
 /// The window trigger of a model.
 #[derive(Clone, Debug)]
 pub struct WindowPlan {
-    /// expressions of the key
-    pub by: Vec<ExpressionId>,
+    /// expressions of the key, with their texts
+    pub by: Vec<(String, ExpressionId)>,
+    /// views whose events it has: they have its time
+    pub views: BTreeSet<usize>,
     /// length in milliseconds
     pub length_ms: i64,
     /// grace in milliseconds
@@ -92,8 +117,8 @@ pub struct WindowPlan {
 }
 
 impl Topology {
-    /// Compiles a deployment for these input topics. A model that does not fit any more (it did when it was put) is left
-    /// out and logged.
+    /// Compiles a deployment for these input topics. A model that does not fit any more (it did when it was put) is left out,
+    /// which its status says.
     pub fn compile(deployment: &Deployment, topics: &[Arc<str>], globals: &GlobalStores) -> Topology {
         let mut topology = Topology {
             generation: deployment.generation,
@@ -103,7 +128,13 @@ impl Topology {
             let plans = topology.compile_topic(deployment, topic, globals);
             topology.topics.push(plans);
         }
-        let models = topology.models.iter().map(|(model, _)| model.identity.to_string());
+        // Windows hold events of all topics of a model, so its time is that of all of its views.
+        for subscriber in topology.topics.iter_mut().flatten().flat_map(|plan| &mut plan.models) {
+            if let (Some(window), Some(serving)) = (&mut subscriber.window, topology.models.get(subscriber.index)) {
+                window.views.clone_from(&serving.views);
+            }
+        }
+        let models = topology.models.iter().map(|model| model.served.identity.to_string());
         topology.paused = models.filter(|model| deployment.resources.is_paused(model)).collect();
         for tenant in &topology.tenants {
             let shed = deployment
@@ -118,6 +149,19 @@ impl Topology {
         topology
     }
 
+    /// The window triggers, by model.
+    pub fn windows(&self) -> impl Iterator<Item = (&Arc<str>, &WindowPlan)> {
+        let subscribers = self.topics.iter().flatten().flat_map(|plan| &plan.models);
+        subscribers.filter_map(|subscriber| Some((&subscriber.model.identity, subscriber.window.as_ref()?)))
+    }
+
+    /// Whether a global store has become ready that a view waits for.
+    pub fn waits_for_ready_store(&self, globals: &GlobalStores) -> bool {
+        let held = self.topics.iter().flatten().filter_map(|plan| plan.held.as_ref());
+        let mut stores = held.map(|(store, _)| store);
+        stores.any(|store| globals.readiness(store) == Readiness::Ready)
+    }
+
     fn compile_topic(&mut self, deployment: &Deployment, topic: &str, globals: &GlobalStores) -> Vec<ViewPlan> {
         let resources = &deployment.resources;
         let mut by_view: BTreeMap<String, (Arc<FeatureView>, Vec<Arc<ServedModel>>)> = BTreeMap::new();
@@ -126,68 +170,97 @@ impl Topology {
             if !document.subscribe.topics.iter().any(|subscribed| subscribed == topic) {
                 continue;
             }
-            let compiled = view_of(resources, document, topic).and_then(|view| {
-                FeaturePlan::compile(view, &wanted(Wanted::new(), document), &Stores(resources))
-                    .map(|_| view.clone())
-                    .map_err(|errors| {
-                        errors
-                            .into_iter()
-                            .next()
-                            .unwrap_or_else(|| feature_engine::resource::FieldError::new("", "does not compile"))
-                    })
-            });
-            match compiled {
+            match view_of(resources, document, topic) {
                 Ok(view) => by_view
                     .entry(view.name.clone())
-                    .or_insert_with(|| (view, Vec::new()))
+                    .or_insert_with(|| (view.clone(), Vec::new()))
                     .1
                     .push(model.clone()),
-                Err(error) => tracing::error!(model = %model.identity, topic, error = %error, "model is left out"),
+                Err(error) => leave_out(deployment, model, topic, &error.to_string()),
             }
         }
-        let mut plans = Vec::new();
-        for (view, models) in by_view.into_values() {
-            match self.compile_view(deployment, &view, &models, globals) {
-                Ok(plan) => plans.push(plan),
-                Err(error) => tracing::error!(view = %view.name, topic, error, "feature view is left out"),
-            }
-        }
+        let plans = by_view.into_values();
         plans
+            .filter_map(|(view, models)| self.compile_view(deployment, topic, &view, models, globals))
+            .collect()
     }
 
+    /// Compiles a view for its models. One that does not fit is left out, and the others are not.
     fn compile_view(
         &mut self,
         deployment: &Deployment,
+        topic: &str,
         view: &FeatureView,
-        models: &[Arc<ServedModel>],
+        mut models: Vec<Arc<ServedModel>>,
         globals: &GlobalStores,
-    ) -> Result<ViewPlan, String> {
-        let resources = &deployment.resources;
-        let all = models
-            .iter()
-            .fold(Wanted::new(), |all, model| wanted(all, &model.document));
-        let plan = FeaturePlan::compile(view, &all, &Stores(resources))
-            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-        let plan = Arc::new(plan);
-        self.global_stores.extend(plan.global_stores().iter().cloned());
-        let text = |document: Option<serde_json::Value>| document.map(|d| d.to_string()).unwrap_or_default();
-        self.reads_headers |= text(serde_json::to_value(view).ok()).contains("headers")
-            || models
+    ) -> Option<ViewPlan> {
+        let stores = Stores(&deployment.resources);
+        let compile = |wanted: &Wanted| {
+            FeaturePlan::compile(view, wanted, &stores)
+                .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        };
+        let state = Wanted::new().state(view);
+        let of_models = |models: &[Arc<ServedModel>]| {
+            models
                 .iter()
-                .any(|model| text(serde_json::to_value(&*model.document).ok()).contains("headers"));
+                .fold(state.clone(), |all, model| wanted(all, &model.document))
+        };
+        let mut plan = compile(&of_models(&models));
+        if plan.is_err() {
+            models.retain(|model| match compile(&wanted(state.clone(), &model.document)) {
+                Ok(_) => true,
+                Err(error) => {
+                    leave_out(deployment, model, topic, &error);
+                    false
+                }
+            });
+            plan = compile(&of_models(&models));
+        }
+        let plan = match plan {
+            Ok(_) if models.is_empty() => return None,
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                for model in &models {
+                    leave_out(deployment, model, topic, &error);
+                }
+                return None;
+            }
+        };
+        let number = self.views.iter().position(|known| **known == *view.name);
+        let number = number.unwrap_or_else(|| {
+            self.views.push(view.name.as_str().into());
+            self.views.len() - 1
+        });
+        self.global_stores.extend(plan.global_stores().iter().cloned());
+        self.reads_headers |= plan.reads_headers();
         let group_stores = plan
             .groups()
             .iter()
-            .map(|group| self.store(deployment, &group.store, group.ttl))
+            .map(|group| self.store(deployment, &group.store, group.ttl, number))
             .collect();
         let mut subscribers = Vec::new();
-        for model in models {
+        for model in &models {
             let Some(runtime) = deployment.runtimes.get(&*model.identity) else {
                 continue;
             };
-            subscribers.push(self.subscriber(&plan, model, runtime));
+            subscribers.push(self.subscriber(&plan, number, model, runtime));
         }
-        Ok(ViewPlan {
+        let held = plan
+            .global_stores()
+            .iter()
+            .find_map(|store| match globals.readiness(store) {
+                Readiness::Ready => None,
+                Readiness::Reading(why) | Readiness::Trouble(why, _) => {
+                    Some((store.clone(), format!("global store {store} is not ready: {why}")))
+                }
+            });
+        if let Some((_, why)) = &held {
+            tracing::warn!(view = %view.name, topic, "gets no events, {why}");
+        }
+        Some(ViewPlan {
+            held,
+            name: view.name.as_str().into(),
+            view: number,
             group_stores,
             globals: plan.global_stores().iter().map(|store| globals.get(store)).collect(),
             models: subscribers,
@@ -195,7 +268,13 @@ impl Topology {
         })
     }
 
-    fn subscriber(&mut self, plan: &FeaturePlan, model: &Arc<ServedModel>, runtime: &Arc<ModelRuntime>) -> Subscriber {
+    fn subscriber(
+        &mut self,
+        plan: &FeaturePlan,
+        view: usize,
+        model: &Arc<ServedModel>,
+        runtime: &Arc<ModelRuntime>,
+    ) -> Subscriber {
         let document = &model.document;
         let expression = |text: &Option<String>| text.as_ref().and_then(|text| plan.expression(text));
         let tenant = match self.tenants.iter().position(|tenant| **tenant == *document.tenant) {
@@ -205,13 +284,19 @@ impl Topology {
                 self.tenants.len() - 1
             }
         };
-        let index = match self.models.iter().position(|(known, _)| Arc::ptr_eq(known, model)) {
-            Some(index) => index,
-            None => {
-                self.models.push((model.clone(), runtime.clone()));
-                self.models.len() - 1
-            }
-        };
+        let index = self.by_identity.get(&model.identity).copied();
+        let index = index.unwrap_or_else(|| {
+            self.models.push(ServingModel {
+                served: model.clone(),
+                runtime: runtime.clone(),
+                views: BTreeSet::new(),
+            });
+            self.by_identity.insert(model.identity.clone(), self.models.len() - 1);
+            self.models.len() - 1
+        });
+        if let Some(serving) = self.models.get_mut(index) {
+            serving.views.insert(view);
+        }
         let window = match &document.trigger {
             Trigger::Window {
                 tumbling,
@@ -219,7 +304,11 @@ impl Topology {
                 by,
                 emit,
             } => Some(WindowPlan {
-                by: by.iter().filter_map(|text| plan.expression(text)).collect(),
+                by: by
+                    .iter()
+                    .filter_map(|text| Some((text.clone(), plan.expression(text)?)))
+                    .collect(),
+                views: BTreeSet::from([view]),
                 length_ms: i64::try_from(tumbling.as_millis()).unwrap_or(i64::MAX),
                 grace_ms: i64::try_from(grace.as_millis()).unwrap_or(i64::MAX),
                 updates: *emit == Emit::Update,
@@ -244,7 +333,13 @@ impl Topology {
     }
 
     /// The slot of a group's store, made if there is none.
-    fn store(&mut self, deployment: &Deployment, name: &str, ttl: Option<feature_engine::resource::Ttl>) -> usize {
+    fn store(
+        &mut self,
+        deployment: &Deployment,
+        name: &str,
+        ttl: Option<feature_engine::resource::Ttl>,
+        view: usize,
+    ) -> usize {
         let store = deployment.resources.stores.get(name);
         let own = ttl.filter(|ttl| store.and_then(|store| store.ttl()) != Some(*ttl));
         let archive =
@@ -263,12 +358,23 @@ impl Topology {
             }),
             archive,
         };
-        match self.stores.iter().position(|known| *known == slot) {
-            Some(index) => index,
-            None => {
-                self.stores.push(slot);
-                self.stores.len() - 1
-            }
+        let index = self.stores.iter().position(|known| *known == slot);
+        let index = index.unwrap_or_else(|| {
+            self.stores.push(slot);
+            self.writers.push(BTreeSet::new());
+            self.stores.len() - 1
+        });
+        if let Some(writers) = self.writers.get_mut(index) {
+            writers.insert(view);
         }
+        index
+    }
+}
+
+/// A model that fitted when it was put fits no more: somebody else's document was put at the same moment. Its status says so.
+fn leave_out(deployment: &Deployment, model: &ServedModel, topic: &str, error: &str) {
+    tracing::error!(model = %model.identity, topic, error = %error, "model is left out");
+    if let Some(runtime) = deployment.runtimes.get(&*model.identity) {
+        runtime.note(format!("gets no events of topic {topic}: {error}"));
     }
 }

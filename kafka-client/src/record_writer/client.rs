@@ -150,7 +150,8 @@ impl ClientWriter {
                 refused.push(WriteError { error, topic });
             }
         }
-        let bases = outcome.offsets.into_iter().map(|offset| vec![offset]).collect();
+        let base = |offset: i64| if offset < 0 { Vec::new() } else { vec![offset] };
+        let bases = outcome.offsets.into_iter().map(base).collect();
         let written = Written {
             bases,
             refused: refused.clone(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::ClientConfig;
-use crate::error::KafkaError;
+use crate::error::{ErrorCode, KafkaError};
 use crate::producer::ProducerRecord;
 use batches::BatchWriter;
 use client::ClientWriter;
@@ -45,12 +45,20 @@ pub struct Place {
 pub struct Written {
     /// base offsets by [`Place::slot`] and [`Place::batch`]
     bases: Vec<Vec<i64>>,
-    /// Topics whose records were refused, each with its reason; only without a transaction, where the others are written
-    /// all the same.
+    /// Topics that refused records, each with its reason; the others are written all the same. In a transaction these are
+    /// topics that refuse by themselves (rights, size, not there): it stands, without what was refused, and can be gone on
+    /// with.
     pub refused: Vec<WriteError>,
 }
 
 impl Written {
+    /// Whether a record that was appended before the write is written. The records of one partition are written up to one that
+    /// was refused.
+    pub fn has(&self, place: Place) -> bool {
+        let bases = self.bases.get(place.slot);
+        bases.is_some_and(|bases| bases.get(place.batch as usize).is_some())
+    }
+
     /// The offset of a record that was appended before the write; -1 if it is not known, or the record was refused.
     pub fn offset(&self, place: Place) -> i64 {
         let bases = self.bases.get(place.slot);
@@ -83,6 +91,31 @@ impl From<KafkaError> for WriteError {
 }
 
 impl WriteError {
+    /// Whether one topic refuses by itself (rights, size, it is not there): what is for others can be written without it.
+    pub fn is_of_topic(&self) -> bool {
+        let own = matches!(
+            self.error.code,
+            ErrorCode::TopicAuthorizationFailed
+                | ErrorCode::MessageSizeTooLarge
+                | ErrorCode::UnknownTopic
+                | ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::UnknownPartition
+                | ErrorCode::InvalidTopic
+                | ErrorCode::InvalidRecord
+                | ErrorCode::PolicyViolation
+        );
+        own && self.topic.is_some()
+    }
+
+    /// Whether it is the records that the topic refuses, and others may be taken.
+    pub fn is_of_records(&self) -> bool {
+        self.is_of_topic()
+            && matches!(
+                self.error.code,
+                ErrorCode::MessageSizeTooLarge | ErrorCode::InvalidRecord
+            )
+    }
+
     fn of_topic(topic: &str, error: KafkaError) -> WriteError {
         WriteError {
             error,
@@ -149,7 +182,8 @@ impl RecordWriter {
     /// Writes everything appended and commits it, together with what was written since the last commit.
     ///
     /// # Errors
-    /// As [`Self::write`]; [`Self::abort`] then.
+    /// As [`Self::write`], and the first refusal where there is one; [`Self::abort`] then. Who can do without what is refused
+    /// calls `write` first.
     pub fn commit(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
         match &mut self.0 {
             Kind::Batches(writer) => writer.commit(goes_on),

@@ -50,7 +50,9 @@ impl Builder<'_> {
             "Concat" => Ok(self.concat::<f32>(node) || self.concat::<f64>(node) || self.concat::<i64>(node)),
             "ArgMax" => Ok(self.arg_max::<f32>(node) || self.arg_max::<f64>(node)),
             other => Ok(match Activation::by_operator(other) {
-                Some(activation) => self.activation::<f32>(node, activation) || self.activation::<f64>(node, activation),
+                Some(activation) => {
+                    self.activation::<f32>(node, activation) || self.activation::<f64>(node, activation)
+                }
                 None => false,
             }),
         }

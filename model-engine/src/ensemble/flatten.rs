@@ -106,9 +106,12 @@ fn push<T: Real>(
         Mode::Leaf => {
             if forest.single.is_none() {
                 let start = u32::try_from(forest.weights.len()).map_err(|_| broken(node, "too many leaves"))?;
-                forest
-                    .weights
-                    .extend(branch.weights.iter().map(|(target, weight)| (*target, T::from_double(*weight))));
+                forest.weights.extend(
+                    branch
+                        .weights
+                        .iter()
+                        .map(|(target, weight)| (*target, T::from_double(*weight))),
+                );
                 forest.leaves.push((start, start + branch.weights.len() as u32));
             }
             let threshold = branch

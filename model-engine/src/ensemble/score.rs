@@ -114,7 +114,11 @@ pub(super) struct Rules<T> {
 
 impl<T: Real> Rules<T> {
     pub(super) fn new(node: &pb::NodeProto, description: &Description) -> Result<Rules<T>, ModelError> {
-        let base_values: Vec<T> = description.base_values.iter().map(|base| T::from_double(*base)).collect();
+        let base_values: Vec<T> = description
+            .base_values
+            .iter()
+            .map(|base| T::from_double(*base))
+            .collect();
         let fits = base_values.len() <= 1 || base_values.len() == description.targets;
         if !fits {
             return Err(broken(

@@ -132,7 +132,11 @@ fn kept(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TVec<usize>>
         None => return Ok(None),
     };
     let last = |count: usize| (rank.saturating_sub(count)..rank).collect();
-    let all_but_batch = |pool: &PoolSpec| (0..rank).filter(|axis| !pool.data_format.has_n() || *axis != 0).collect();
+    let all_but_batch = |pool: &PoolSpec| {
+        (0..rank)
+            .filter(|axis| !pool.data_format.has_n() || *axis != 0)
+            .collect()
+    };
     Ok(if let Some(softmax) = node.op_as::<Softmax>() {
         Some(softmax.axes.clone())
     } else if let Some(norm) = node.op_as::<RmsNorm>() {
@@ -147,7 +151,9 @@ fn kept(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TVec<usize>>
         Some(last(2))
     } else if let Some(pool) = node.op_as::<MaxPool>() {
         // The positions that it can also give are counted over the batch.
-        pool.with_index_outputs.is_none().then(|| all_but_batch(&pool.pool_spec))
+        pool.with_index_outputs
+            .is_none()
+            .then(|| all_but_batch(&pool.pool_spec))
     } else {
         node.op_as::<SumPool>().map(|pool| all_but_batch(&pool.pool_spec))
     })
@@ -165,7 +171,11 @@ fn same_axis(node: &TypedNode, inputs: &[RowAxis], mixed: &[usize]) -> Option<Po
 fn mapped_axis(model: &TypedModel, node: &TypedNode, inputs: &[RowAxis]) -> TractResult<Option<Positions>> {
     let (input_facts, output_facts) = model.node_facts(node.id)?;
     let mapping = node.op.axes_mapping(&input_facts, &output_facts)?;
-    let Some((slot, axis)) = inputs.iter().enumerate().find_map(|(slot, axis)| Some((slot, (*axis)?))) else {
+    let Some((slot, axis)) = inputs
+        .iter()
+        .enumerate()
+        .find_map(|(slot, axis)| Some((slot, (*axis)?)))
+    else {
         return Ok(None);
     };
     let Ok(axis) = mapping.axis((InOut::In(slot), axis)) else {
@@ -182,7 +192,10 @@ fn mapped_axis(model: &TypedModel, node: &TypedNode, inputs: &[RowAxis]) -> Trac
     ) else {
         return Ok(None);
     };
-    let agree = inputs.iter().zip(&mapped).all(|(known, mapped)| known.is_none() || known == mapped);
+    let agree = inputs
+        .iter()
+        .zip(&mapped)
+        .all(|(known, mapped)| known.is_none() || known == mapped);
     if !agree || outputs.iter().any(Option::is_none) {
         return Ok(None);
     }
@@ -193,7 +206,9 @@ fn mapped_axis(model: &TypedModel, node: &TypedNode, inputs: &[RowAxis]) -> Trac
             .filter_map(|(_, (fact, axis))| fact.shape.get((*axis)?).cloned())
             .collect::<Vec<TDim>>()
     };
-    let mut dims = rows(&input_facts, &mapped, &|slot| inputs.get(slot).is_some_and(Option::is_some));
+    let mut dims = rows(&input_facts, &mapped, &|slot| {
+        inputs.get(slot).is_some_and(Option::is_some)
+    });
     dims.extend(rows(&output_facts, &outputs, &|_| true));
     let equal = dims.windows(2).all(|pair| pair.first() == pair.last());
     Ok(equal.then_some(Positions {
@@ -219,15 +234,29 @@ fn whole_sequence(model: &TypedModel, node: &TypedNode, inputs: &[RowAxis]) -> T
 
 /// A loop over another axis, which recurrent operators become: its body must keep the rows apart, and its state starts equal
 /// for all of them or comes from them.
-fn scanned(model: &TypedModel, node: &TypedNode, scan: &Scan, inputs: &[RowAxis]) -> TractResult<Option<TVec<RowAxis>>> {
+fn scanned(
+    model: &TypedModel,
+    node: &TypedNode,
+    scan: &Scan,
+    inputs: &[RowAxis],
+) -> TractResult<Option<TVec<RowAxis>>> {
     let is_state = |slot: usize| matches!(scan.input_mapping.get(slot), Some(InputMapping::State));
     let states: Vec<usize> = (0..inputs.len()).filter(|slot| is_state(*slot)).collect();
-    let scanned_axes = scan.input_mapping.iter().map(|mapping| mapping.as_scan().map(|info| info.axis));
-    if inputs.iter().zip(scanned_axes).any(|(axis, scanned)| axis.is_some() && *axis == scanned) {
+    let scanned_axes = scan
+        .input_mapping
+        .iter()
+        .map(|mapping| mapping.as_scan().map(|info| info.axis));
+    if inputs
+        .iter()
+        .zip(scanned_axes)
+        .any(|(axis, scanned)| axis.is_some() && *axis == scanned)
+    {
         return Ok(None);
     }
     // Of a state that does not depend on the rows at first, the axis that it has them on afterwards is tried.
-    let unknown = states.iter().find(|slot| inputs.get(**slot).is_some_and(Option::is_none));
+    let unknown = states
+        .iter()
+        .find(|slot| inputs.get(**slot).is_some_and(Option::is_none));
     let rank = match unknown.and_then(|slot| node.inputs.get(*slot)) {
         Some(outlet) => model.outlet_fact(*outlet)?.rank(),
         None => 1,

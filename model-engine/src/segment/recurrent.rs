@@ -10,7 +10,12 @@ use tract_onnx::tract_core::ops::math;
 
 /// Makes the product before every such operator of the graph.
 pub(super) fn multiply_single_inputs(model: &mut TypedModel) -> TractResult<()> {
-    let nodes: Vec<usize> = model.nodes().iter().filter(|node| node.op_is::<GruSeq>()).map(|node| node.id).collect();
+    let nodes: Vec<usize> = model
+        .nodes()
+        .iter()
+        .filter(|node| node.op_is::<GruSeq>())
+        .map(|node| node.id)
+        .collect();
     for id in nodes {
         if let Some(patch) = product_before(model, id)? {
             patch.apply(model)?;
@@ -24,8 +29,17 @@ fn product_before(model: &TypedModel, id: usize) -> TractResult<Option<TypedMode
     let (Some(op), [sequence, weights, rest @ ..]) = (node.op_as::<GruSeq>(), node.inputs.as_slice()) else {
         return Ok(None);
     };
-    let single = model.outlet_fact(*sequence)?.shape.last().is_some_and(|size| size.is_one());
-    let Some(weights) = model.outlet_fact(*weights)?.konst.clone().filter(|_| single && !op.projected) else {
+    let single = model
+        .outlet_fact(*sequence)?
+        .shape
+        .last()
+        .is_some_and(|size| size.is_one());
+    let Some(weights) = model
+        .outlet_fact(*weights)?
+        .konst
+        .clone()
+        .filter(|_| single && !op.projected)
+    else {
         return Ok(None);
     };
     let gates = 3 * op.hidden;
@@ -33,13 +47,22 @@ fn product_before(model: &TypedModel, id: usize) -> TractResult<Option<TypedMode
     let row = weights.into_tensor().into_shape(&[1, 1, gates])?;
     let weights = patch.add_const(format!("{}.single.weights", node.name), row)?;
     let sequence = patch.tap_model(model, *sequence)?;
-    let mut product = patch.wire_node(format!("{}.single.product", node.name), math::mul(), &[sequence, weights])?;
+    let mut product = patch.wire_node(
+        format!("{}.single.product", node.name),
+        math::mul(),
+        &[sequence, weights],
+    )?;
     if op.has_bias {
-        let bias = rest.get(1).and_then(|bias| model.outlet_fact(*bias).ok()?.konst.clone());
+        let bias = rest
+            .get(1)
+            .and_then(|bias| model.outlet_fact(*bias).ok()?.konst.clone());
         let Some(bias) = bias else { return Ok(None) };
         let both = bias.into_tensor();
         let count = both.len();
-        let row = both.into_shape(&[count])?.slice(0, 0, gates)?.into_shape(&[1, 1, gates])?;
+        let row = both
+            .into_shape(&[count])?
+            .slice(0, 0, gates)?
+            .into_shape(&[1, 1, gates])?;
         let bias = patch.add_const(format!("{}.single.bias", node.name), row)?;
         product.push(bias);
         product = patch.wire_node(format!("{}.single.sum", node.name), math::add(), &product)?;

@@ -67,7 +67,9 @@ impl Nodes {
     fn blamed(&self, error: &TractError) -> Option<&Node> {
         let text = format!("{error:#}");
         let quoted = |node: &&Node| {
-            ["\"", ".", "_", "-", "/"].iter().any(|end| text.contains(&format!("\"{}{end}", node.name)))
+            ["\"", ".", "_", "-", "/"]
+                .iter()
+                .any(|end| text.contains(&format!("\"{}{end}", node.name)))
         };
         let longest = self.0.iter().filter(quoted).max_by_key(|node| node.name.len());
         longest.or(self.0.first().filter(|_| self.0.len() == 1))
@@ -83,7 +85,9 @@ fn described(graph: &Graph<'_>, inputs: &[SegmentInput], name: &str) -> String {
     match graph.initializers.get(name) {
         Some(tensor) => {
             let element = pb::tensor_proto::DataType::try_from(tensor.data_type);
-            let element = element.map_or("unknown", |element| element.as_str_name()).to_lowercase();
+            let element = element
+                .map_or("unknown", |element| element.as_str_name())
+                .to_lowercase();
             let dims: Vec<String> = tensor.dims.iter().map(i64::to_string).collect();
             format!("{name}: {element}[{}]", dims.join(", "))
         }

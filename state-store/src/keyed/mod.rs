@@ -155,12 +155,19 @@ impl<V: StateValue> KeyedPartition<V> {
         &self.spec
     }
 
-    /// The value of a key at that stream time; none if there is none or it has expired.
+    /// The value of a key at that stream time; none if there is none or it has expired. Stream time does not go back: the
+    /// largest one given so far counts.
+    pub fn get(&mut self, key: &[u8], stream_time_ms: i64) -> Result<Option<&V>, StateError> {
+        let now_ms = self.move_time(stream_time_ms);
+        self.get_as_of(key, now_ms)
+    }
+
+    /// The value of a key at a time that is its own: where those who share the store have times of their own, each has its
+    /// own keys, and gives times for them that do not go back.
     ///
     /// In a store whose time to live counts from access this touches the entry, which makes it dirty.
     /// Errors: the database's, or [`StateError::Format`] for bytes that do not decode.
-    pub fn get(&mut self, key: &[u8], stream_time_ms: i64) -> Result<Option<&V>, StateError> {
-        let now_ms = self.move_time(stream_time_ms);
+    pub fn get_as_of(&mut self, key: &[u8], now_ms: i64) -> Result<Option<&V>, StateError> {
         let id = self.slot(key)?;
         if !self.is_live(id, now_ms) {
             return Ok(None);
@@ -185,6 +192,16 @@ impl<V: StateValue> KeyedPartition<V> {
         init: impl FnOnce() -> V,
     ) -> Result<&mut V, StateError> {
         let now_ms = self.move_time(stream_time_ms);
+        self.get_or_insert_as_of(key, now_ms, init)
+    }
+
+    /// As [`Self::get_or_insert_with`], at a time that is the key's own ([`Self::get_as_of`]).
+    pub fn get_or_insert_as_of(
+        &mut self,
+        key: &[u8],
+        now_ms: i64,
+        init: impl FnOnce() -> V,
+    ) -> Result<&mut V, StateError> {
         let id = self.slot(key)?;
         let live = self.is_live(id, now_ms);
         if !live && self.spec.archive {

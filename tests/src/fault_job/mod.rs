@@ -16,8 +16,8 @@ use crate::worker::{PATIENCE, WorkerProcess};
 use anyhow::{Context, Result, bail, ensure};
 use events::{BATCHES, Expected, Life, PARTITIONS};
 use kafka_client::{
-    Admin, ClientConfig, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord, StartOffset,
-    TopicPartition,
+    Admin, ClientConfig, ConfigChange, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord,
+    StartOffset, TopicPartition,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +111,37 @@ impl FaultJob {
         Ok(job)
     }
 
+    /// A second tenant with the same model, whose topic takes nothing: the topic.
+    ///
+    /// # Errors
+    /// When a service does not do what it should.
+    pub async fn add_refused(&self) -> Result<String> {
+        let topic = self.topic("refused");
+        let narrow = NewTopic::new(&*topic, PARTITIONS, 1).with("max.message.bytes", "10");
+        let admin = Admin::new(&ClientConfig::new(&self.bootstrap))?;
+        for (_, result) in admin.create_topics(&[narrow]).await? {
+            result?;
+        }
+        let mut model = self.worker.get("/inference/models/shop/score").await?;
+        let own = model.as_object_mut().context("the model's document")?;
+        own.insert("tenant".to_owned(), "refused".into());
+        own.remove("version");
+        model["output"]["topic"] = topic.as_str().into();
+        self.worker.put("/inference/tenants/refused", &json!({})).await?;
+        self.worker.put("/inference/models/refused/score", &model).await?;
+        Ok(topic)
+    }
+
+    /// From now on a topic takes everything.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn widen(&self, topic: &str) -> Result<()> {
+        let change = ("max.message.bytes".to_owned(), ConfigChange::Set("1048588".to_owned()));
+        let admin = Admin::new(&ClientConfig::new(&self.bootstrap))?;
+        Ok(admin.alter_topic_config(topic, &[change]).await?)
+    }
+
     fn topic(&self, what: &str) -> String {
         format!("{}-{what}", self.name)
     }
@@ -163,8 +194,6 @@ impl FaultJob {
         let connector = json!({
             "connector.class": "millrace.InferenceSink", "tasks.max": "2", "topics": self.topic("events"),
             "processing.guarantee": self.guarantee, "inference.commit.interval.ms": "10",
-            // Time moves by events alone, so that what expires depends on nothing else.
-            "inference.idle.after.ms": "3600000",
         });
         self.worker
             .put(&format!("/connectors/{}/config", self.name), &connector)

@@ -23,7 +23,12 @@ const BEFORE: i64 = 200;
 
 impl Stage {
     /// Another tenant with one model `score`, whose outputs go to a topic of its own: the topic.
-    async fn add_tenant(&self, tenant: &str, document: &Value, change: impl FnOnce(&mut Value)) -> Result<String> {
+    pub(super) async fn add_tenant(
+        &self,
+        tenant: &str,
+        document: &Value,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<String> {
         let topic = unique(tenant);
         create_topics(self.bootstrap(), &[(&topic, super::PARTITIONS)]).await?;
         self.put(&format!("tenants/{tenant}"), document).await?;
@@ -35,7 +40,7 @@ impl Stage {
     }
 
     /// Waits until a model's status is so.
-    async fn until_model(&self, model: &str, so: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub(super) async fn until_model(&self, model: &str, so: impl Fn(&Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self
@@ -80,13 +85,13 @@ impl Stage {
         Ok(())
     }
 
-    async fn outputs_in(&self, topic: &str, count: i64) -> Result<Vec<Output>> {
+    pub(super) async fn outputs_in(&self, topic: &str, count: i64) -> Result<Vec<Output>> {
         read(self.bootstrap(), topic, usize::try_from(count)?).await
     }
 }
 
 /// Every event has its output, none has two, and all are those of an undisturbed run, in its order.
-fn check_undisturbed(tenant: &str, outputs: &[Output], sent: i64) -> Result<()> {
+pub(super) fn check_undisturbed(tenant: &str, outputs: &[Output], sent: i64) -> Result<()> {
     let sources: BTreeSet<&str> = outputs.iter().map(|output| output.header("millrace.source")).collect();
     ensure!(sources.len() == outputs.len(), "{tenant}: an output came twice");
     ensure!(

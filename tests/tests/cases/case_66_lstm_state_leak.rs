@@ -15,7 +15,11 @@ async fn equal_inputs_give_equal_outputs(file: &str, expected: f64, expected_of_
     let task = stage.task()?;
     let event = |sign: f64| -> Value {
         let numbers = [0.5, -1.0, 2.0, 0.25, 3.0, -0.75];
-        NAMES.iter().zip(numbers).map(|(name, number)| ((*name).to_owned(), json!(sign * number))).collect()
+        NAMES
+            .iter()
+            .zip(numbers)
+            .map(|(name, number)| ((*name).to_owned(), json!(sign * number)))
+            .collect()
     };
     // One by one, then many at once, so that they are batches of every size.
     let mut sent = 0;
@@ -24,7 +28,9 @@ async fn equal_inputs_give_equal_outputs(file: &str, expected: f64, expected_of_
         sent += 1;
         stage.outputs(sent).await?;
     }
-    let crowd: Vec<Value> = (0..150).map(|number| event(if number % 3 == 0 { -1.0 } else { 1.0 })).collect();
+    let crowd: Vec<Value> = (0..150)
+        .map(|number| event(if number % 3 == 0 { -1.0 } else { 1.0 }))
+        .collect();
     stage.send(&crowd)?;
     let scores = values(&stage.outputs(sent + crowd.len()).await?, "score");
     for (number, score) in scores.iter().enumerate() {

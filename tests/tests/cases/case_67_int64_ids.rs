@@ -9,10 +9,17 @@ use crate::one_model::{OneModel, values};
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_above_two_to_the_24_come_through() -> Result<()> {
     let stage = OneModel::start("67-int64-ids").await?;
-    let document = stage.document("int_out.onnx", &json!({ "pid": ["pid"] }), &json!({ "next": "next_id" }));
+    let document = stage.document(
+        "int_out.onnx",
+        &json!({ "pid": ["pid"] }),
+        &json!({ "next": "next_id" }),
+    );
     stage.put(&OneModel::fields(&["pid"]), &document).await?;
     let task = stage.task()?;
-    let ids: Vec<i64> = (0..60).map(|number| 16_800_001 + number * 7).chain([(1 << 53) - 1]).collect();
+    let ids: Vec<i64> = (0..60)
+        .map(|number| 16_800_001 + number * 7)
+        .chain([(1 << 53) - 1])
+        .collect();
     let events: Vec<_> = ids.iter().map(|id| json!({ "pid": id })).collect();
     stage.send(&events)?;
     let expected: Vec<_> = ids.iter().map(|id| json!(id + 1)).collect();

@@ -30,8 +30,14 @@ async fn a_missing_id_is_an_error_of_its_event() -> Result<()> {
     stage.until_input_errors(wrong.len() as u64).await?;
     let status = stage.ask("status", &Value::Null).await?;
     let figures = &status["figures"];
-    assert_eq!((&status["state"], &figures["errors"], &figures["last_error"]), (&json!("SERVING"), &json!(0), &Value::Null));
-    assert_eq!((&figures["input_errors"], &figures["predictions"]), (&json!(5), &json!(2)));
+    assert_eq!(
+        (&status["state"], &figures["errors"], &figures["last_error"]),
+        (&json!("SERVING"), &json!(0), &Value::Null)
+    );
+    assert_eq!(
+        (&figures["input_errors"], &figures["predictions"]),
+        (&json!(5), &json!(2))
+    );
     assert_eq!(
         figures["last_input_error"],
         "events-0 offset 4: feature user of tensor user is 1000000000000000000000000000000, which is out of the range of int64"
@@ -61,7 +67,11 @@ async fn a_default_stands_for_a_missing_id() -> Result<()> {
     features["user"]["default"] = json!(7);
     stage.put(&features, &document).await?;
     let task = stage.task()?;
-    stage.send(&[json!({ "item": 2 }), json!({ "user": "seven", "item": 2 }), json!({ "user": 0, "item": 2 })])?;
+    stage.send(&[
+        json!({ "item": 2 }),
+        json!({ "user": "seven", "item": 2 }),
+        json!({ "user": 0, "item": 2 }),
+    ])?;
     let scores = values(&stage.outputs(3).await?, "score");
     near(&scores[0], 0.743_842_184_54);
     near(&scores[1], 0.743_842_184_54);

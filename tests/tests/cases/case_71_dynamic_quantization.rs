@@ -9,7 +9,11 @@ use crate::one_model::{OneModel, near, values};
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 fn event(numbers: [f64; 6]) -> Value {
-    NAMES.iter().zip(numbers).map(|(name, number)| ((*name).to_owned(), json!(number))).collect()
+    NAMES
+        .iter()
+        .zip(numbers)
+        .map(|(name, number)| ((*name).to_owned(), json!(number)))
+        .collect()
 }
 
 /// The event's answer, alone and among others.
@@ -18,17 +22,30 @@ async fn alone_and_in_a_crowd(file: &str, field: &str, numbers: [f64; 6], suspec
     let document = stage.document(file, &json!({ "input": NAMES }), &json!({ "score": field }));
     stage.put(&OneModel::fields(&NAMES), &document).await?;
     let status = stage.ask("status", &Value::Null).await?;
-    assert_eq!((&status["rows"], &status["batch_sizes"]), (&json!("one by one"), &json!([1])), "{status}");
+    assert_eq!(
+        (&status["rows"], &status["batch_sizes"]),
+        (&json!("one by one"), &json!([1])),
+        "{status}"
+    );
     let reason = status["rows_reason"].as_str().expect("a reason");
     assert!(reason.contains(suspect), "{reason}");
     let validated = stage.ask("validate", &document).await?;
-    assert_eq!((&validated["rows"], &validated["rows_reason"]), (&status["rows"], &status["rows_reason"]));
+    assert_eq!(
+        (&validated["rows"], &validated["rows_reason"]),
+        (&status["rows"], &status["rows_reason"])
+    );
     let task = stage.task()?;
     stage.send(&[event(numbers)])?;
     let alone = values(&stage.outputs(1).await?, "score").swap_remove(0);
     // Others that are much larger.
     let crowd: Vec<Value> = (0..60)
-        .map(|number| if number % 7 == 3 { event(numbers) } else { event([1e3 * f64::from(number); 6]) })
+        .map(|number| {
+            if number % 7 == 3 {
+                event(numbers)
+            } else {
+                event([1e3 * f64::from(number); 6])
+            }
+        })
         .collect();
     stage.send(&crowd)?;
     let scores = values(&stage.outputs(61).await?, "score");

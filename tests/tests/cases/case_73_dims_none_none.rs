@@ -28,6 +28,12 @@ async fn the_document_says_how_many_columns_there_are() -> Result<()> {
     let document = stage.document("dims_none_none.onnx", &json!({ "X": NAMES[..4] }), &fields);
     let refused = stage.ask("validate", &document).await?;
     assert_eq!(refused["valid"], false);
-    assert!(refused["errors"][0]["message"].as_str().unwrap().contains("6 entries for 4 features"), "{refused}");
+    assert!(
+        refused["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("6 entries for 4 features"),
+        "{refused}"
+    );
     Ok(())
 }

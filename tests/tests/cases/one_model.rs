@@ -26,7 +26,10 @@ impl OneModel {
     pub async fn start(case: &str) -> Result<OneModel> {
         let broker = DevBroker::start(OwnDevBroker::quick())?;
         let directory = tempfile::tempdir()?;
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/data").join(case).canonicalize()?;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/cases/data")
+            .join(case)
+            .canonicalize()?;
         create_topics(&broker.bootstrap(), &[(TOPIC, 1), (OUTPUTS, 1)]).await?;
         let worker = Worker::start(&broker.bootstrap(), "group", directory.path(), &folder).await?;
         worker.ok("PUT", "tenants/shop", &json!({})).await?;
@@ -68,12 +71,17 @@ impl OneModel {
 
     /// Starts the connector's task.
     pub fn task(&self) -> Result<RunningTask> {
-        self.worker.task("sink", &[(TOPIC, 1)], &[("inference.commit.interval.ms", "10")])
+        self.worker
+            .task("sink", &[(TOPIC, 1)], &[("inference.commit.interval.ms", "10")])
     }
 
     /// Sends events.
     pub fn send(&self, events: &[Value]) -> Result<()> {
-        produce(&self.broker.bootstrap(), TOPIC, events.iter().map(|event| (String::new(), event.to_string())))
+        produce(
+            &self.broker.bootstrap(),
+            TOPIC,
+            events.iter().map(|event| (String::new(), event.to_string())),
+        )
     }
 
     /// Reads so many outputs, and to the end of their topic.
@@ -83,7 +91,14 @@ impl OneModel {
 
     /// Waits until so many events have given the model no row.
     pub async fn until_input_errors(&self, count: u64) -> Result<()> {
-        let errors = || self.worker.service.snapshot().tenants.get("shop").map_or(0, |shop| shop.input_errors);
+        let errors = || {
+            self.worker
+                .service
+                .snapshot()
+                .tenants
+                .get("shop")
+                .map_or(0, |shop| shop.input_errors)
+        };
         wait_for("every event that gives no row", || errors() == count).await
     }
 }
@@ -97,5 +112,8 @@ pub fn values(outputs: &[Output], field: &str) -> Vec<Value> {
 #[track_caller]
 pub fn near(value: &Value, expected: f64) {
     let value = value.as_f64().expect("a number");
-    assert!((value - expected).abs() <= 1e-6, "{value}, ONNX Runtime says {expected}");
+    assert!(
+        (value - expected).abs() <= 1e-6,
+        "{value}, ONNX Runtime says {expected}"
+    );
 }

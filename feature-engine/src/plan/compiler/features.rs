@@ -110,6 +110,9 @@ impl Compiler<'_> {
             (None, _) => {
                 return Ok(self.constant_register(ConstantKey::Missing, Slot::Missing));
             }
+            (Some(Default::Signed(value)), Integer) => Constant::Integer(*value),
+            (Some(Default::Signed(value)), Number | Json | Any) => return Ok(self.large_constant((*value).into())),
+            (Some(Default::Unsigned(value)), Number | Json | Any) => return Ok(self.large_constant((*value).into())),
             (Some(Default::Number(value)), Number | Json | Any) => Constant::Number(*value),
             (Some(Default::Number(value)), Integer) if value.trunc() == *value => Constant::Integer(*value as i64),
             (Some(Default::Number(value)), Bool) if *value == 0.0 || *value == 1.0 => Constant::Bool(*value == 1.0),
@@ -119,6 +122,14 @@ impl Compiler<'_> {
             (Some(_), other) => return Err(format!("the feature is {other}, its default is not")),
         };
         Ok(self.constant(constant))
+    }
+
+    /// The register of an integer beyond 2^53.
+    fn large_constant(&mut self, value: i128) -> Register {
+        self.constant_register(
+            ConstantKey::Large(value),
+            crate::number::Number::of_integer(value).into(),
+        )
     }
 
     pub(super) fn check_inputs(&mut self, wanted: &Wanted) {

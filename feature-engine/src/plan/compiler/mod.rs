@@ -56,6 +56,7 @@ enum ConstantKey {
     Bool(bool),
     Integer(i64),
     Number(u64),
+    Large(i128),
     Text(String),
 }
 

@@ -14,8 +14,8 @@ use crate::librdkafka::code_of;
 
 /// Between two attempts at what may succeed later.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// A topic that is not there by then will not be created by the broker.
-const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
+/// A topic that is not there by then will not be created by the broker. Everybody else's records wait meanwhile.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(1);
 /// FindCoordinator's key type of transactions.
 const TRANSACTION: i8 = 1;
 

@@ -42,14 +42,38 @@ impl BatchWriter {
         self.producer_id = answer.producer_id.0;
         self.producer_epoch = answer.producer_epoch;
         self.must_reset = false;
+        self.renumber = false;
         for partition in &mut self.partitions {
             partition.next_sequence = 0;
         }
         Ok(())
     }
 
-    /// Adds the partitions that the write needs to the transaction.
-    pub(super) fn add_partitions(&mut self, goes_on: GoesOn<'_>) -> Result<(), WriteError> {
+    /// Adds the partitions that the write needs to the transaction. Gives the topics that cannot be added, whose records are
+    /// dropped: one of them keeps all from being added, so it is tried again without it.
+    pub(super) fn add_partitions(&mut self, goes_on: GoesOn<'_>) -> Result<Vec<WriteError>, WriteError> {
+        let mut refused: Vec<WriteError> = Vec::new();
+        loop {
+            let topics = self.partitions_to_add();
+            if topics.is_empty() {
+                break;
+            }
+            let found = self.try_add(topics, goes_on)?;
+            if found.is_empty() {
+                break;
+            }
+            for error in &found {
+                self.drop_topic(error.topic.as_deref().unwrap_or_default());
+            }
+            refused.extend(found);
+        }
+        for partition in &mut self.partitions {
+            partition.in_transaction |= !partition.ready.is_empty();
+        }
+        Ok(refused)
+    }
+
+    fn partitions_to_add(&self) -> Vec<AddPartitionsToTxnTopic> {
         let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
         let new = self
             .partitions
@@ -65,10 +89,16 @@ impl BatchWriter {
                 ),
             }
         }
-        if topics.is_empty() {
-            return Ok(());
-        }
-        self.transaction_open = true;
+        topics
+    }
+
+    /// Adds these; gives the topics that refuse, with none added then.
+    fn try_add(
+        &mut self,
+        topics: Vec<AddPartitionsToTxnTopic>,
+        goes_on: GoesOn<'_>,
+    ) -> Result<Vec<WriteError>, WriteError> {
+        let was_open = std::mem::replace(&mut self.transaction_open, true);
         let request = AddPartitionsToTxnRequest::default()
             .with_v3_and_below_transactional_id(self.own_transactional_id())
             .with_v3_and_below_producer_id(ProducerId(self.producer_id))
@@ -87,24 +117,30 @@ impl BatchWriter {
         };
         let doing = "add partitions to the transaction";
         let answer = self.ask_unread(&request, ADD_PARTITIONS_TO_TXN, goes_on, doing, worst)?;
+        let mut refused: Vec<WriteError> = Vec::new();
         for topic in &answer.results_by_topic_v3_and_below {
             for result in &topic.results_by_partition {
                 let code = code_of(i32::from(result.partition_error_code));
-                if !matches!(code, ErrorCode::NoError | ErrorCode::OperationNotAttempted) {
-                    return Err(WriteError {
-                        error: super::rounds::in_transaction(KafkaError::new(
-                            code,
-                            format!("{doing}: {}-{}", topic.name.0, result.partition_index),
-                        )),
-                        topic: Some(topic.name.0.as_str().into()),
-                    });
+                if matches!(code, ErrorCode::NoError | ErrorCode::OperationNotAttempted) {
+                    continue;
+                }
+                let context = format!("{doing}: {}-{}", topic.name.0, result.partition_index);
+                let error = WriteError::of_topic(
+                    topic.name.0.as_str(),
+                    super::rounds::in_transaction(KafkaError::new(code, context)),
+                );
+                if !error.is_of_topic() {
+                    return Err(error);
+                }
+                if !refused.iter().any(|known| known.topic == error.topic) {
+                    refused.push(error);
                 }
             }
         }
-        for partition in &mut self.partitions {
-            partition.in_transaction |= !partition.ready.is_empty();
+        if !refused.is_empty() {
+            self.transaction_open = was_open;
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Commits or aborts.

@@ -47,6 +47,10 @@ pub(super) struct BatchWriter {
     transaction_open: bool,
     /// An outcome is not known: a new epoch must come before anything else is written.
     must_reset: bool,
+    /// Topics that have refused records of the open transaction. They may be others when they are written to again, so
+    /// that the next transaction has new numbers.
+    refused: Vec<Arc<str>>,
+    renumber: bool,
     partitions: Vec<PartitionBatches>,
     topics: HashMap<Arc<str>, Topic>,
     /// The topic of the last record, taken out of `topics`: records mostly come with the same topic in a row.
@@ -106,6 +110,8 @@ impl BatchWriter {
             coordinator: None,
             transaction_open: false,
             must_reset: false,
+            refused: Vec::new(),
+            renumber: false,
             partitions: Vec::new(),
             topics: HashMap::new(),
             recent: None,
@@ -163,7 +169,6 @@ impl BatchWriter {
     /// The index in `partitions` of where a record goes.
     fn slot(&mut self, record: &ProducerRecord<'_>) -> Result<usize, KafkaError> {
         let writes = self.writes;
-        let next = self.partitions.len();
         let topic = self.topic(record.topic)?;
         let unknown = || KafkaError::new(ErrorCode::UnknownPartition, format!("a record for {}", record.topic));
         let count = i32::try_from(topic.slots.len()).unwrap_or(i32::MAX).max(1);
@@ -177,10 +182,17 @@ impl BatchWriter {
         if let Some(slot) = slot {
             return Ok(*slot);
         }
-        *slot = Some(next);
-        let partition = PartitionBatches::new(Arc::clone(&topic.name), number);
-        self.partitions.push(partition);
-        Ok(next)
+        let name = Arc::clone(&topic.name);
+        let known = |partition: &PartitionBatches| partition.number == number && partition.topic == name;
+        let found = self.partitions.iter().position(known);
+        let slot = found.unwrap_or_else(|| {
+            self.partitions.push(PartitionBatches::new(name, number));
+            self.partitions.len() - 1
+        });
+        if let Some(place) = self.topic(record.topic)?.slots.get_mut(place) {
+            *place = Some(slot);
+        }
+        Ok(slot)
     }
 
     fn topic(&mut self, name: &str) -> Result<&mut Topic, KafkaError> {
@@ -209,8 +221,11 @@ impl BatchWriter {
         self.writes = self.writes.wrapping_add(1);
         match written {
             Ok(refused) => {
-                for topic in refused.iter().filter_map(|error| error.topic.as_deref()) {
-                    self.forget(topic);
+                for topic in refused.iter().filter_map(|error| error.topic.as_ref()) {
+                    match self.transactional_id {
+                        Some(_) => self.refused.push(topic.clone()),
+                        None => self.forget(topic),
+                    }
                 }
                 Ok(self.take_written(refused))
             }
@@ -258,14 +273,22 @@ impl BatchWriter {
             }
             self.init_producer_id(goes_on)?;
         }
-        if self.transactional_id.is_some() {
-            self.add_partitions(goes_on)?;
+        if self.renumber && !self.transaction_open {
+            self.init_producer_id(goes_on)?;
         }
-        self.send_rounds(goes_on)
+        let refused = match self.transactional_id {
+            Some(_) => self.add_partitions(goes_on)?,
+            None => Vec::new(),
+        };
+        self.send_rounds(refused, goes_on)
     }
 
     pub fn commit(&mut self, goes_on: GoesOn<'_>) -> Result<Written, WriteError> {
         let written = self.write(goes_on)?;
+        if let Some(refused) = written.refused.first().filter(|_| self.transactional_id.is_some()) {
+            self.must_reset = true;
+            return Err(refused.clone());
+        }
         if self.transaction_open {
             let ended = self.end_transaction(true, goes_on);
             self.must_reset |= ended.is_err();
@@ -298,6 +321,12 @@ impl BatchWriter {
 
     fn leave_transaction(&mut self) {
         self.transaction_open = false;
+        for topic in std::mem::take(&mut self.refused) {
+            self.renumber = true;
+            self.cluster.forget(&topic);
+            self.recent.take_if(|recent| recent.name == topic);
+            self.topics.remove(&topic);
+        }
         for partition in &mut self.partitions {
             partition.in_transaction = false;
         }
@@ -320,6 +349,18 @@ impl BatchWriter {
             partition.ready.clear();
             partition.bases.clear();
             partition.batches = 0;
+        }
+    }
+
+    /// Drops what was appended for a topic.
+    fn drop_topic(&mut self, topic: &str) {
+        for partition in self
+            .partitions
+            .iter_mut()
+            .filter(|partition| *partition.topic == *topic)
+        {
+            partition.open = None;
+            partition.ready.clear();
         }
     }
 

@@ -21,13 +21,17 @@ const ACKS_ALL: i16 = -1;
 const MAX_REQUEST_BYTES: usize = 32 << 20;
 
 impl BatchWriter {
-    /// Sends until nothing is ready. Gives the topics that were refused, which end a transaction at once.
-    pub(super) fn send_rounds(&mut self, goes_on: GoesOn<'_>) -> Result<Vec<WriteError>, WriteError> {
-        let mut refused: Vec<WriteError> = Vec::new();
+    /// Sends until nothing is ready. Gives the topics that were refused, beside those that are already; an error that is not
+    /// of one topic alone ends a transaction at once.
+    pub(super) fn send_rounds(
+        &mut self,
+        mut refused: Vec<WriteError>,
+        goes_on: GoesOn<'_>,
+    ) -> Result<Vec<WriteError>, WriteError> {
         loop {
             let by_leader = self.next_round(&refused);
             if self.transactional_id.is_some()
-                && let Some(first) = refused.first()
+                && let Some(first) = refused.iter().find(|refused| !refused.is_of_topic())
             {
                 return Err(first.clone());
             }

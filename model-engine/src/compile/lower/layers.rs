@@ -58,7 +58,8 @@ impl Builder<'_> {
     }
 
     pub(super) fn matmul<T: Real>(&mut self, node: &pb::NodeProto) -> bool {
-        let (Some((input, width)), Some(weights)) = (self.reals::<T>(node, 0), self.graph.constant_input(node, 1)) else {
+        let (Some((input, width)), Some(weights)) = (self.reals::<T>(node, 0), self.graph.constant_input(node, 1))
+        else {
             return false;
         };
         let weights = weights.clone();
@@ -87,7 +88,8 @@ impl Builder<'_> {
     }
 
     pub(super) fn gemm<T: Real>(&mut self, node: &pb::NodeProto) -> bool {
-        let (Some((input, width)), Some(weights)) = (self.reals::<T>(node, 0), self.graph.constant_input(node, 1)) else {
+        let (Some((input, width)), Some(weights)) = (self.reals::<T>(node, 0), self.graph.constant_input(node, 1))
+        else {
             return false;
         };
         let attributes = Attributes(node);

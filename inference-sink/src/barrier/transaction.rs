@@ -1,0 +1,239 @@
+//! One transaction: what is appended in which order, and what becomes of outputs that a topic refuses.
+
+use super::commit::{Amendment, Commit, CommitFailure, Committed, LogEntry, RecordGroup, Refused};
+use super::committer::{Dialogue, Patience};
+use crate::output::{EncodedOutputs, RefusedTopic, topic_at_fault};
+use kafka_client::{KafkaError, Place, ProducerRecord, RecordWriter, WriteError, Written};
+use state_store::ChangeRecord;
+
+/// Writes a transaction; `amendment`: what it says beside what the commit does.
+pub(super) fn write(
+    writer: &mut RecordWriter,
+    patience: &mut Patience,
+    commit: &Commit,
+    amendment: Option<Amendment>,
+    dialogue: &Dialogue,
+) -> Result<Committed, CommitFailure> {
+    crash_point::reached("commit.outputs_flushed");
+    let mut ends: Vec<Option<Place>> = Vec::with_capacity(commit.groups.len());
+    for group in &commit.groups {
+        let mut last = None;
+        for record in &group.records {
+            last = Some(append_change(writer, group, record)?);
+        }
+        ends.push(last);
+    }
+    crash_point::reached("commit.changelog_appended");
+    let log_topic = commit.log_topic.as_deref().unwrap_or_default();
+    let mut log = Vec::with_capacity(commit.log.len());
+    for entry in &commit.log {
+        log.push(append_entry(writer, log_topic, entry)?);
+    }
+    let mut amended = Amended::default();
+    if let Some(amendment) = &amendment {
+        amended.append(writer, commit, amendment)?;
+    }
+    let mut outputs = AppendedOutputs::default();
+    outputs.append(writer, commit)?;
+    crash_point::reached("commit.all_appended");
+    let goes_on = &mut |error: &KafkaError| patience.goes_on("writing a transaction", error);
+    let written = writer.write(goes_on).map_err(|error| failure(commit, error))?;
+    for error in written.refused.iter().cloned() {
+        outputs.refuse(commit, error)?;
+    }
+    let mut committed = Committed {
+        ends: ends
+            .into_iter()
+            .map(|last| last.map_or(-1, |last| written.offset(last)) + 1)
+            .collect(),
+        log_offsets: log.into_iter().map(|place| written.offset(place)).collect(),
+    };
+    amended.found(&written, &mut committed);
+    crash_point::reached("commit.all_sent");
+    if let Some(refused) = outputs.refused(&written) {
+        let amendment = dialogue.ask(refused)?;
+        crash_point::reached("commit.refused");
+        amended.append(writer, commit, &amendment)?;
+    }
+    let goes_on = &mut |error: &KafkaError| patience.goes_on("committing a transaction", error);
+    let written = writer.commit(goes_on).map_err(|error| failure(commit, error))?;
+    amended.found(&written, &mut committed);
+    Ok(committed)
+}
+
+fn append_change(
+    writer: &mut RecordWriter,
+    group: &RecordGroup,
+    record: &ChangeRecord,
+) -> Result<Place, CommitFailure> {
+    let record = ProducerRecord {
+        topic: &group.topic,
+        partition: Some(group.partition),
+        key: Some(&record.key),
+        value: record.value.as_deref(),
+        timestamp_ms: None,
+        headers: &[],
+    };
+    writer.append(&record).map_err(nobodys)
+}
+
+fn append_entry(writer: &mut RecordWriter, log_topic: &str, entry: &LogEntry) -> Result<Place, CommitFailure> {
+    let record = ProducerRecord {
+        topic: log_topic,
+        partition: Some(entry.partition),
+        key: Some(entry.model.as_bytes()),
+        value: Some(&entry.value),
+        timestamp_ms: None,
+        headers: &[],
+    };
+    writer.append(&record).map_err(nobodys)
+}
+
+/// An error of a topic that everybody's state is in.
+fn nobodys(error: WriteError) -> CommitFailure {
+    CommitFailure {
+        error: error.error,
+        refused: None,
+    }
+}
+
+/// Whose failure it is: that of the topic of outputs or shed events that is at fault, or everybody's.
+fn failure(commit: &Commit, error: WriteError) -> CommitFailure {
+    CommitFailure {
+        refused: topic_at_fault(&error, topics(commit)),
+        error: error.error,
+    }
+}
+
+fn topics(commit: &Commit) -> impl Iterator<Item = &str> {
+    let outputs = commit.outputs.iter().map(EncodedOutputs::topic);
+    outputs.chain(commit.shed.iter().map(|event| &*event.topic))
+}
+
+/// What of amendments has been appended and not been written yet.
+#[derive(Default)]
+struct Amended {
+    /// group and place
+    records: Vec<(usize, Place)>,
+    log: Vec<Place>,
+}
+
+impl Amended {
+    fn append(
+        &mut self,
+        writer: &mut RecordWriter,
+        commit: &Commit,
+        amendment: &Amendment,
+    ) -> Result<(), CommitFailure> {
+        for (number, record) in &amendment.records {
+            if let Some(group) = commit.groups.get(*number) {
+                self.records.push((*number, append_change(writer, group, record)?));
+            }
+        }
+        for entry in &amendment.log {
+            self.log.push(append_entry(writer, &amendment.log_topic, entry)?);
+        }
+        Ok(())
+    }
+
+    /// Notes where it was written.
+    fn found(&mut self, written: &Written, committed: &mut Committed) {
+        for (number, place) in self.records.drain(..) {
+            if let Some(end) = committed.ends.get_mut(number) {
+                *end = (*end).max(written.offset(place) + 1);
+            }
+        }
+        let offsets = self.log.drain(..).map(|place| written.offset(place));
+        committed.log_offsets.extend(offsets);
+    }
+}
+
+/// Outputs and shed events of a transaction, and what has become of them.
+#[derive(Default)]
+struct AppendedOutputs {
+    /// by output of the commit: rows with the places of their records; none: it was not taken
+    outputs: Vec<Vec<(usize, Option<Place>)>>,
+    refused: Vec<RefusedTopic>,
+}
+
+impl AppendedOutputs {
+    fn append(&mut self, writer: &mut RecordWriter, commit: &Commit) -> Result<(), CommitFailure> {
+        for outputs in &commit.outputs {
+            let mut rows = Vec::with_capacity(outputs.len());
+            outputs.try_for_each_row(|row, record| {
+                let place = match self.is_gone(record.topic) {
+                    true => None,
+                    false => self.try_append(writer, commit, record)?,
+                };
+                rows.push((row, place));
+                Ok::<(), CommitFailure>(())
+            })?;
+            self.outputs.push(rows);
+        }
+        for event in &commit.shed {
+            let (key, value, source) = event.parts();
+            let headers = [(crate::output::SOURCE_HEADER, Some(source.as_bytes()))];
+            let record = ProducerRecord {
+                topic: &event.topic,
+                partition: None,
+                key,
+                value,
+                timestamp_ms: None,
+                headers: &headers,
+            };
+            if !self.is_gone(record.topic) {
+                self.try_append(writer, commit, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a topic is not to be asked again.
+    fn is_gone(&self, topic: &str) -> bool {
+        let mut refused = self.refused.iter();
+        refused.any(|refused| *refused.topic == *topic && !refused.of_records)
+    }
+
+    fn try_append(
+        &mut self,
+        writer: &mut RecordWriter,
+        commit: &Commit,
+        record: &ProducerRecord<'_>,
+    ) -> Result<Option<Place>, CommitFailure> {
+        match writer.append(record) {
+            Ok(place) => Ok(Some(place)),
+            Err(error) => self.refuse(commit, error).map(|()| None),
+        }
+    }
+
+    /// Notes a refusal. Error: it is everybody's.
+    fn refuse(&mut self, commit: &Commit, error: WriteError) -> Result<(), CommitFailure> {
+        match topic_at_fault(&error, topics(commit)) {
+            None => Err(nobodys(error)),
+            Some(refused) => {
+                if !self.refused.iter().any(|known| known.topic == refused.topic) {
+                    self.refused.push(refused);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What is not written of the outputs; none: everything is.
+    fn refused(self, written: &Written) -> Option<Refused> {
+        if self.refused.is_empty() {
+            return None;
+        }
+        let missing = |rows: Vec<(usize, Option<Place>)>| -> Vec<usize> {
+            let missing = rows
+                .into_iter()
+                .filter(|(_, place)| !place.is_some_and(|place| written.has(place)));
+            missing.map(|(row, _)| row).collect()
+        };
+        let rows = self.outputs.into_iter().map(missing).enumerate();
+        Some(Refused {
+            topics: self.refused,
+            rows: Some(rows.filter(|(_, rows)| !rows.is_empty()).collect()),
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! What must be there before a task computes its first event: the feature log's topic, and global stores that can be looked up in.
+
+use super::Open;
+use super::open::kafka;
+use crate::service::Readiness;
+use connect_api::error::ConnectError;
+use kafka_client::{Admin, ConfigChange, NewTopic};
+use std::time::{Duration, Instant};
+
+/// How long a task waits for global stores before it says so and is opened again.
+const GLOBAL_STORES_WAIT: Duration = Duration::from_secs(2);
+
+impl Open {
+    /// Makes the feature log's topic, and learns where its partitions end.
+    pub(super) fn make_feature_log(&mut self, admin: &Admin, numbers: &[i32]) -> Result<(), ConnectError> {
+        let topic = self.log_reader.topic().clone();
+        let retention = self.log_retention();
+        let new = NewTopic::new(&*topic, self.partition_count, -1)
+            .with("cleanup.policy", "delete")
+            .with("retention.ms", &retention.to_string());
+        self.create_topic(admin, new)?;
+        self.keep_log_for(admin, retention);
+        let partitions: Vec<_> = numbers
+            .iter()
+            .map(|n| kafka_client::TopicPartition::new(topic.clone(), *n))
+            .collect();
+        let isolation = kafka_client::IsolationLevel::ReadCommitted;
+        let ends = self.started.runtime.block_on(admin.end_offsets(&partitions, isolation));
+        for (partition, end) in ends.map_err(kafka("feature log"))? {
+            self.log_ends.insert(partition.partition, end);
+        }
+        Ok(())
+    }
+
+    /// How long the feature log keeps entries, in milliseconds: as long as the tenant that asks for most. The topic is
+    /// everybody's.
+    pub(super) fn log_retention(&self) -> u64 {
+        let deployment = self.started.deployment();
+        let tenants = deployment.resources.tenants.values();
+        let longest = tenants.map(|tenant| tenant.feature_log.retention.as_millis()).max();
+        longest.unwrap_or(7 * 86_400_000)
+    }
+
+    /// Brings the topic of the feature log up to what tenants ask for now. A worker without the right to do that says so.
+    pub(super) fn keep_log_for(&mut self, admin: &Admin, retention: u64) {
+        if self.log_retention_ms.replace(retention) == Some(retention) {
+            return;
+        }
+        let topic = self.log_reader.topic().to_string();
+        let retention_ms = retention.to_string();
+        let altered = self.started.runtime.block_on(async {
+            let now = admin.describe_topic_config(&topic).await?;
+            if now.get("retention.ms") == Some(&retention_ms) {
+                return Ok(());
+            }
+            let change = ("retention.ms".to_owned(), ConfigChange::Set(retention_ms.clone()));
+            admin.alter_topic_config(&topic, &[change]).await
+        });
+        if let Err(error) = altered {
+            tracing::warn!(
+                topic, retention_ms, error = %error,
+                "the retention of the feature log cannot be set as tenants ask for: set it by hand"
+            );
+        }
+    }
+
+    /// Waits until the global stores have been read as far as their topics went when they were opened: an event that came
+    /// before would be given the defaults of its lookups. A store that cannot be read is waited for a while; then the views
+    /// that need it get no events until it can be, and the others go on.
+    pub(super) fn wait_for_global_stores(&self) -> Result<(), ConnectError> {
+        let until = Instant::now() + GLOBAL_STORES_WAIT;
+        for name in &self.compile().global_stores {
+            let globals = &self.started.globals;
+            if let Some(store) = globals.store(name) {
+                let left = until.saturating_duration_since(Instant::now());
+                store.wait_until(left, |_| store.caught_up());
+            }
+            match globals.readiness(name) {
+                Readiness::Ready => {}
+                Readiness::Trouble(_, time) if time >= self.options.store_wait => {}
+                Readiness::Reading(why) | Readiness::Trouble(why, _) => {
+                    return Err(ConnectError::retriable(format!("global store {name}: {why}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
