@@ -22,6 +22,8 @@ pub type SourcePositions = Vec<(Arc<SourceMap>, Arc<SourceMap>)>;
 /// A topic as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicLayout {
+    /// what brokers know it by: another one once it was deleted and made again. `None` from brokers that have no ids
+    pub id: Option<String>,
     /// number of partitions
     pub partitions: i32,
     /// its options (`cleanup.policy`)

@@ -70,6 +70,17 @@ const KEPT_BYTES: usize = 64 << 10;
 /// What an event counts as where an aggregate takes no value of it.
 const ONE: Number = Number::Double(1.0);
 
+/// What became of the lookups of one feature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookupCounts {
+    /// Rows asked for.
+    pub asked: u64,
+    /// Of these, rows that were not there.
+    pub missed: u64,
+    /// Events in which the key was missing, so that no row could be asked for.
+    pub without_key: u64,
+}
+
 /// Evaluates one plan's events on one thread.
 pub struct Evaluator {
     plan: Arc<FeaturePlan>,
@@ -86,6 +97,8 @@ pub struct Evaluator {
     values: Vec<Option<Number>>,
     event_time_ms: i64,
     missing: Vec<u64>,
+    /// By the number of the lookup's row.
+    lookups: Vec<LookupCounts>,
     counts: EvaluationCounts,
 }
 
@@ -103,6 +116,7 @@ impl Evaluator {
             values: Vec::new(),
             event_time_ms: 0,
             missing: vec![0; plan.features.len()],
+            lookups: vec![LookupCounts::default(); plan.program.rows],
             counts: EvaluationCounts::default(),
             plan,
         }
@@ -222,6 +236,17 @@ impl Evaluator {
             match std::mem::take(counted) {
                 0 => {}
                 count => take(name, count),
+            }
+        }
+    }
+
+    /// What became of the lookups of each feature since the last call of this, with the feature and its store; nothing for
+    /// those that had none.
+    pub fn take_lookups(&mut self, mut take: impl FnMut(&str, &str, LookupCounts)) {
+        for ((feature, store), counted) in self.plan.lookups().zip(&mut self.lookups) {
+            match std::mem::take(counted) {
+                none if none == LookupCounts::default() => {}
+                counts => take(feature, store, counts),
             }
         }
     }
@@ -360,11 +385,11 @@ impl Evaluator {
     fn look_up(&mut self, row: u32, store: u32, key: Register, event: &str, globals: &mut dyn GlobalLookup) -> Slot {
         let mut plain = std::mem::take(&mut self.key);
         plain.clear();
-        let found = if self
+        let has_key = self
             .texts(event)
             .scalar(self.registers[key as usize])
-            .write_plain(&mut plain)
-        {
+            .write_plain(&mut plain);
+        let found = if has_key {
             self.counts.lookups += 1;
             let found = globals.get(store as usize, &plain);
             self.counts.lookups_missed += u64::from(found.is_none());
@@ -373,6 +398,10 @@ impl Evaluator {
             None
         };
         self.key = plain;
+        let counts = &mut self.lookups[row as usize];
+        counts.asked += u64::from(has_key);
+        counts.missed += u64::from(has_key && found.is_none());
+        counts.without_key += u64::from(!has_key);
         let slot = if found.is_some() { Slot::Object } else { Slot::Missing };
         self.rows[row as usize] = found;
         slot

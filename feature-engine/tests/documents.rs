@@ -155,6 +155,80 @@ fn stores_refuse_what_does_not_fit() {
         "value.format",
         "`value.format` is not supported yet; `avro` values cannot be read; use json",
     );
+    assert_error(
+        "kind: store\nname: a\nkeyed: {by: event.x}\nvalue: {format: json}",
+        "value",
+        "is of global stores only",
+    );
+    assert_error(
+        "kind: store\nname: a\nkeyed: {by: event.x}\nkey: {format: json}",
+        "key",
+        "is of global stores only",
+    );
+}
+
+#[test]
+fn a_global_store_says_how_its_keys_are_written() {
+    let store = |key: &str| format!("kind: store\nname: a\nglobal: {{topic: t}}\n{key}\n");
+    let format = |key: &str| match parse(&store(key)).unwrap() {
+        Resource::Store(Store {
+            kind: StoreKind::Global { key, .. },
+            ..
+        }) => key,
+        other => panic!("{other:?}"),
+    };
+    let json = |fields: &[&str], separator: &str| {
+        Some(KeyFormat::Json {
+            fields: fields.iter().map(|&field| field.to_owned()).collect(),
+            separator: separator.to_owned(),
+        })
+    };
+    assert_eq!(format(""), None);
+    for (name, expected) in [
+        ("string", KeyFormat::String),
+        ("short", KeyFormat::Short),
+        ("integer", KeyFormat::Integer),
+        ("long", KeyFormat::Long),
+    ] {
+        assert_eq!(format(&format!("key: {{format: {name}}}")), Some(expected));
+    }
+    assert_eq!(format("key: {format: json}"), json(&[], "|"));
+    assert_eq!(format("key: {format: json, fields: id}"), json(&["id"], "|"));
+    assert_eq!(
+        format("key: {format: json, fields: [shop, id], separator: '/'}"),
+        json(&["shop", "id"], "/")
+    );
+    for (key, field, message) in [
+        ("key: {}", "key.format", "is required"),
+        (
+            "key: {format: avro}",
+            "key.format",
+            "`key.format` is not supported yet; `avro` keys cannot be read; use string, json, short, integer or long, or leave `key` out where StringConverter or JsonConverter writes the keys",
+        ),
+        (
+            "key: {format: long, fields: [id]}",
+            "key.fields",
+            "is of keys in JSON only: those of other formats have no fields",
+        ),
+        (
+            "key: {format: json, fields: [id], separator: '/'}",
+            "key.separator",
+            "stands between several `fields`, and there are not several",
+        ),
+        (
+            "key: {format: json, fields: [id, id]}",
+            "key.fields",
+            "names a field twice",
+        ),
+        ("key: {format: json, name: id}", "key.name", "is not a known field here"),
+    ] {
+        assert_error(&store(key), field, message);
+    }
+    // What was read is written so that it is read again.
+    for key in ["", "key: {format: json, fields: [shop, id]}", "key: {format: long}"] {
+        let store = parse(&store(key)).unwrap();
+        assert_eq!(parse_document(&store.document()).unwrap(), store);
+    }
 }
 
 const VIEW: &str = r#"

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use feature_engine::resource::{FeatureView, Resource, Store, parse, parse_document};
 use feature_engine::{
     AggregateRow, AggregateStore, CatalogRow, Evaluator, Event, EventError, FeaturePlan, FieldSet, GlobalLookup,
-    MemoryGlobals, MemoryState, Scalar, StateFault, Wanted,
+    LookupCounts, MemoryGlobals, MemoryState, Scalar, StateFault, Wanted,
 };
 use serde_json::{Value, json};
 
@@ -432,6 +432,18 @@ fn lookups_give_the_fields_of_rows() {
         (counts.events, counts.lookups, counts.lookups_missed, counts.state_reads),
         (4, 3, 1, 2)
     );
+    let mut lookups = Vec::new();
+    run.evaluator
+        .take_lookups(|feature, store, counts| lookups.push((feature.to_owned(), store.to_owned(), counts)));
+    let counts = LookupCounts {
+        asked: 3,
+        missed: 1,
+        without_key: 1,
+    };
+    assert_eq!(lookups, [("product".to_owned(), "products".to_owned(), counts)]);
+    run.evaluator
+        .take_lookups(|feature, _, _| panic!("{feature} is counted twice"));
+    assert!(run.plan.has_default("is_private") && !run.plan.has_default("known"));
     let index = run.plan.features().position(|(name, _)| name == "is_private").unwrap();
     assert_eq!(run.evaluator.missing_counts()[index], 2);
 }
@@ -612,6 +624,22 @@ fn event_time_comes_from_the_event() {
             "event_time `event.at` is missing, or neither epoch milliseconds nor an RFC 3339 time",
             "{value}"
         );
+    }
+    // As far as numbers go: none of them is a time.
+    let mut run = Run::new(&timed("int(event.at)"), &Wanted::new().input("hour"));
+    for at in [
+        i64::MIN,
+        i64::MIN + 1,
+        -8_640_000_000_000_001,
+        8_640_000_000_000_001,
+        i64::MAX,
+    ] {
+        let value = format!(r#"{{"at": "{at}"}}"#);
+        let error = run
+            .evaluator
+            .evaluate(&event(&value), &mut run.globals, &mut run.state)
+            .unwrap_err();
+        assert!(error.to_string().contains("is missing, or neither"), "{at}: {error}");
     }
     let refused = |text: &str| {
         let view = timed(text);

@@ -9,7 +9,7 @@ use crate::config::{ClientConfig, ClientKind};
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::{Callbacks, Client, OffsetSpec};
 use crate::producer::{Deliveries, Producer};
-use crate::topic_partition::{IsolationLevel, TopicPartition};
+use crate::topic_partition::{IsolationLevel, TopicId, TopicPartition};
 
 /// How long a call may take where neither `default.api.timeout.ms` nor `request.timeout.ms` is set: Java's default.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -64,6 +64,8 @@ impl NewTopic {
 pub struct TopicDescription {
     /// Its name.
     pub name: String,
+    /// What it is known by: another one once it was deleted and made again. `None` from brokers before 2.8.
+    pub id: Option<TopicId>,
     /// Its partitions, by number.
     pub partitions: Vec<PartitionDescription>,
 }
@@ -197,16 +199,33 @@ impl Admin {
     /// # Errors
     /// When it may not be seen, or brokers cannot be reached.
     pub async fn topic(&self, name: &str) -> Result<Option<TopicDescription>, KafkaError> {
-        let name = name.to_owned();
-        let found = self
-            .call(move |client, timeout| client.describe_topics(&[&name], timeout))
-            .await?;
-        match found.into_iter().next() {
-            Some(Ok(topic)) => Ok(Some(topic)),
-            Some(Err(error)) if error.code == ErrorCode::UnknownTopicOrPartition => Ok(None),
-            Some(Err(error)) => Err(error),
-            None => Ok(None),
+        let found = self.describe_topics(&[name]).await?.into_iter().next();
+        found.map_or(Ok(None), |(_, found)| found)
+    }
+
+    /// Topics with their ids and partitions, in the order asked; `None` for one that is not there. Never creates one.
+    ///
+    /// # Errors
+    /// For each topic, that it may not be seen; for all, that brokers cannot be reached.
+    pub async fn describe_topics(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<(String, Result<Option<TopicDescription>, KafkaError>)>, KafkaError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
         }
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let asked = names.clone();
+        let described = self.call(move |client, timeout| {
+            let names: Vec<&str> = asked.iter().map(String::as_str).collect();
+            client.describe_topics(&names, timeout)
+        });
+        let described = described.await?.into_iter().map(|found| match found {
+            Ok(topic) => Ok(Some(topic)),
+            Err(error) if error.code == ErrorCode::UnknownTopicOrPartition => Ok(None),
+            Err(error) => Err(error),
+        });
+        Ok(names.into_iter().zip(described).collect())
     }
 
     /// Names of all topics that may be seen, sorted, internal ones included.

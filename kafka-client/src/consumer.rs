@@ -375,7 +375,7 @@ impl Consumer {
 
     /// Administration over this consumer's connections, for whoever needs both and wants one client. `config` is the
     /// consumer's.
-    pub(crate) fn admin(&self, config: &Arc<ClientConfig>) -> Admin {
+    pub fn admin(&self, config: &Arc<ClientConfig>) -> Admin {
         Admin::of(Arc::clone(self.queue.client()), Arc::clone(config))
     }
 

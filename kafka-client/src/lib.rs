@@ -51,4 +51,4 @@ pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
 pub use raw::RawConnection;
 pub use record_writer::{GoesOn, Place, RecordWriter, WriteError, Written};
 pub use topic_log::{LogClients, LogRecord, TopicLog};
-pub use topic_partition::{IsolationLevel, StartOffset, TopicPartition};
+pub use topic_partition::{IsolationLevel, StartOffset, TopicId, TopicPartition, host_and_port};

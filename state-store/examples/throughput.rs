@@ -13,8 +13,8 @@
 use std::time::Instant;
 
 use state_store::{
-    Database, Gate, GlobalRecord, GlobalSpec, GlobalStore, KeyedPartition, KeyedSpec, MemoryBudget, Position, Since,
-    StateValue, Ttl,
+    Database, Gate, GlobalRecord, GlobalSpec, GlobalStore, KeyedPartition, KeyedSpec, MemoryBudget, Position,
+    RowFormat, Since, StateValue, Ttl,
 };
 
 /// Four numbers, as a small aggregate has.
@@ -150,6 +150,7 @@ fn global(db: &Database) {
     let spec = GlobalSpec {
         store: "products".into(),
         topic: "catalog.products".into(),
+        format: RowFormat::default(),
         gate: Gate::default(),
     };
     let store = GlobalStore::open(db, spec, |_, value| Ok(value.len())).unwrap();

@@ -11,13 +11,15 @@
 //! 05 sequence(8) touched_ms(8) key                   superseded: an expired version that waits for the archive while
 //!                                                    its key lives again
 //! 06 anything                                        owner: records that the owner keeps with its state
+//! 07                                                 whose: the connector and the store whose changelog it is, joined by 00
 //!
 //! state, superseded    01 sequence(8) touched_ms(8) payload
 //! position             01 sequence(8) input_offset(8) stream_time_ms(8)
 //! ```
 //! Numbers are big endian; the first byte of a value is the format's version. A record without a value is a tombstone.
 //! `sequence` numbers the barriers of a partition: an entry's version is its sequence and touched time, and no two versions
-//! of one key are alike. The position record is authoritative: the state up to it contains exactly the input before
+//! of one key are alike. The first barrier writes whose changelog it is: topics are named by connector and store, and two pairs
+//! may have one name (`a-b` and `c`, `a` and `b-c`). The position record is authoritative: the state up to it contains exactly the input before
 //! `input_offset`. Readers use `isolation.level=read_committed`, so only records of committed transactions are restored.
 
 use bytes::Bytes;
@@ -34,6 +36,7 @@ const INTENT: u8 = 3;
 const MANIFEST: u8 = 4;
 const SUPERSEDED: u8 = 5;
 const OWNER: u8 = 6;
+const WHOSE: u8 = 7;
 
 /// A record to be written to the changelog, or one read from it. No value: a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub enum ChangelogKey<'a> {
     Superseded(EntryVersion, &'a [u8]),
     /// A record of the owner.
     Owner(&'a [u8]),
+    /// Whose changelog it is.
+    Whose,
 }
 
 impl<'a> ChangelogKey<'a> {
@@ -88,6 +93,7 @@ impl<'a> ChangelogKey<'a> {
                 ChangelogKey::Superseded(version, fields.0)
             }
             OWNER => ChangelogKey::Owner(rest),
+            WHOSE if rest.is_empty() => ChangelogKey::Whose,
             kind => return Err(format!("key kind {kind} is not one of this version")),
         })
     }
@@ -100,6 +106,7 @@ impl<'a> ChangelogKey<'a> {
                 out.extend_from_slice(key);
             }
             ChangelogKey::Position => out.push(POSITION),
+            ChangelogKey::Whose => out.push(WHOSE),
             ChangelogKey::Intent(id) => {
                 out.push(INTENT);
                 out.extend_from_slice(&id.to_be_bytes());
@@ -214,6 +221,26 @@ pub fn owner_record(key: &[u8], value: Option<Bytes>) -> ChangeRecord {
     }
 }
 
+/// The record that says whose changelog it is.
+pub(crate) fn whose_record(connector: &str, store: &str) -> ChangeRecord {
+    ChangeRecord {
+        key: ChangelogKey::Whose.encode().into(),
+        value: Some([connector.as_bytes(), b"\0", store.as_bytes()].concat().into()),
+    }
+}
+
+/// The connector and the store of such a record.
+pub(crate) fn whose(value: &[u8]) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match value.iter().position(|byte| *byte == 0) {
+        Some(zero) => (
+            text(value.get(..zero).unwrap_or_default()),
+            text(value.get(zero + 1..).unwrap_or_default()),
+        ),
+        None => (text(value), String::new()),
+    }
+}
+
 /// Reads numbers off the front of a slice.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
@@ -227,7 +254,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let (head, rest) = self
             .0
             .split_first_chunk::<N>()
@@ -284,7 +311,7 @@ mod tests {
             let version = EntryVersion { sequence, touched_ms };
             for made in [
                 ChangelogKey::Entry(&key), ChangelogKey::Position, ChangelogKey::Intent(id), ChangelogKey::Manifest(id),
-                ChangelogKey::Superseded(version, &key), ChangelogKey::Owner(&key),
+                ChangelogKey::Superseded(version, &key), ChangelogKey::Owner(&key), ChangelogKey::Whose,
             ] {
                 let encoded = made.encode();
                 prop_assert_eq!(ChangelogKey::decode(&encoded), Ok(made));

@@ -65,6 +65,18 @@ pub enum StateError {
         /// What is wrong with them.
         detail: String,
     },
+    /// A changelog that another pair of connector and store writes, whose topic has the same name.
+    #[error(
+        "the changelog of {keyspace} is written by connector {connector} for its store {store}: their topics have one name; give a connector or a store another name"
+    )]
+    AnothersChangelog {
+        /// Who was going to use it: connector, store and partition.
+        keyspace: String,
+        /// Whose it is.
+        connector: String,
+        /// For which store.
+        store: String,
+    },
     /// The object store refused an operation.
     #[error("archive object {object}: {detail}")]
     Archive {

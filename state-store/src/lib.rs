@@ -36,16 +36,21 @@ mod keyed;
 mod keyspace;
 pub mod objects;
 mod stream_time;
+mod topic_bounds;
 mod ttl;
 
 pub use archive::{Archive, ArchivedEntry, IntentLog, Manifest};
 pub use changelog::{ChangeRecord, EntryVersion};
 pub use database::{Database, MemoryBudget};
 pub use error::StateError;
-pub use global::{Feeder, FeederConfig, Gate, GlobalRecord, GlobalSpec, GlobalStatus, GlobalStore, Marker};
+pub use global::{
+    Feeder, FeederConfig, Gate, GlobalRecord, GlobalSpec, GlobalStatus, GlobalStore, Intake, KeyFormat, Marker,
+    RowFormat, ValueFormat,
+};
 pub use keyed::{
-    Changes, CommittedEntry, ExpiredEntry, KeyedPartition, KeyedReader, KeyedSpec, Position, RebuildReason,
-    RestorePlan, StateValue, plan_restore,
+    Changes, CommittedEntry, CopyState, ExpiredEntry, KeyedPartition, KeyedReader, KeyedSpec, Position, RebuildReason,
+    Rebuilds, RestorePlan, StateValue, TopicState, plan_restore,
 };
 pub use stream_time::{AheadOfWallClock, MAX_AHEAD_MS, StreamTime};
+pub use topic_bounds::TopicBounds;
 pub use ttl::{Since, Ttl};

@@ -64,6 +64,18 @@ mod tests {
         }
 
         #[test]
+        fn times_at_the_ends_of_numbers_are_no_others(touched: i64, after in 1i64..=i64::MAX, now: i64) {
+            let ttl = Ttl { after_ms: after, since: Since::Write };
+            let exact = i128::from(touched) + i128::from(after);
+            let expected = match i64::try_from(exact) {
+                Ok(exact) => now >= exact,
+                // Beyond all numbers: only at the very last one, where nothing comes after.
+                Err(_) => now == i64::MAX,
+            };
+            prop_assert_eq!(ttl.is_expired(touched, now), expected);
+        }
+
+        #[test]
         fn expiry_never_moves_back_when_touched_later(a: i64, b: i64, after: i64) {
             let ttl = Ttl { after_ms: after, since: Since::Access };
             prop_assert!(ttl.expires_at(a.max(b)) >= ttl.expires_at(a.min(b)));

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use state_store::changelog::{ChangelogKey, owner_record};
 use state_store::{
-    ChangeRecord, Changes, Database, KeyedPartition, KeyedSpec, MemoryBudget, Position, Since, StateError, StateValue,
-    Ttl,
+    ChangeRecord, Changes, Database, KeyedPartition, KeyedSpec, MemoryBudget, Position, RebuildReason, RestorePlan,
+    Since, StateError, StateValue, TopicState, Ttl, plan_restore,
 };
 
 /// Remembers what was appended to it, so that a value that is not fresh shows.
@@ -36,20 +36,42 @@ impl StateValue for Trail {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { key: u8, mark: u8, time_passes: i64 },
-    Read { key: u8, time_passes: i64 },
-    Remove { key: u8 },
+    /// An event so much later than the last one; earlier where it is late.
+    Append {
+        key: u8,
+        mark: u8,
+        time_passes: i64,
+    },
+    Read {
+        key: u8,
+        time_passes: i64,
+    },
+    Remove {
+        key: u8,
+    },
     TakeBarrier,
     Commit,
     Abort,
     Reopen,
-    DeleteDue { limit: usize },
+    DeleteDue {
+        limit: usize,
+    },
+}
+
+/// Mostly forward, sometimes back: now and then by more than any time to live, and as far as numbers go.
+fn passing_time() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        12 => 0i64..30,
+        4 => -60i64..0,
+        1 => -10_000i64..-200,
+        1 => Just(i64::MIN),
+    ]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        8 => (0u8..12, any::<u8>(), 0i64..30).prop_map(|(key, mark, time_passes)| Step::Append { key, mark, time_passes }),
-        6 => (0u8..12, 0i64..30).prop_map(|(key, time_passes)| Step::Read { key, time_passes }),
+        8 => (0u8..12, any::<u8>(), passing_time()).prop_map(|(key, mark, time_passes)| Step::Append { key, mark, time_passes }),
+        6 => (0u8..12, passing_time()).prop_map(|(key, time_passes)| Step::Read { key, time_passes }),
         2 => (0u8..12).prop_map(|key| Step::Remove { key }),
         3 => Just(Step::TakeBarrier),
         4 => Just(Step::Commit),
@@ -60,14 +82,32 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Model {
     /// Key -> value and when it was touched.
     entries: HashMap<Vec<u8>, (Trail, i64)>,
+    /// Stream time; the least number while there was no event.
     now_ms: i64,
 }
 
+impl Default for Model {
+    fn default() -> Self {
+        Model {
+            entries: HashMap::new(),
+            now_ms: i64::MIN,
+        }
+    }
+}
+
 impl Model {
+    /// The time of the next event. Stream time is the largest one seen: a late event does not move it.
+    fn pass(&mut self, time_passes: i64) -> i64 {
+        let before_ms = if self.now_ms == i64::MIN { 0 } else { self.now_ms };
+        let event_time_ms = before_ms.saturating_add(time_passes);
+        self.now_ms = self.now_ms.max(event_time_ms);
+        event_time_ms
+    }
+
     fn live(&self, ttl: Option<Ttl>, key: &[u8]) -> Option<&Trail> {
         let (value, touched) = self.entries.get(key)?;
         let expired = ttl.is_some_and(|ttl| self.now_ms >= touched + ttl.after_ms);
@@ -77,6 +117,8 @@ impl Model {
 
 struct Harness {
     db: Database,
+    /// Another worker's.
+    elsewhere: Database,
     spec: KeyedSpec,
     partition: Option<KeyedPartition<Trail>>,
     /// The changelog topic, compacted: only committed records.
@@ -147,14 +189,16 @@ impl Harness {
 /// Runs cases in one database, each in a connector of its own; the last state is checked once more after a reopening.
 fn check(ttl: impl Fn(i64) -> Option<Ttl>, budget: MemoryBudget) {
     let directory = tempfile::tempdir().unwrap();
-    let db = Database::open(directory.path(), budget).unwrap();
+    let db = Database::open(directory.path(), budget.clone()).unwrap();
+    let other_directory = tempfile::tempdir().unwrap();
+    let elsewhere = Database::open(other_directory.path(), budget).unwrap();
     let case = std::cell::Cell::new(0);
     let last = std::cell::RefCell::new(None);
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(64));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(200));
     runner
         .run(&(steps(), 1i64..200), |(steps, after_ms)| {
             case.set(case.get() + 1);
-            *last.borrow_mut() = Some(run(&db, case.get(), steps, ttl(after_ms)));
+            *last.borrow_mut() = Some(run((&db, &elsewhere), case.get(), steps, ttl(after_ms)));
             Ok(())
         })
         .unwrap();
@@ -172,8 +216,13 @@ fn check(ttl: impl Fn(i64) -> Option<Ttl>, budget: MemoryBudget) {
     }
 }
 
-fn run(db: &Database, case: u32, steps: Vec<Step>, ttl: Option<Ttl>) -> (KeyedSpec, Position, Model) {
-    let db = db.clone();
+fn run(
+    (db, elsewhere): (&Database, &Database),
+    case: u32,
+    steps: Vec<Step>,
+    ttl: Option<Ttl>,
+) -> (KeyedSpec, Position, Model) {
+    let (db, elsewhere) = (db.clone(), elsewhere.clone());
     let connector = format!("sink-{case}");
     let spec = KeyedSpec {
         connector,
@@ -185,6 +234,7 @@ fn run(db: &Database, case: u32, steps: Vec<Step>, ttl: Option<Ttl>) -> (KeyedSp
     let partition = KeyedPartition::open(&db, spec.clone()).unwrap();
     let mut harness = Harness {
         db,
+        elsewhere,
         spec,
         partition: Some(partition),
         changelog: BTreeMap::new(),
@@ -198,11 +248,11 @@ fn run(db: &Database, case: u32, steps: Vec<Step>, ttl: Option<Ttl>) -> (KeyedSp
         harness.input += 1;
         match step {
             Step::Append { key, mark, time_passes } => {
-                harness.model.now_ms += time_passes;
-                let (key, now) = (vec![b'k', key], harness.model.now_ms);
+                let (key, event_time_ms) = (vec![b'k', key], harness.model.pass(time_passes));
+                let now = harness.model.now_ms;
                 let value = harness
                     .partition()
-                    .get_or_insert_with(&key, now, Trail::default)
+                    .get_or_insert_with(&key, event_time_ms, Trail::default)
                     .unwrap();
                 value.0.push(mark);
                 let value = value.clone();
@@ -212,10 +262,10 @@ fn run(db: &Database, case: u32, steps: Vec<Step>, ttl: Option<Ttl>) -> (KeyedSp
                 harness.model.entries.insert(key, (expected, now));
             }
             Step::Read { key, time_passes } => {
-                harness.model.now_ms += time_passes;
-                let (key, now) = (vec![b'k', key], harness.model.now_ms);
+                let (key, event_time_ms) = (vec![b'k', key], harness.model.pass(time_passes));
+                let now = harness.model.now_ms;
                 let expected = harness.model.live(ttl, &key).cloned();
-                let found = harness.partition().get(&key, now).unwrap().cloned();
+                let found = harness.partition().get(&key, event_time_ms).unwrap().cloned();
                 assert_eq!(found, expected);
                 if expected.is_some()
                     && matches!(
@@ -289,14 +339,25 @@ fn check_copies(mut harness: Harness, ttl: Option<Ttl>) -> (KeyedSpec, Position,
         .keys()
         .filter(|key| committed.live(ttl, key).is_some())
         .count();
-    assert_eq!(reader.scan(b"k", usize::MAX).unwrap().len(), live);
+    // In pages of two, each from where the one before ended.
+    let mut found: Vec<(Bytes, bool)> = Vec::new();
+    loop {
+        let (before, after) = (found.len(), found.last().map(|(key, _)| key.clone()));
+        reader
+            .visit(b"k", after.as_deref(), |entry, is_live| {
+                found.push((entry.key, is_live));
+                found.len() < before + 2
+            })
+            .unwrap();
+        if found.len() == before {
+            break;
+        }
+    }
+    assert!(found.is_sorted_by(|(a, _), (b, _)| a < b));
+    assert_eq!(found.iter().filter(|(_, is_live)| *is_live).count(), live);
 
     // A copy restored from nothing, its records interleaved with older versions of themselves.
-    let spec = KeyedSpec {
-        store: "elsewhere".into(),
-        ..harness.spec.clone()
-    };
-    let mut restored: KeyedPartition<Trail> = KeyedPartition::open(&harness.db, spec).unwrap();
+    let mut restored: KeyedPartition<Trail> = KeyedPartition::open(&harness.elsewhere, harness.spec.clone()).unwrap();
     let mut offset = 0;
     for (key, value) in &harness.changelog {
         if matches!(ChangelogKey::decode(key), Ok(ChangelogKey::Entry(_))) {
@@ -570,4 +631,88 @@ fn records_of_the_owner_are_kept_with_the_state() {
     partition.finish_restore(8).unwrap();
     assert_eq!(partition.owner_records().unwrap(), expected);
     assert_eq!(partition.changelog_offset(), 8);
+}
+
+/// `connect-a-b-c-changelog` is the name of two changelogs: of store `c` of connector `a-b`, and of store `b-c` of connector `a`.
+#[test]
+fn a_changelog_of_another_pair_with_the_same_name_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::open(directory.path(), MemoryBudget::default()).unwrap();
+    let spec = |connector: &str, store: &str| KeyedSpec {
+        connector: connector.into(),
+        store: store.into(),
+        partition: 0,
+        ttl: None,
+        archive: false,
+    };
+    let mut first: KeyedPartition<Trail> = KeyedPartition::open(&db, spec("a-b", "c")).unwrap();
+    put(&mut first, b"k", 1, 1);
+    let changes = first.changes();
+    let records = changes.records.clone();
+    let position = Position {
+        input_offset: 1,
+        stream_time_ms: 1,
+        changelog_offset: 1,
+    };
+    first.committed(changes, &position).unwrap();
+    put(&mut first, b"k", 1, 2);
+    let again = first.changes();
+    assert_eq!(again.records.len(), 1, "said once");
+    let restore = |partition: &mut KeyedPartition<Trail>| {
+        records
+            .iter()
+            .enumerate()
+            .try_for_each(|(offset, record)| partition.restore(&record.key, record.value.as_deref(), offset as i64))
+    };
+    let mut other: KeyedPartition<Trail> = KeyedPartition::open(&db, spec("a", "b-c")).unwrap();
+    let error = restore(&mut other).unwrap_err();
+    assert!(matches!(error, StateError::AnothersChangelog { .. }), "{error:?}");
+    assert!(error.to_string().contains("connector a-b for its store c"), "{error}");
+    // A copy on another worker takes it, and writes it no more.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = Database::open(elsewhere.path(), MemoryBudget::default()).unwrap();
+    let mut copy: KeyedPartition<Trail> = KeyedPartition::open(&elsewhere, spec("a-b", "c")).unwrap();
+    restore(&mut copy).unwrap();
+    copy.finish_restore(2).unwrap();
+    put(&mut copy, b"k", 1, 3);
+    assert_eq!(copy.changes().records.len(), 1);
+}
+
+#[test]
+fn a_rebuilt_copy_is_counted_and_keeps_the_changelogs_id() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = Database::open(directory.path(), MemoryBudget::default()).unwrap();
+    let id = |number| kafka_client::TopicId::from_bytes([number; 16]);
+    let mut partition = open(&db, None, false).unwrap();
+    partition.set_changelog_id(id(1));
+    put(&mut partition, b"a", 1, 1);
+    commit(&mut partition, 5);
+    drop(partition);
+    let mut partition = open(&db, None, false).unwrap();
+    let copy = partition.copy_state();
+    assert_eq!((copy.offset, copy.topic_id), (Some(5), id(1)));
+    let topic = TopicState {
+        start: 0,
+        end: 9,
+        id: id(2),
+        delete_retention_ms: i64::MAX,
+    };
+    let RestorePlan::Rebuild(reason) = plan_restore(&copy, &topic, 0) else {
+        panic!("carried on")
+    };
+    partition.rebuild(reason).unwrap();
+    partition.set_changelog_id(topic.id);
+    assert_eq!(partition.get(b"a", 1).unwrap(), None);
+    partition.finish_restore(9).unwrap();
+    drop(partition);
+    let partition = open(&db, None, false).unwrap();
+    assert_eq!(
+        (partition.copy_state().offset, partition.copy_state().topic_id),
+        (Some(9), id(2))
+    );
+    let rebuilds = partition.reader().rebuilds().unwrap();
+    assert_eq!(
+        (rebuilds.count, rebuilds.last_reason),
+        (1, Some(RebuildReason::TopicMadeAgain))
+    );
 }

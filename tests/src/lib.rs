@@ -8,6 +8,7 @@
 //!             -> WorkerProcess (the built millrace command) -> FaultJob: a job whose results are known, disturbed
 //!  tests/retail_job/ -> the files of configs/retail on all of these, disturbed, beside an undisturbed run
 //!  tests/broker_laws_*.rs -> broker_laws (what millrace needs of a broker) -> KafkaBroker, DevBroker
+//!  tests/global_store_*.rs -> global_store_scenarios (what a global store promises over any broker) -> the same two
 //!  tests/inference_sink*.rs -> inference_scenarios (what the inference sink promises over any broker) -> the same two
 //! ```
 
@@ -15,6 +16,7 @@ pub mod broker;
 pub mod broker_laws;
 pub mod fault_job;
 pub mod fault_proxy;
+pub mod global_store_scenarios;
 pub mod inference;
 pub mod inference_scenarios;
 pub mod kafka;

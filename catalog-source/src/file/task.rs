@@ -11,7 +11,10 @@ use connect_api::source::TopicLayout;
 use connect_api::{ConnectError, Datum, SchemaAndValue, SourceRecord, SourceTask, SourceTaskContext, Value};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often it is looked whether the topic is still the one that was read back.
+const TOPIC_LOOK: Duration = Duration::from_secs(10);
 
 /// Size and time of change of the file: what a look compares before it reads anything.
 type Stamp = (u64, Option<SystemTime>);
@@ -27,6 +30,9 @@ struct Running {
     context: SourceTaskContext,
     partition: Arc<SourceMap>,
     known: Known,
+    /// id of the topic that `known` is of
+    topic_id: Option<String>,
+    topic_seen: Option<Instant>,
     /// the file as it was last read
     seen: Option<Stamp>,
     /// changes of the version under way
@@ -41,11 +47,11 @@ impl SourceTask for CatalogTask {
         let config = CatalogConfig::new(&context.config)?;
         let mut partition = SourceMap::new();
         partition.insert("file".to_owned(), config.file.to_string_lossy().into_owned().into());
-        let known = match context.topics.layout(&config.topic).await? {
-            None => Known::default(),
+        let (known, topic_id) = match context.topics.layout(&config.topic).await? {
+            None => (Known::default(), None),
             Some(layout) => {
                 check_compacted(&config, &layout)?;
-                read_back(&config, &context).await?
+                (read_back(&config, &context).await?, layout.id)
             }
         };
         tracing::info!(topic = %config.topic, rows = known.len(), next_version = known.next_version(), "read catalog topic");
@@ -54,6 +60,8 @@ impl SourceTask for CatalogTask {
             context,
             partition: Arc::new(partition),
             known,
+            topic_id,
+            topic_seen: Some(Instant::now()),
             seen: None,
             pending: VecDeque::new(),
             marker: None,
@@ -72,6 +80,7 @@ impl SourceTask for CatalogTask {
             if running.marker.is_some() {
                 return running.markers().await;
             }
+            running.look_at_topic().await?;
             if !running.look().await? {
                 tokio::time::sleep(running.config.poll_interval).await;
             }
@@ -110,6 +119,29 @@ async fn read_back(config: &CatalogConfig, context: &SourceTaskContext) -> Resul
 }
 
 impl Running {
+    /// A topic that was deleted and made again holds nothing of what was sent: it is read back, and what it lacks is sent.
+    async fn look_at_topic(&mut self) -> Result<(), ConnectError> {
+        if self.topic_seen.is_some_and(|seen| seen.elapsed() < TOPIC_LOOK) {
+            return Ok(());
+        }
+        let Some(layout) = self.context.topics.layout(&self.config.topic).await? else {
+            // The next record, or somebody, makes it again.
+            self.topic_seen = Some(Instant::now());
+            return Ok(());
+        };
+        if layout.id != self.topic_id {
+            if self.topic_id.is_some() {
+                check_compacted(&self.config, &layout)?;
+                tracing::warn!(topic = %self.config.topic, "the catalog's topic was deleted and made again: the catalog is sent again");
+                self.known = read_back(&self.config, &self.context).await?;
+                self.seen = None;
+            }
+            self.topic_id = layout.id;
+        }
+        self.topic_seen = Some(Instant::now());
+        Ok(())
+    }
+
     /// Looks at the file; true if there is something to send.
     async fn look(&mut self) -> Result<bool, ConnectError> {
         let path = self.config.file.display();
@@ -297,6 +329,7 @@ mod tests {
 
     fn layout(policy: &str) -> Option<TopicLayout> {
         Some(TopicLayout {
+            id: Some("first".to_owned()),
             partitions: 2,
             config: [("cleanup.policy".to_owned(), policy.to_owned())].into_iter().collect(),
         })
@@ -337,6 +370,31 @@ mod tests {
         topic.records.lock().unwrap().pop();
         let mut task = started(&file, &topic).await.unwrap();
         assert_eq!(next_version(&mut task, &topic).await, ["marker 4", "marker 4"]);
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_was_made_again_gets_the_whole_catalog() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("catalog.csv");
+        let topic = Arc::new(TestTopic::default());
+        *topic.layout.lock().unwrap() = layout("compact");
+        std::fs::write(&file, "id,name\n1,a\n2,b\n").unwrap();
+        let mut task = started(&file, &topic).await.unwrap();
+        let first = next_version(&mut task, &topic).await;
+        assert_eq!(first.len(), 4);
+        let look_now = |task: &mut CatalogTask| task.running.as_mut().unwrap().topic_seen = None;
+        // The same topic: there is nothing to send.
+        look_now(&mut task);
+        task.running.as_mut().unwrap().look_at_topic().await.unwrap();
+        assert!(!task.running.as_mut().unwrap().look().await.unwrap());
+        topic.records.lock().unwrap().clear();
+        let again = TopicLayout {
+            id: Some("second".to_owned()),
+            ..layout("compact").unwrap()
+        };
+        *topic.layout.lock().unwrap() = Some(again);
+        look_now(&mut task);
+        assert_eq!(next_version(&mut task, &topic).await, first);
     }
 
     #[tokio::test]

@@ -41,6 +41,7 @@ impl WrittenTopics for KafkaTopics {
             return Ok(None);
         };
         Ok(Some(TopicLayout {
+            id: description.id.map(|id| id.to_string()),
             partitions: i32::try_from(description.partitions.len()).unwrap_or(i32::MAX),
             config: admin.describe_topic_config(topic).await.map_err(kafka_error)?,
         }))

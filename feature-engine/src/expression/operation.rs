@@ -197,7 +197,8 @@ impl Computation<'_> {
                     Slot::Text(text) => parse_time(self.resolve(text)),
                     _ => None,
                 };
-                ms.filter(|ms| ms.abs() <= LATEST_TIME_MS)
+                // `abs` of the least number overflows.
+                ms.filter(|ms| (-LATEST_TIME_MS..=LATEST_TIME_MS).contains(ms))
                     .map_or(Slot::Missing, Slot::Time)
             }
         }

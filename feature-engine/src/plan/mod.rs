@@ -11,7 +11,7 @@ mod fingerprint;
 mod group;
 mod program;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use indexmap::IndexMap;
 
@@ -142,6 +142,10 @@ pub struct FeaturePlan {
     pub(crate) expressions: IndexMap<String, Register>,
     pub(crate) groups: Vec<AggregateGroup>,
     pub(crate) global_stores: Vec<String>,
+    /// The lookups by the number of their rows: feature, and index of the store.
+    pub(crate) lookups: Vec<(String, u32)>,
+    /// Features that have a default.
+    pub(crate) defaults: HashSet<String>,
     pub(crate) event_time: Option<String>,
 }
 
@@ -172,6 +176,19 @@ impl FeaturePlan {
     /// Whether headers of the event are needed.
     pub fn reads_headers(&self) -> bool {
         !self.program.headers.is_empty()
+    }
+
+    /// Whether a feature that is missing has a default.
+    pub fn has_default(&self, feature: &str) -> bool {
+        self.defaults.contains(feature)
+    }
+
+    /// The features that look a row up, with the names of their stores.
+    pub fn lookups(&self) -> impl Iterator<Item = (&str, &str)> {
+        let store = |index: u32| self.global_stores.get(index as usize).map_or("", String::as_str);
+        self.lookups
+            .iter()
+            .map(move |(feature, index)| (feature.as_str(), store(*index)))
     }
 
     /// The feature of this name, if the plan computes it: as a column of an input, where it is one. A lookup has no value and

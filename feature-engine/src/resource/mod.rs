@@ -20,7 +20,7 @@ use serde_json::Value;
 pub use feature_view::{AggregateSpec, Default, Feature, FeatureDefinition, FeatureView, Function, TimeUnit};
 pub use model::{Breaker, Emit, Model, Output, Subscription, Trigger};
 pub use quantity::{ByteSize, TimeSpan};
-pub use store::{Gate, GlobalSource, KeyedBy, Since, Store, StoreKind, Ttl};
+pub use store::{Gate, GlobalSource, KEY_SEPARATOR, KeyFormat, KeyedBy, Since, Store, StoreKind, Ttl};
 pub use tenant::{Access, CpuLimit, FeatureLogLimits, OverLimit, Rate, Tenant, TenantOutputs};
 
 use fields::Fields;

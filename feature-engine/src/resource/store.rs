@@ -19,10 +19,14 @@ pub struct Store {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum StoreKind {
-    /// `global:` a whole copy of a compacted topic on every worker. Its values are JSON objects.
+    /// `global:` a whole copy of a compacted topic on every worker. Its values are JSON objects, with or without the envelope
+    /// of a converter, or Debezium's change events.
     Global {
         /// The topic.
         global: GlobalSource,
+        /// How keys are written. Absent: by any of the converters that are usual for keys, told apart key by key.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<KeyFormat>,
         /// What a version must hold before it serves.
         #[serde(skip_serializing_if = "Option::is_none")]
         gate: Option<Gate>,
@@ -45,6 +49,31 @@ pub struct GlobalSource {
     /// Its name.
     pub topic: String,
 }
+
+/// How the keys of a topic are written: the converter that wrote them, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "format", rename_all = "snake_case")]
+pub enum KeyFormat {
+    /// `StringConverter`: the bytes as they are.
+    String,
+    /// `JsonConverter`, with or without its envelope.
+    Json {
+        /// Fields of a struct that make up the key, in this order; empty: the struct has exactly one.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        fields: Vec<String>,
+        /// What stands between the texts of several fields.
+        separator: String,
+    },
+    /// `ShortConverter`: two bytes, big endian.
+    Short,
+    /// `IntegerConverter`: four bytes, big endian.
+    Integer,
+    /// `LongConverter`: eight bytes, big endian.
+    Long,
+}
+
+/// What stands between the fields of a key where nothing else is said; REST shows the keys of keyed stores so, too.
+pub const KEY_SEPARATOR: &str = "|";
 
 /// What a keyed store is keyed by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -109,13 +138,6 @@ impl Store {
 
     pub(super) fn read(fields: &mut Fields<'_>) -> Store {
         let name = fields.name("name");
-        fields.object("value", |value| {
-            let format = value.text("format");
-            if let Some(format) = format.filter(|format| format != "json") {
-                value.not_supported("format", &format!("`{format}` values cannot be read; use json"));
-            }
-            Some(())
-        });
         if fields.whole("standby", 0..=16).unwrap_or(0) > 0 {
             fields.not_supported("standby", "state is restored from the changelog; use 0");
         }
@@ -141,6 +163,13 @@ fn read_global(fields: &mut Fields<'_>) -> StoreKind {
         global.require("topic");
         global.topic("topic")
     });
+    fields.object("value", |value| {
+        let format = value.text("format");
+        if let Some(format) = format.filter(|format| format != "json") {
+            value.not_supported("format", &format!("`{format}` values cannot be read; use json"));
+        }
+        Some(())
+    });
     for field in ["ttl", "archive"] {
         if !fields.has("keyed") && fields.value(field).is_some() {
             fields.error(field, "is of keyed stores only");
@@ -158,7 +187,50 @@ fn read_global(fields: &mut Fields<'_>) -> StoreKind {
         global: GlobalSource {
             topic: topic.unwrap_or_default(),
         },
+        key: fields.object("key", read_key_format),
         gate,
+    }
+}
+
+fn read_key_format(key: &mut Fields<'_>) -> Option<KeyFormat> {
+    let format = key.required_text("format")?;
+    let (has_fields, has_separator) = (key.has("fields"), key.has("separator"));
+    let fields = key.texts("fields");
+    let separator = key.text("separator").unwrap_or_else(|| KEY_SEPARATOR.to_owned());
+    if (has_fields || has_separator) && format != "json" {
+        key.error(
+            "fields",
+            "is of keys in JSON only: those of other formats have no fields",
+        );
+    } else if has_separator && fields.len() < 2 {
+        key.error(
+            "separator",
+            "stands between several `fields`, and there are not several",
+        );
+    }
+    if fields
+        .iter()
+        .enumerate()
+        .any(|(number, name)| fields.iter().take(number).any(|before| before == name))
+    {
+        key.error("fields", "names a field twice");
+    }
+    match format.as_str() {
+        "string" => Some(KeyFormat::String),
+        "json" => Some(KeyFormat::Json { fields, separator }),
+        "short" => Some(KeyFormat::Short),
+        "integer" => Some(KeyFormat::Integer),
+        "long" => Some(KeyFormat::Long),
+        other => {
+            key.not_supported(
+                "format",
+                &format!(
+                    "`{other}` keys cannot be read; use string, json, short, integer or long, or leave `key` out where \
+                     StringConverter or JsonConverter writes the keys"
+                ),
+            );
+            None
+        }
     }
 }
 
@@ -167,8 +239,10 @@ fn read_keyed(fields: &mut Fields<'_>) -> StoreKind {
         keyed.require("by");
         Some(keyed.texts("by"))
     });
-    if !fields.has("global") && fields.value("gate").is_some() {
-        fields.error("gate", "is of global stores only");
+    for field in ["gate", "key", "value"] {
+        if !fields.has("global") && fields.value(field).is_some() {
+            fields.error(field, "is of global stores only");
+        }
     }
     let ttl = fields.object("ttl", |ttl| {
         ttl.require("after");

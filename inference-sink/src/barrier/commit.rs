@@ -13,6 +13,8 @@ pub struct RecordGroup {
     pub topic: Arc<str>,
     /// partition
     pub partition: i32,
+    /// where the changelog's partition ends as far as the task knows: nothing can be written before
+    pub end: i64,
     /// records, the position last
     pub records: Vec<ChangeRecord>,
 }
@@ -22,6 +24,8 @@ pub struct RecordGroup {
 pub struct LogEntry {
     /// partition
     pub partition: i32,
+    /// where the log's partition ends as far as the task knows: nothing can be written before
+    pub end: i64,
     /// `tenant/name`, the record's key
     pub model: Arc<str>,
     /// the row

@@ -3,7 +3,7 @@
 use super::commit::{Amendment, Commit, CommitFailure, Committed, LogEntry, RecordGroup, Refused};
 use super::committer::{Dialogue, Patience};
 use crate::output::{EncodedOutputs, RefusedTopic, topic_at_fault};
-use kafka_client::{KafkaError, Place, ProducerRecord, RecordWriter, WriteError, Written};
+use kafka_client::{ErrorCode, KafkaError, Place, ProducerRecord, RecordWriter, WriteError, Written};
 use state_store::ChangeRecord;
 
 /// Writes a transaction; `amendment`: what it says beside what the commit does.
@@ -15,13 +15,14 @@ pub(super) fn write(
     dialogue: &Dialogue,
 ) -> Result<Committed, CommitFailure> {
     crash_point::reached("commit.outputs_flushed");
-    let mut ends: Vec<Option<Place>> = Vec::with_capacity(commit.groups.len());
+    let mut groups: Vec<Option<(Place, Place)>> = Vec::with_capacity(commit.groups.len());
     for group in &commit.groups {
-        let mut last = None;
+        let mut places: Option<(Place, Place)> = None;
         for record in &group.records {
-            last = Some(append_change(writer, group, record)?);
+            let place = append_change(writer, group, record)?;
+            places = Some((places.map_or(place, |(first, _)| first), place));
         }
-        ends.push(last);
+        groups.push(places);
     }
     crash_point::reached("commit.changelog_appended");
     let log_topic = commit.log_topic.as_deref().unwrap_or_default();
@@ -41,10 +42,11 @@ pub(super) fn write(
     for error in written.refused.iter().cloned() {
         outputs.refuse(commit, error)?;
     }
+    check_histories(commit, &groups, &log, &written)?;
     let mut committed = Committed {
-        ends: ends
+        ends: groups
             .into_iter()
-            .map(|last| last.map_or(-1, |last| written.offset(last)) + 1)
+            .map(|places| places.map_or(-1, |(_, last)| written.offset(last)) + 1)
             .collect(),
         log_offsets: log.into_iter().map(|place| written.offset(place)).collect(),
     };
@@ -59,6 +61,43 @@ pub(super) fn write(
     let written = writer.commit(goes_on).map_err(|error| failure(commit, error))?;
     amended.found(&written, &mut committed);
     Ok(committed)
+}
+
+/// Before the transaction is committed: whether each changelog and the feature log go on where they ended.
+fn check_histories(
+    commit: &Commit,
+    groups: &[Option<(Place, Place)>],
+    log: &[Place],
+    written: &Written,
+) -> Result<(), CommitFailure> {
+    for (group, places) in commit.groups.iter().zip(groups) {
+        if let Some((first, _)) = places {
+            check_goes_on(&group.topic, group.partition, group.end, written.offset(*first))?;
+        }
+    }
+    let log_topic = commit.log_topic.as_deref().unwrap_or_default();
+    for (entry, place) in commit.log.iter().zip(log) {
+        check_goes_on(log_topic, entry.partition, entry.end, written.offset(*place))?;
+    }
+    Ok(())
+}
+
+/// A partition whose offsets go back is of a topic that was deleted and made again, and what is written to it now would be the
+/// rest of a history that it does not have.
+fn check_goes_on(topic: &str, partition: i32, end: i64, offset: i64) -> Result<(), CommitFailure> {
+    // An offset that is not known (-1) says nothing.
+    if offset < 0 || offset >= end {
+        return Ok(());
+    }
+    let text = format!(
+        "topic {topic} was deleted and made again while the task ran: partition {partition} had reached offset {end} and \
+         writes at {offset} now. Nothing was written to it. Restart the task to go on without what the topic held, or stop \
+         the connector and delete all of its topics (connect-NAME-*) to begin anew"
+    );
+    Err(CommitFailure {
+        error: KafkaError::new(ErrorCode::UnknownTopicId, text),
+        refused: None,
+    })
 }
 
 fn append_change(
@@ -235,5 +274,24 @@ impl AppendedOutputs {
             topics: self.refused,
             rows: Some(rows.filter(|(_, rows)| !rows.is_empty()).collect()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_whose_offsets_go_back_was_made_again() {
+        for (end, offset) in [(0, 0), (7, 7), (7, 9), (7, -1)] {
+            assert!(check_goes_on("t", 0, end, offset).is_ok(), "{end} {offset}");
+        }
+        let failure = check_goes_on("connect-a-s-changelog", 3, 7, 6).unwrap_err();
+        assert_eq!(failure.error.code, ErrorCode::UnknownTopicId);
+        let text = failure.error.to_string();
+        assert!(
+            text.contains("connect-a-s-changelog") && text.contains("partition 3"),
+            "{text}"
+        );
     }
 }

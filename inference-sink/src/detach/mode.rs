@@ -84,6 +84,16 @@ impl Mode {
         }
     }
 
+    /// The log was deleted and made again: what is left of this model's entries is gone, and it goes on at the beginning of
+    /// the new log. Returns how many entries that were at most (other models' lie between them).
+    pub fn log_made_again(&mut self) -> i64 {
+        let lost = self.lag();
+        if let Mode::Detached(detached) = self {
+            (detached.position, detached.end) = (0, 0);
+        }
+        lost
+    }
+
     /// Its entries below `next` are done, with their outputs in the transaction at hand.
     pub fn done(&mut self, next: i64) {
         if let Mode::Detached(detached) = self {

@@ -15,6 +15,8 @@ const ENTRIES: usize = 5_000;
 /// The archiver of one store in one partition.
 pub(crate) struct Archiver {
     log: IntentLog,
+    /// entries of one object, at most
+    entries: usize,
     archive: Archive,
     runtime: tokio::runtime::Handle,
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -41,6 +43,7 @@ impl Archiver {
         let (puts, put) = unbounded();
         Ok(Archiver {
             log: IntentLog::open(partition)?,
+            entries: ENTRIES,
             archive,
             runtime,
             wake,
@@ -84,7 +87,7 @@ impl Archiver {
             }
         }
         if self.log.is_empty() {
-            let due = partition.due(stream_time_ms, ENTRIES)?;
+            let due = partition.due(stream_time_ms, self.entries)?;
             self.records.extend(self.log.propose(&due));
         }
         match self.log.next_step() {
@@ -166,3 +169,7 @@ async fn write(archive: &Archive, intent: &Intent, entries: Vec<ExpiredEntry>) -
     crash_point::reached("archive.object_put");
     Ok(size)
 }
+
+#[cfg(test)]
+#[path = "archiver_tests.rs"]
+mod tests;

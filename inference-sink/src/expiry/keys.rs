@@ -107,6 +107,27 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A part of a key, as aggregates write it.
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        const EXACT: i64 = 1 << 53;
+        let double = prop_oneof![
+            (-EXACT..=EXACT).prop_map(|whole| whole as f64),
+            (-1e15f64..1e15).prop_filter("no integer", |number| number.trunc() != *number),
+            Just(5e-324),
+        ];
+        prop_oneof![
+            any::<bool>().prop_map(|flag| vec![1, u8::from(flag)]),
+            double.prop_map(|number| [&[2][..], &(number + 0.0).to_be_bytes()].concat()),
+            ".{0,8}".prop_map(|text| {
+                let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+                [&[3][..], &length, text.as_bytes()].concat()
+            }),
+            (EXACT + 1..=i64::MAX).prop_map(|number| [&[4][..], &number.to_be_bytes()].concat()),
+            any::<i64>().prop_map(|time| [&[5][..], &time.to_be_bytes()].concat()),
+            ((1u64 << 63)..=u64::MAX).prop_map(|number| [&[6][..], &number.to_be_bytes()].concat()),
+        ]
+    }
+
     proptest! {
         #[test]
         fn every_encoding_is_shown_as_it_was_written(text in "[a-z]{0,5}|[1-9][0-9]{0,18}|-[1-9][0-9]{0,17}|1844674407370955161[0-5]|true") {
@@ -117,8 +138,20 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_show_something(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            let _ = shown_key(&bytes);
+        fn what_is_shown_of_a_part_is_found_again(part in part()) {
+            let key = [&[0; 8][..], &part].concat();
+            let shown = shown_key(&key);
+            prop_assert!(encodings(&shown).contains(&part), "{}", shown);
+        }
+
+        /// Parts are shown as far as they are whole.
+        #[test]
+        fn what_is_cut_off_shows_less(parts in prop::collection::vec(part(), 0..4), cut in 0usize..12) {
+            let mut key = vec![0; 8];
+            key.extend(parts.concat());
+            let whole = shown_key(&key);
+            key.truncate(key.len().saturating_sub(cut));
+            prop_assert!(whole.starts_with(&shown_key(&key)), "{}", whole);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Figures of the inference part of a worker: counters, a snapshot, Prometheus text.
 
+mod features;
 mod prometheus;
 mod snapshot;
+mod stores;
 
+pub use features::{FeatureFigures, LookupFigures, add as add_features};
 pub use snapshot::{Snapshot, StoreFigures, TenantSnapshot};
 
 use parking_lot::Mutex;
@@ -18,6 +21,8 @@ pub enum ShedReason {
     Late,
     /// a part of the event's window key was missing
     NoKey,
+    /// the feature log that it waited in was deleted
+    FeatureLog,
 }
 
 impl ShedReason {
@@ -27,6 +32,7 @@ impl ShedReason {
             ShedReason::Rate => "rate",
             ShedReason::Late => "late",
             ShedReason::NoKey => "no_window_key",
+            ShedReason::FeatureLog => "feature_log",
         }
     }
 }
@@ -82,8 +88,8 @@ pub struct ViewFigures {
     pub lookups_missed: u64,
     /// texts that an expression would have made too long: they were missing
     pub texts_refused: u64,
-    /// how often a feature was missing, and had its default where it has one
-    pub missing: BTreeMap<String, u64>,
+    /// by feature, of those that were missing once or look rows up
+    pub features: features::Features,
 }
 
 impl Metrics {

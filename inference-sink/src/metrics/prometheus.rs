@@ -5,10 +5,10 @@ use crate::service::Started;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String does not fail.
         let _ = writeln!(
             self.0,
@@ -16,7 +16,7 @@ impl Text {
         );
     }
 
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub(super) fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let labels: Vec<String> = labels
             .iter()
             .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
@@ -140,6 +140,7 @@ impl Metrics {
             );
         }
         if let Some(started) = started {
+            super::stores::add(&mut text, started);
             add_models(&mut text, started);
         }
         text.0
@@ -176,15 +177,58 @@ fn add_views(text: &mut Text, views: &std::collections::BTreeMap<String, super::
             text.value(name, &[("view", view)], figure(figures) as f64);
         }
     }
-    let name = "view_features_missing_total";
-    text.family(
-        name,
-        "counter",
-        "How often a feature was missing, and had its default where it has one.",
-    );
-    for (view, figures) in views {
-        for (feature, count) in &figures.missing {
-            text.value(name, &[("view", view), ("feature", feature)], *count as f64);
+    add_features(text, views);
+}
+
+/// Figures of features and their lookups, by view.
+fn add_features(text: &mut Text, views: &std::collections::BTreeMap<String, super::ViewFigures>) {
+    type Figure = fn(&super::FeatureFigures) -> u64;
+    let families: [(&str, &str, Figure); 2] = [
+        (
+            "view_features_missing_total",
+            "How often a feature was missing, and had its default where it has one.",
+            |feature| feature.missing + feature.defaults_used,
+        ),
+        (
+            "view_feature_defaults_used_total",
+            "How often a feature was missing and had its default.",
+            |feature| feature.defaults_used,
+        ),
+    ];
+    for (name, help, figure) in families {
+        text.family(name, "counter", help);
+        for (view, figures) in views {
+            for (feature, figures) in figures.features.iter().filter(|(_, figures)| figure(figures) > 0) {
+                text.value(name, &[("view", view), ("feature", feature)], figure(figures) as f64);
+            }
+        }
+    }
+    type Lookup = fn(&super::LookupFigures) -> u64;
+    let families: [(&str, &str, Lookup); 3] = [
+        (
+            "view_feature_lookups_total",
+            "Rows of a global store that a feature asked for.",
+            |lookup| lookup.asked,
+        ),
+        (
+            "view_feature_lookups_missed_total",
+            "Rows of a global store that a feature asked for and that were not there.",
+            |lookup| lookup.missed,
+        ),
+        (
+            "view_feature_lookups_without_key_total",
+            "Events in which the key of a lookup was missing.",
+            |lookup| lookup.without_key,
+        ),
+    ];
+    for (name, help, figure) in families {
+        text.family(name, "counter", help);
+        for (view, figures) in views {
+            for (feature, figures) in &figures.features {
+                let Some(lookup) = &figures.lookup else { continue };
+                let labels = [("view", view.as_str()), ("feature", feature), ("store", &lookup.store)];
+                text.value(name, &labels, figure(lookup) as f64);
+            }
         }
     }
 }

@@ -9,11 +9,13 @@
 pub mod check;
 mod deployment;
 pub mod fold;
+mod internal_topics;
 pub mod layout;
 pub mod model_views;
 mod topic;
 
 pub use deployment::{Deployment, Loader, ModelState};
 pub use fold::{Kind, ModelControl, RecordKey, Resources};
+pub use internal_topics::InternalTopics;
 pub use layout::Layout;
 pub use topic::RegistryTopic;

@@ -3,13 +3,14 @@
 //! ```text
 //! tenants, stores, feature-views: GET list; GET, PUT, DELETE {name}; POST {name}/validate; GET {name}/status
 //! models: the same at {tenant}/{name}; POST evaluate, pause, resume
-//! stores/{store}/keys/{key}, keys?prefix=&limit=, archive/{key}
+//! stores/{store}/keys/{key}, keys?prefix=&limit=&cursor=, archive/{key}
 //! fairness
 //! ```
 
 mod evaluate;
 mod fairness;
 pub(crate) mod resources;
+mod store_pages;
 mod stores;
 
 use crate::metrics::Metrics;

@@ -2,12 +2,13 @@
 
 use super::{refused, refused_with};
 use crate::metrics::Metrics;
-use crate::registry::check::{check, conflicts, users};
-use crate::registry::model_views::with_views;
+use crate::registry::check::{Stores, check, conflicts, users, wanted};
+use crate::registry::model_views::{view_of, with_views};
 use crate::registry::{Kind, ModelControl, RecordKey, Resources};
 use crate::service::Started;
 use connect_api::extension::{RestRequest, RestResponse};
 use feature_engine::resource::{FieldError, Model, Resource, parse_document};
+use feature_engine::{FeaturePlan, Wanted};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -175,6 +176,10 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Optio
     let resources = started.registry.resources();
     let before = resources.get(Kind::of(&resource), &resource.identity());
     let mut rows = None;
+    let internal = started.internal_topics.check(&resource);
+    if !internal.is_empty() {
+        return Err(internal.into());
+    }
     let resource = match resource {
         Resource::Model(model) => {
             let old = resources.models.get(&model.identity()).cloned();
@@ -394,7 +399,10 @@ pub(super) async fn pause(started: &Arc<Started>, metrics: &Metrics, name: &str,
         return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
     }
     if !started.settle().await {
-        return accepted(&format!("it is noted, but {NOT_SETTLED}"), model_status(started, name));
+        return accepted(
+            &format!("it is noted, but {NOT_SETTLED}"),
+            model_status(started, metrics, name),
+        );
     }
     status(started, metrics, Kind::Model, name)
 }
@@ -406,7 +414,7 @@ pub(super) fn status(started: &Started, metrics: &Metrics, kind: Kind, name: &st
         return missing(kind, name);
     }
     let answer = match kind {
-        Kind::Model => model_status(started, name),
+        Kind::Model => model_status(started, metrics, name),
         Kind::Store => super::stores::status(started, name),
         Kind::Tenant => {
             let figures = started.pool.figures();
@@ -421,11 +429,12 @@ pub(super) fn status(started: &Started, metrics: &Metrics, kind: Kind, name: &st
     RestResponse::json(200, &answer)
 }
 
-fn model_status(started: &Started, name: &str) -> Value {
+fn model_status(started: &Started, metrics: &Metrics, name: &str) -> Value {
     let deployment = started.deployment();
     let mut status = serde_json::to_value(deployment.state(name)).unwrap_or_default();
     let modes = started.modes_of(name);
     if let Some(status) = status.as_object_mut() {
+        status.insert("features".to_owned(), feature_figures(started, metrics, name));
         status.insert("name".to_owned(), name.into());
         let detached = modes.values().any(|mode| mode.is_detached());
         status.insert("mode".to_owned(), if detached { "detached" } else { "in step" }.into());
@@ -454,4 +463,24 @@ fn model_status(started: &Started, name: &str) -> Value {
         }
     }
     status
+}
+
+/// What became of the features that a model uses, by view: those of its inputs, and the lookups behind them. A view's figures
+/// are of all models that read it.
+fn feature_figures(started: &Started, metrics: &Metrics, name: &str) -> Value {
+    let deployment = started.deployment();
+    let Some(model) = deployment.resources.models.get(name) else {
+        return Value::Null;
+    };
+    let topics = model.subscribe.topics.iter();
+    let views = topics.filter_map(|topic| view_of(&deployment.resources, model, topic).ok());
+    let by_view = views.filter_map(|view| {
+        let stores = Stores(&deployment.resources);
+        let plan = FeaturePlan::compile(view, &wanted(Wanted::new(), model), &stores).ok()?;
+        let mut figures = metrics.view(&view.name).features;
+        figures
+            .retain(|feature, _| plan.slot(feature).is_some() || plan.lookups().any(|(lookup, _)| lookup == feature));
+        Some((view.name.clone(), json!(figures)))
+    });
+    Value::Object(by_view.collect())
 }

@@ -1,24 +1,29 @@
-//! Reading stores: status, one key, keys by prefix, the archive.
+//! Reading stores: status, one key, pages of keys, the archive.
 
+use super::store_pages::{self, Query, Row, entry_json, unknown};
 use crate::expiry::{candidate_keys, shown_key};
 use crate::registry::Kind;
 use crate::service::Started;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use connect_api::extension::{RestRequest, RestResponse};
 use feature_engine::AggregateRow;
 use feature_engine::resource::StoreKind;
 use serde_json::{Value, json};
+use state_store::StateError;
 use state_store::archive::Manifest;
-use state_store::{CommittedEntry, StateError};
 use std::sync::Arc;
 
-/// Keys of one answer.
-const LIMIT: usize = 100;
-const MOST: usize = 10_000;
-/// Entries of a partition that a search by prefix looks at.
-const SCANNED: usize = 1_000_000;
+/// A read below a store.
+enum Read {
+    Page(Query),
+    Key(Vec<u8>),
+}
 
 pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, store: &str, rest: &[&str]) -> RestResponse {
-    if let [later @ ("pin" | "rollback")] | ["archive", _, later @ "restore"] = rest {
+    if let [later @ ("pin" | "rollback")] | ["archive", .., later @ "restore"] = rest
+        && request.method == "POST"
+    {
         return RestResponse::error(501, &format!("{later} of a store is not supported yet"));
     }
     if request.method != "GET" {
@@ -27,58 +32,61 @@ pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, store:
             &format!("{} is not allowed on /{}", request.method, request.path.join("/")),
         );
     }
-    if let ["archive", key] = rest {
-        return read_archive(started, store, key).await;
-    }
-    let started = started.clone();
-    let (store, rest) = (
-        store.to_owned(),
-        rest.iter().map(|segment| (*segment).to_owned()).collect::<Vec<_>>(),
-    );
-    let query = request.query.clone();
-    let parameter = move |name: &str| {
-        query
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.clone())
+    // Nothing lies below a key, so a key may have slashes, escaped or not.
+    let read = match rest {
+        ["keys"] => Query::read(request).map(Read::Page),
+        ["keys", key @ ..] => key_of(request, &key.join("/")).map(Read::Key),
+        ["archive", key @ ..] if !key.is_empty() => return read_archive(started, store, &key.join("/")).await,
+        _ => return RestResponse::error(404, "there is no such path below a store"),
     };
+    let read = match read {
+        Ok(read) => read,
+        Err(message) => return RestResponse::error(400, &message),
+    };
+    // Few at a time: each may read much, and takes a thread meanwhile.
+    let Ok(turn) = started.store_reads.clone().acquire_owned().await else {
+        return RestResponse::error(503, "the worker is stopping");
+    };
+    let (started, store) = (started.clone(), store.to_owned());
     // RocksDB may go to disk.
     let answered = tokio::task::spawn_blocking(move || {
-        let is_keyed = match started
-            .deployment()
-            .resources
-            .stores
-            .get(&store)
-            .map(|store| store.kind.clone())
-        {
+        let _turn = turn;
+        let deployment = started.deployment();
+        let is_keyed = match deployment.resources.stores.get(&store).map(|store| &store.kind) {
             Some(StoreKind::Global { .. }) => false,
             // A view's own store is declared by the view.
             Some(StoreKind::Keyed { .. }) => true,
-            None if started.deployment().resources.views.contains_key(&store) => true,
+            None if deployment.resources.views.contains_key(&store) => true,
             None => return RestResponse::error(404, &format!("there is no store {store}")),
         };
-        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-        match rest.as_slice() {
-            ["keys"] => {
-                let prefix = parameter("prefix").unwrap_or_default();
-                let limit = parameter("limit")
-                    .and_then(|limit| limit.parse().ok())
-                    .unwrap_or(LIMIT)
-                    .min(MOST);
-                if is_keyed {
-                    scan_keyed(&started, &store, &prefix, limit)
-                } else {
-                    scan_global(&started, &store, &prefix, limit)
-                }
-            }
-            ["keys", key] if is_keyed => get_keyed(&started, &store, key),
-            ["keys", key] => get_global(&started, &store, key),
-            _ => RestResponse::error(404, "there is no such path below a store"),
+        match (read, is_keyed) {
+            (Read::Page(query), true) => store_pages::of_keyed(&started, &store, &query),
+            (Read::Page(query), false) => store_pages::of_global(&started, &store, &query),
+            (Read::Key(key), true) => match String::from_utf8(key) {
+                Ok(key) => get_keyed(&started, &store, &key),
+                Err(_) => RestResponse::error(400, "a key of a keyed store is text: its parts, joined by |"),
+            },
+            (Read::Key(key), false) => get_global(&started, &store, &key),
         }
     });
     answered
         .await
         .unwrap_or_else(|error| RestResponse::error(500, &format!("reading failed: {error}")))
+}
+
+/// The key of a path; `?encoding=base64` for one that is no text.
+fn key_of(request: &RestRequest, key: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = key.as_bytes().to_vec();
+    for (name, value) in &request.query {
+        bytes = match (name.as_str(), value.as_str()) {
+            ("encoding", "base64") => URL_SAFE_NO_PAD
+                .decode(key.trim_end_matches('='))
+                .map_err(|_| "the key is not base64 as URLs have it (RFC 4648, section 5)".to_owned())?,
+            ("encoding", other) => return Err(format!("encoding {other} is not known; use base64")),
+            (other, _) => return Err(unknown(other, "encoding")),
+        };
+    }
+    Ok(bytes)
 }
 
 /// The newest archived version of a key.
@@ -123,10 +131,16 @@ async fn read_archive(started: &Arc<Started>, store: &str, key: &str) -> RestRes
 
 /// Where a store stands on this worker.
 pub(super) fn status(started: &Started, name: &str) -> Value {
-    if let Some(store) = started.globals.store(name) {
-        return serde_json::to_value(store.status()).unwrap_or_default();
+    let failure = started.globals.failure(name);
+    if let Some(status) = started.globals.status_of(name) {
+        let mut status = serde_json::to_value(status).unwrap_or_default();
+        if let (Some(status), Some(failure)) = (status.as_object_mut(), failure) {
+            // What is declared now cannot be opened, and what was before serves on.
+            status.insert("next".to_owned(), json!({ "ready": false, "trouble": failure }));
+        }
+        return status;
     }
-    if let Some(error) = started.globals.failure(name) {
+    if let Some(error) = failure {
         return json!({ "store": name, "ready": false, "trouble": error });
     }
     let rows: u64 = started
@@ -144,7 +158,7 @@ pub(super) fn status(started: &Started, name: &str) -> Value {
             let archive_waits = waits.get(&(connector.clone(), partition));
             json!({
                 "connector": connector, "partition": partition, "rows": reader.len_estimate().unwrap_or(0),
-                "archive_waits": archive_waits,
+                "archive_waits": archive_waits, "rebuilds": reader.rebuilds().unwrap_or_default(),
                 "input_offset": position.map(|position| position.input_offset),
                 "stream_time_ms": position.map(|position| position.stream_time_ms).filter(|ms| *ms > i64::MIN),
                 "changelog_offset": position.map(|position| position.changelog_offset),
@@ -155,38 +169,42 @@ pub(super) fn status(started: &Started, name: &str) -> Value {
     json!({ "store": name, "kind": "keyed", "rows": rows, "partitions": partitions, "used_by": used_by, "served-by": &*started.context.worker_id })
 }
 
-fn get_global(started: &Started, store: &str, key: &str) -> RestResponse {
+fn get_global(started: &Started, store: &str, key: &[u8]) -> RestResponse {
     let Some(global) = started.globals.store(store) else {
         return RestResponse::error(503, &format!("store {store} is not open on this worker yet"));
     };
-    match global.get_bytes(key.as_bytes()) {
-        Ok(Some(value)) => RestResponse::json(
-            200,
-            &json!({ "key": key, "value": json_or_text(&value), "served-by": &*started.context.worker_id, "role": "active" }),
-        ),
-        Ok(None) => RestResponse::error(404, &format!("store {store} has no key {key}")),
-        Err(error) => RestResponse::error(500, &error.to_string()),
-    }
-}
-
-fn scan_global(started: &Started, store: &str, prefix: &str, limit: usize) -> RestResponse {
-    let Some(global) = started.globals.store(store) else {
-        return RestResponse::error(503, &format!("store {store} is not open on this worker yet"));
-    };
-    match global.scan(prefix.as_bytes(), limit) {
-        Ok(rows) => {
-            let rows: Vec<Value> = rows
-                .iter()
-                .map(|(key, value)| json!({ "key": String::from_utf8_lossy(key), "value": json_or_text(value) }))
-                .collect();
-            RestResponse::json(200, &json!(rows))
+    match global.get_bytes(key) {
+        Ok(Some(value)) => {
+            let served_by = &*started.context.worker_id;
+            let found = Found {
+                row: Row::new(key, &value),
+                served_by,
+                role: "active",
+            };
+            RestResponse {
+                status: 200,
+                headers: Vec::new(),
+                content_type: "application/json",
+                // Texts and JSON values always serialise.
+                body: serde_json::to_vec(&found).unwrap_or_default().into(),
+            }
         }
+        Ok(None) => RestResponse::error(
+            404,
+            &format!("store {store} has no key {}", String::from_utf8_lossy(key)),
+        ),
         Err(error) => RestResponse::error(500, &error.to_string()),
     }
 }
 
-fn json_or_text(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
+/// A row with where it was read.
+#[derive(serde::Serialize)]
+struct Found<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    #[serde(rename = "served-by")]
+    served_by: &'a str,
+    role: &'static str,
 }
 
 /// A key of a keyed store as people write it: its parts, joined by `|`. A key that several groups of aggregates share
@@ -197,7 +215,7 @@ fn get_keyed(started: &Started, store: &str, key: &str) -> RestResponse {
     for (connector, partition, reader) in started.keyed_readers(store) {
         for candidate in &candidates {
             match reader.get(candidate) {
-                Ok(Some(entry)) => found.push(shown(&connector, partition, &entry)),
+                Ok(Some(entry)) => found.push(entry_json(&connector, partition, &entry)),
                 Ok(None) => {}
                 Err(error) => return RestResponse::error(500, &error.to_string()),
             }
@@ -210,34 +228,4 @@ fn get_keyed(started: &Started, store: &str, key: &str) -> RestResponse {
         200,
         &json!({ "key": key, "entries": found, "served-by": &*started.context.worker_id, "role": "active" }),
     )
-}
-
-fn shown(connector: &str, partition: i32, entry: &CommittedEntry) -> Value {
-    let value = AggregateRow::decode(&entry.payload).map(|row| format!("{row:?}"));
-    json!({
-        "key": shown_key(&entry.key), "connector": connector, "partition": partition,
-        "touched_ms": entry.version.touched_ms, "value": value.unwrap_or_else(|error| format!("unreadable: {error}")),
-    })
-}
-
-/// Keys whose shown form starts with a prefix. Every entry is looked at: groups of aggregates have keys of their own.
-fn scan_keyed(started: &Started, store: &str, prefix: &str, limit: usize) -> RestResponse {
-    RestResponse::json(
-        200,
-        &json!(entries(started, store, |shown| shown.starts_with(prefix), limit)),
-    )
-}
-
-fn entries(started: &Started, store: &str, wanted: impl Fn(&str) -> bool, limit: usize) -> Vec<Value> {
-    let mut found = Vec::new();
-    for (connector, partition, reader) in started.keyed_readers(store) {
-        let Ok(all) = reader.scan(&[], SCANNED) else { continue };
-        for entry in all.iter().filter(|entry| wanted(&shown_key(&entry.key))) {
-            if found.len() >= limit {
-                return found;
-            }
-            found.push(shown(&connector, partition, entry));
-        }
-    }
-    found
 }

@@ -19,7 +19,7 @@ use crate::expiry::ArchiveWait;
 use crate::flow::Pool;
 use crate::metrics::Metrics;
 use crate::models::artifact::AllowedPrefixes;
-use crate::registry::{Deployment, Loader, RegistryTopic};
+use crate::registry::{Deployment, InternalTopics, Loader, RegistryTopic};
 use crate::rest;
 use async_trait::async_trait;
 use connect_api::config::ConfigDef;
@@ -39,6 +39,9 @@ const CLIENTS_CLOSE: Duration = Duration::from_secs(2);
 /// The loader looks at least so often whether the service is still there.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Reads of stores over REST that run at once.
+const STORE_READS: usize = 4;
+
 /// The service. Shared by the worker extension and the connector plugin.
 pub struct InferenceService {
     started: RwLock<Option<Arc<Started>>>,
@@ -56,6 +59,8 @@ pub struct Started {
     pub options: ServiceOptions,
     /// the registry topic
     pub registry: RegistryTopic,
+    /// topics that documents must not name
+    pub internal_topics: InternalTopics,
     /// loads models
     pub loader: Arc<Loader>,
     /// runs models
@@ -67,6 +72,8 @@ pub struct Started {
     database: Mutex<Option<Database>>,
     /// open partitions of this worker's tasks: what REST reads
     pub(crate) open_partitions: Mutex<OpenPartitions>,
+    /// reads of stores over REST that may run at once
+    pub(crate) store_reads: Arc<tokio::sync::Semaphore>,
     /// where expired entries go; none: `archive.url` is not set
     pub(crate) archive: Option<Archive>,
     loader_wake: crossbeam_channel::Sender<()>,
@@ -195,12 +202,24 @@ impl Started {
 
     /// Readers of a keyed store's partitions on this worker, those of features with their own time to live among them.
     pub fn keyed_readers(&self, store: &str) -> Vec<(String, i32, KeyedReader)> {
-        let open = self.open_partitions.lock();
-        open.readers
-            .iter()
-            .filter(|((_, name, _), _)| name.split(".ttl-").next() == Some(store))
-            .map(|((connector, _, partition), reader)| (connector.clone(), *partition, reader.clone()))
+        let copies = self.keyed_copies(store).into_iter();
+        copies
+            .map(|((connector, _, partition), reader)| (connector, partition, reader))
             .collect()
+    }
+
+    /// The same, by connector, store (with the time to live where a feature has its own) and partition, in this order.
+    pub(crate) fn keyed_copies(&self, store: &str) -> Vec<((String, String, i32), KeyedReader)> {
+        let mut copies = self.all_keyed_copies();
+        copies.retain(|((_, name, _), _)| name.split(".ttl-").next() == Some(store));
+        copies
+    }
+
+    /// Those of all stores.
+    pub(crate) fn all_keyed_copies(&self) -> Vec<((String, String, i32), KeyedReader)> {
+        let open = self.open_partitions.lock();
+        let readers = open.readers.iter();
+        readers.map(|(copy, reader)| (copy.clone(), reader.clone())).collect()
     }
 
     /// Rows by keyed store on this worker.
@@ -303,7 +322,9 @@ impl WorkerExtension for InferenceService {
             runtime: tokio::runtime::Handle::current(),
             database: Mutex::new(None),
             open_partitions: Mutex::default(),
+            store_reads: Arc::new(tokio::sync::Semaphore::new(STORE_READS)),
             archive,
+            internal_topics: InternalTopics::of(&context.properties, &topic),
             context,
             registry,
             loader,
@@ -323,6 +344,10 @@ impl WorkerExtension for InferenceService {
                     };
                     if woken.is_ok() {
                         follow(&started);
+                    } else if started.globals.has_failed() {
+                        started
+                            .globals
+                            .follow(&started.registry.resources(), || started.database());
                     }
                     // What is new does not wait for what has failed.
                     let records = started.deployment().records;

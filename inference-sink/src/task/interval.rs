@@ -1,7 +1,7 @@
 //! One interval: drain, detach what did not finish, gather everything, hand it to the committer, take the answer.
 
-use super::open::changelog_topic;
 use super::partition::PROGRESS;
+use super::topic_names::changelog_topic;
 use super::{Made, Open};
 use crate::barrier::{Answer, Commit, CommitFailure, Committed, LogEntry, RecordGroup};
 use crate::detach::{Reason, encode_entry};
@@ -9,6 +9,7 @@ use crate::expiry::Archiver;
 use crate::flow::{Batch, RowBlock};
 use connect_api::delivery::{SinkOffsets, TopicPartition};
 use connect_api::error::ConnectError;
+use kafka_client::ErrorCode;
 use state_store::{ChangeRecord, Changes, Position};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -87,9 +88,7 @@ impl Open {
                 figures.lookups += counts.lookups;
                 figures.lookups_missed += counts.lookups_missed;
                 figures.texts_refused += counts.texts_refused;
-                plan.evaluator.take_missing(|feature, count| {
-                    *figures.missing.entry(feature.to_owned()).or_insert(0) += count;
-                });
+                crate::metrics::add_features(&mut figures.features, &mut plan.evaluator);
             });
         }
     }
@@ -248,6 +247,7 @@ impl Open {
                     for row in 0..block.rows() {
                         commit.log.push(LogEntry {
                             partition: *number,
+                            end: self.log_ends.get(number).copied().unwrap_or(0),
                             model: model.clone(),
                             value: encode_entry(&block, row, &self.topics),
                         });
@@ -271,23 +271,25 @@ impl Open {
                 .map(|views| partition.time_of(views).unwrap_or(i64::MIN))
                 .collect();
             let latest_ms = partition.latest_time().unwrap_or(i64::MIN);
-            let mut add = |store: Option<usize>, name: &str, changes: Changes, mut records: Vec<ChangeRecord>| {
-                let own_ms = store.and_then(|store| store_times.get(store).copied());
-                let stream_time_ms = own_ms.unwrap_or(latest_ms);
-                records.push(changes.position_record(input_offset, stream_time_ms));
-                commit.groups.push(RecordGroup {
-                    topic: changelog_topic(&self.context.connector, name).into(),
-                    partition: *number,
-                    records,
-                });
-                in_flight.groups.push(GroupInFlight {
-                    partition: *number,
-                    store,
-                    changes,
-                    input_offset,
-                    stream_time_ms,
-                });
-            };
+            let mut add =
+                |store: Option<usize>, name: &str, end: i64, changes: Changes, mut records: Vec<ChangeRecord>| {
+                    let own_ms = store.and_then(|store| store_times.get(store).copied());
+                    let stream_time_ms = own_ms.unwrap_or(latest_ms);
+                    records.push(changes.position_record(input_offset, stream_time_ms));
+                    commit.groups.push(RecordGroup {
+                        topic: changelog_topic(&self.context.connector, name).into(),
+                        partition: *number,
+                        end,
+                        records,
+                    });
+                    in_flight.groups.push(GroupInFlight {
+                        partition: *number,
+                        store,
+                        changes,
+                        input_offset,
+                        stream_time_ms,
+                    });
+                };
             for (index, (store, slot)) in partition.stores.iter_mut().zip(&self.topology.stores).enumerate() {
                 let archived = partition.archivers.get_mut(index).and_then(Option::as_mut);
                 if store.dirty_entries() > 0 || archived.as_ref().is_some_and(|archiver| archiver.has_records()) {
@@ -299,7 +301,7 @@ impl Open {
                     self.metrics
                         .state_changes
                         .fetch_add(records.len() as u64, Ordering::Relaxed);
-                    add(Some(index), &slot.name, changes, records);
+                    add(Some(index), &slot.name, store.changelog_offset(), changes, records);
                 }
             }
             let owner_records = partition.take_owner_records(&self.topics);
@@ -309,7 +311,7 @@ impl Open {
                     changes.push(record);
                 }
                 let records = changes.records.clone();
-                add(None, PROGRESS, changes, records);
+                add(None, PROGRESS, partition.progress.changelog_offset(), changes, records);
             }
         }
         commit.log_topic = (!commit.log.is_empty()).then(|| self.log_reader.topic().clone());
@@ -409,6 +411,9 @@ impl Open {
             return Err(ConnectError::fatal(format!(
                 "another task has taken over this one's partitions (its transactional id was fenced): {error}"
             )));
+        }
+        if error.code == ErrorCode::UnknownTopicId {
+            return Err(ConnectError::fatal(error.to_string()));
         }
         if error.is_fatal() {
             return Err(ConnectError::retriable(format!("commit: {error}")));

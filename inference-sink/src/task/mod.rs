@@ -21,6 +21,7 @@ mod refusals;
 mod refused;
 mod restore;
 mod stored_row;
+mod topic_names;
 mod topology;
 
 use crate::barrier::Committer;

@@ -2,8 +2,9 @@
 
 use super::partition::{PROGRESS, PartitionState};
 use super::quiet::QuietInput;
-use super::restore::restore;
+use super::restore::{restore, state_error};
 use super::stored_row::StoredRow;
+use super::topic_names::{changelog_topic, features_topic, sharer};
 use super::topology::{ServingModel, StoreSlot, Topology};
 use super::{Open, TaskModel};
 use crate::barrier::Committer;
@@ -26,11 +27,6 @@ use state_store::{KeyedPartition, KeyedSpec, StateValue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The changelog topic of a store.
-pub(super) fn changelog_topic(connector: &str, store: &str) -> String {
-    format!("connect-{connector}-{store}-changelog")
-}
 
 pub(super) fn kafka(what: &str) -> impl Fn(KafkaError) -> ConnectError + '_ {
     move |error| ConnectError::retriable(format!("{what}: {error}"))
@@ -80,7 +76,7 @@ impl Open {
                 Some(OutputSender::start(&config, &name).map_err(kafka("output producer"))?)
             }
         };
-        let features_topic: Arc<str> = format!("connect-{}-features", context.connector).into();
+        let features_topic: Arc<str> = features_topic(&context.connector).into();
         let outbox = Arc::new(Outbox::new(topics.clone(), sender, context.wake.clone()));
         let mut open = Open {
             log_reader: LogReader::new(features_topic, client_config(&context.clients.consumer)?),
@@ -127,7 +123,8 @@ impl Open {
         let progress = open.open_store(&admin, &numbers, PROGRESS, None, false)?;
         let mut stores = open.open_stores(&admin, &numbers, &topology.stores)?;
         for (number, progress) in progress {
-            let own = stores.iter_mut().filter_map(|store| store.remove(&number)).collect();
+            let own: Vec<_> = stores.iter_mut().filter_map(|store| store.remove(&number)).collect();
+            check_progress(&progress, &own)?;
             let group = &open.context.group_id;
             let state = PartitionState::new(group, progress, own, &open.topics, open.options.idle_after_ms)
                 .map_err(|error| ConnectError::config(format!("progress of partition {number}: {error}")))?;
@@ -176,7 +173,14 @@ impl Open {
         ttl: Option<state_store::Ttl>,
         archive: bool,
     ) -> Result<BTreeMap<i32, KeyedPartition<V>>, ConnectError> {
-        let topic = changelog_topic(&self.context.connector, store);
+        let connector = &self.context.connector;
+        let topic = changelog_topic(connector, store);
+        if let Some((other, others)) = sharer(&self.started.registry.resources(), connector, store) {
+            return Err(ConnectError::config(format!(
+                "store {store} of connector {connector} and store {others} of connector {other} would share the changelog \
+                 topic {topic}: give one of the stores or connectors another name"
+            )));
+        }
         self.create_topic(
             admin,
             NewTopic::new(&topic, self.partition_count, -1).with("cleanup.policy", "compact"),
@@ -194,8 +198,7 @@ impl Open {
                 ttl,
                 archive,
             };
-            let partition =
-                KeyedPartition::open(&database, spec).map_err(|error| ConnectError::retriable(error.to_string()))?;
+            let partition = KeyedPartition::open(&database, spec).map_err(|error| state_error(&error))?;
             opened.insert(*number, partition);
         }
         restore(
@@ -400,6 +403,24 @@ impl Open {
         }
         Ok(())
     }
+}
+
+/// State without progress: the input would be read again on top of what it has done already.
+fn check_progress<V: StateValue, S: StateValue>(
+    progress: &KeyedPartition<V>,
+    stores: &[KeyedPartition<S>],
+) -> Result<(), ConnectError> {
+    let with_state = stores
+        .iter()
+        .find(|store| progress.position().is_none() && store.position().is_some());
+    let Some(store) = with_state else { return Ok(()) };
+    let connector = &progress.spec().connector;
+    Err(ConnectError::config(format!(
+        "{} holds what the input did, and the connector's progress ({}), which says up to where, is gone: reading on would \
+         count events twice. Stop the connector and delete all topics connect-{connector}-* to begin anew",
+        store.spec(),
+        changelog_topic(connector, PROGRESS),
+    )))
 }
 
 /// Tells REST whether the task waits for Kafka. REST may outlive the task, and the service the committer's last word.

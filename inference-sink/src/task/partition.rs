@@ -9,6 +9,7 @@
 //! t view                        stream time (8 bytes, big endian) and, once it is known, the longest pause between events
 //! w tenant/model 00 start key   open window (see `encode_window`)
 //! g                             `group.id` of the workers that the state belongs to
+//! l                             id of the feature log's topic, which the modes' positions are of (16 bytes)
 //! ```
 //! The last is there because the topics of a connector's state are named by the connector alone: two groups on one Kafka
 //! cluster that each have a connector of one name would write into each other's state.
@@ -21,6 +22,7 @@ use crate::flow::RowBlock;
 use crate::models::{ServedModel, decode_row, encode_row};
 use crate::trigger::{ClosedWindow, WindowEntry, Windows};
 use bytes::Bytes;
+use kafka_client::TopicId;
 use state_store::changelog::owner_record;
 use state_store::{ChangeRecord, KeyedPartition, StreamTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,12 +33,17 @@ pub(super) const PROGRESS: &str = "task.progress";
 
 /// Key of the record that names the group.
 const GROUP: &[u8] = b"g";
+/// Key of the record with the feature log's id.
+const LOG_ID: &[u8] = b"l";
 
 /// One input partition.
 pub(super) struct PartitionState {
     /// whose state it is: `group.id`
     group: Arc<str>,
     group_recorded: bool,
+    /// the feature log's id, and the one that was committed
+    log_id: Option<TopicId>,
+    log_id_recorded: Option<TopicId>,
     /// owner's records
     pub progress: KeyedPartition<NoEntry>,
     /// in the order of the topology's stores
@@ -98,6 +105,8 @@ impl PartitionState {
         let mut state = PartitionState {
             group: group.clone(),
             group_recorded: false,
+            log_id: None,
+            log_id_recorded: None,
             times: Vec::new(),
             idle_after_ms,
             progress,
@@ -123,6 +132,7 @@ impl PartitionState {
         self.positions.fill(None);
         self.positions_changed = false;
         self.group_recorded = false;
+        self.log_id_recorded = None;
         self.modes.clear();
         self.modes_changed.clear();
         self.passed_over.clear();
@@ -150,6 +160,9 @@ impl PartitionState {
                     self.passed_over.insert(String::from_utf8_lossy(model).into(), offsets);
                 }
                 Some((b'g', [])) => self.group_recorded = true,
+                Some((b'l', [])) => {
+                    self.log_id_recorded = <[u8; 16]>::try_from(&value[..]).ok().and_then(TopicId::from_bytes);
+                }
                 _ => {}
             }
         }
@@ -294,6 +307,24 @@ impl PartitionState {
             }
         }
         records
+    }
+
+    /// The feature log has this id (none: the brokers have none). If it is another one than the positions of detached models
+    /// are of, they go on at its beginning. Returns those, with how many entries of theirs are lost at most.
+    pub fn follow_log(&mut self, id: Option<TopicId>) -> Vec<(Arc<str>, i64)> {
+        self.log_id = id;
+        let made_again = matches!((self.log_id_recorded, id), (Some(before), Some(now)) if before != now);
+        if !made_again {
+            return Vec::new();
+        }
+        let detached: Vec<(Arc<str>, Mode)> = self.detached().map(|(model, mode)| (model.clone(), *mode)).collect();
+        let mut lost = Vec::with_capacity(detached.len());
+        for (model, mut mode) in detached {
+            let entries = mode.log_made_again();
+            self.set_mode(&model, mode);
+            lost.push((model, entries));
+        }
+        lost
     }
 
     /// Models that are detached, with their modes.
@@ -443,6 +474,13 @@ impl PartitionState {
             let group = Bytes::copy_from_slice(self.group.as_bytes());
             records.push(owner_record(GROUP, Some(group)));
         }
+        if let Some(id) = self
+            .log_id
+            .filter(|id| !records.is_empty() && self.log_id_recorded != Some(*id))
+        {
+            records.push(owner_record(LOG_ID, Some(Bytes::copy_from_slice(id.as_bytes()))));
+            self.log_id_recorded = Some(id);
+        }
         for (model, windows) in &mut self.windows {
             for change in windows.changes() {
                 let key = [
@@ -537,5 +575,56 @@ mod tests {
         fn any_bytes_give_a_window_or_nothing(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = decode_window(&bytes, &["a".into()]);
         }
+    }
+
+    /// A partition as it is after a restart with what was committed.
+    fn restored(db: &state_store::Database) -> PartitionState {
+        let spec = state_store::KeyedSpec {
+            connector: "c".into(),
+            store: PROGRESS.into(),
+            partition: 0,
+            ttl: None,
+            archive: false,
+        };
+        let progress = KeyedPartition::open(db, spec).unwrap();
+        PartitionState::new(&"g".into(), progress, Vec::new(), &["events".into()], None).unwrap()
+    }
+
+    fn commit(state: &mut PartitionState) {
+        let records = state.take_owner_records(&["events".into()]);
+        let mut changes = state.progress.changes();
+        records.into_iter().for_each(|record| changes.push(record));
+        let position = state_store::Position {
+            input_offset: 1,
+            stream_time_ms: 0,
+            changelog_offset: 1,
+        };
+        state.progress.committed(changes, &position).unwrap();
+    }
+
+    #[test]
+    fn a_detached_model_goes_on_at_the_beginning_of_a_feature_log_that_was_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = state_store::Database::open(directory.path(), state_store::MemoryBudget::default()).unwrap();
+        let id = |number| TopicId::from_bytes([number; 16]);
+        let model: Arc<str> = "ads/bid".into();
+        let mut state = restored(&db);
+        assert_eq!(state.follow_log(id(1)), []);
+        let mut mode = Mode::default();
+        mode.detach(Reason::Paused, 40);
+        mode.appended(49);
+        state.set_mode(&model, mode);
+        commit(&mut state);
+        drop(state);
+        let mut state = restored(&db);
+        assert_eq!(state.follow_log(id(1)), [], "the same log");
+        assert_eq!(state.follow_log(None), [], "brokers without ids");
+        assert_eq!(state.follow_log(id(2)), [(model.clone(), 10)]);
+        let mut begun = Mode::default();
+        begun.detach(Reason::Paused, 0);
+        assert_eq!(state.mode(&model), begun);
+        commit(&mut state);
+        drop(state);
+        assert_eq!(restored(&db).follow_log(id(2)), [], "said once");
     }
 }

@@ -2,9 +2,10 @@
 
 use super::Open;
 use super::open::kafka;
+use crate::metrics::ShedReason;
 use crate::service::Readiness;
 use connect_api::error::ConnectError;
-use kafka_client::{Admin, ConfigChange, NewTopic};
+use kafka_client::{Admin, ConfigChange, NewTopic, TopicId};
 use std::time::{Duration, Instant};
 
 /// How long a task waits for global stores before it says so and is opened again.
@@ -29,7 +30,26 @@ impl Open {
         for (partition, end) in ends.map_err(kafka("feature log"))? {
             self.log_ends.insert(partition.partition, end);
         }
+        let found = self.started.runtime.block_on(admin.topic(&topic));
+        let id = found.map_err(kafka("feature log"))?.and_then(|found| found.id);
+        self.follow_log(id);
         Ok(())
+    }
+
+    /// Positions of detached models are of one feature log: where it is another topic now, they go on at its beginning.
+    fn follow_log(&mut self, id: Option<TopicId>) {
+        let topic = self.log_reader.topic();
+        for (number, partition) in &mut self.partitions {
+            for (model, entries) in partition.follow_log(id) {
+                tracing::warn!(
+                    model = %model, topic = %topic, partition = number, lost_at_most = entries,
+                    "the feature log was deleted and made again: what the detached model had not run is lost"
+                );
+                let tenant = model.split('/').next().unwrap_or(&model);
+                let entries = u64::try_from(entries).unwrap_or(0);
+                self.metrics.shed(tenant, ShedReason::FeatureLog, entries);
+            }
+        }
     }
 
     /// How long the feature log keeps entries, in milliseconds: as long as the tenant that asks for most. The topic is

@@ -69,6 +69,7 @@ impl Open {
             for row in fresh {
                 amendment.log.push(LogEntry {
                     partition: *number,
+                    end: self.log_ends.get(number).copied().unwrap_or(0),
                     model: model.clone(),
                     value: encode_entry(&row.batch.block, row.number, &self.topics),
                 });

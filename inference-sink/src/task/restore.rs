@@ -3,16 +3,26 @@
 use crate::service::Started;
 use connect_api::error::ConnectError;
 use kafka_client::{ClientConfig, Consumer, KafkaError, StartOffset, TopicPartition};
-use state_store::{KeyedPartition, RestorePlan, StateValue, plan_restore};
+use state_store::{KeyedPartition, RestorePlan, StateError, StateValue, TopicBounds, TopicState, plan_restore};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Kafka's default `delete.retention.ms`.
-const DELETE_RETENTION_MS: i64 = 86_400_000;
 /// A restore that reads nothing for so long has lost its broker.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// Reads what the local copies lack from partition after partition of one changelog topic.
+/// An error of a store, as a task ends with it: what a restart cannot mend is not tried again.
+pub(super) fn state_error(error: &StateError) -> ConnectError {
+    match error {
+        StateError::Format { .. }
+        | StateError::Setting { .. }
+        | StateError::Corrupt { .. }
+        | StateError::AnothersChangelog { .. } => ConnectError::config(error.to_string()),
+        _ => ConnectError::retriable(error.to_string()),
+    }
+}
+
+/// Reads what the local copies lack from partition after partition of one changelog topic. A copy that cannot be carried on
+/// is made anew.
 pub(super) fn restore<V: StateValue>(
     started: &Started,
     config: &ClientConfig,
@@ -20,58 +30,48 @@ pub(super) fn restore<V: StateValue>(
     stores: &mut BTreeMap<i32, KeyedPartition<V>>,
 ) -> Result<(), ConnectError> {
     let failed = |error: KafkaError| ConnectError::retriable(format!("restore from {topic}: {error}"));
-    let partitions: Vec<TopicPartition> = stores
-        .keys()
-        .map(|number| TopicPartition::new(topic, *number))
-        .collect();
     let admin = kafka_client::Admin::new(config).map_err(failed)?;
-    let runtime = &started.runtime;
-    let starts = runtime.block_on(admin.beginning_offsets(&partitions)).map_err(failed)?;
-    let isolation = kafka_client::IsolationLevel::ReadCommitted;
-    let ends: BTreeMap<i32, i64> = runtime
-        .block_on(admin.end_offsets(&partitions, isolation))
-        .map_err(failed)?
-        .into_iter()
-        .map(|(partition, end)| (partition.partition, end))
-        .collect();
+    let found = started
+        .runtime
+        .block_on(TopicBounds::ask(&admin, topic))
+        .map_err(failed)?;
+    let found =
+        found.ok_or_else(|| ConnectError::retriable(format!("restore from {topic}: there is no such topic")))?;
+    let ends = found.ends();
     let mut assignment = Vec::new();
-    for (partition, start) in starts {
-        let end = ends.get(&partition.partition).copied().unwrap_or(start);
-        let Some(store) = stores.get_mut(&partition.partition) else {
-            continue;
+    for (number, store) in stores.iter_mut() {
+        let Some(&(start, end)) = found.bounds.get(number) else {
+            return Err(ConnectError::config(format!(
+                "changelog {topic} has {} partitions, and partition {number} of the input keeps its state in one of its own: \
+                 the topic was made by somebody else or made again; delete it while the connector is stopped, and it is made \
+                 with as many partitions as the input has",
+                found.bounds.len()
+            )));
         };
-        let copy = (store.changelog_offset() > 0).then(|| store.changelog_offset());
-        let plan = plan_restore(
-            copy,
-            store.written_at_ms(),
+        let state = TopicState {
             start,
             end,
-            crate::clock::wall_ms(),
-            DELETE_RETENTION_MS,
-        );
-        let from = match plan {
+            id: found.id,
+            delete_retention_ms: found.delete_retention_ms,
+        };
+        let from = match plan_restore(&store.copy_state(), &state, crate::clock::wall_ms()) {
             RestorePlan::From(offset) => offset,
             RestorePlan::Rebuild(reason) => {
-                tracing::info!(partition = %partition, reason = ?reason, "local copy is rebuilt");
-                store
-                    .clear()
-                    .map_err(|error| ConnectError::retriable(error.to_string()))?;
+                store.rebuild(reason).map_err(|error| state_error(&error))?;
                 start
             }
         };
+        store.set_changelog_id(found.id);
         if from < end {
-            assignment.push((partition, StartOffset::At(from)));
+            assignment.push((TopicPartition::new(topic, *number), StartOffset::At(from)));
         }
     }
     if !assignment.is_empty() {
-        read(config, &assignment, &ends, stores)
-            .map_err(|error| ConnectError::retriable(format!("restore from {topic}: {error}")))?;
+        read(config, topic, &assignment, &ends, stores)?;
     }
     for (number, store) in stores.iter_mut() {
         let end = ends.get(number).copied().unwrap_or(0);
-        store
-            .finish_restore(end)
-            .map_err(|error| ConnectError::retriable(error.to_string()))?;
+        store.finish_restore(end).map_err(|error| state_error(&error))?;
         crash_point::reached("restore.partition_written");
     }
     Ok(())
@@ -79,29 +79,31 @@ pub(super) fn restore<V: StateValue>(
 
 fn read<V: StateValue>(
     config: &ClientConfig,
+    topic: &str,
     assignment: &[(TopicPartition, StartOffset)],
     ends: &BTreeMap<i32, i64>,
     stores: &mut BTreeMap<i32, KeyedPartition<V>>,
-) -> Result<(), String> {
+) -> Result<(), ConnectError> {
+    let stopped = |error: &str| ConnectError::retriable(format!("restore from {topic}: {error}"));
+    let failed = |error: KafkaError| stopped(&error.to_string());
     let mut config = config.clone();
     config
         .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest");
-    let consumer = Consumer::new(&config).map_err(|error| error.to_string())?;
-    consumer.assign(assignment).map_err(|error| error.to_string())?;
+        // An offset that is gone by now is an error: the copy is planned again.
+        .set("auto.offset.reset", "none");
+    let consumer = Consumer::new(&config).map_err(failed)?;
+    consumer.assign(assignment).map_err(failed)?;
     let mut open: Vec<i32> = assignment.iter().map(|(partition, _)| partition.partition).collect();
     let mut last_progress = Instant::now();
     while !open.is_empty() {
-        let fetched = consumer
-            .fetch(10_000, Duration::from_millis(500))
-            .map_err(|error| error.to_string())?;
+        let fetched = consumer.fetch(10_000, Duration::from_millis(500)).map_err(failed)?;
         if let Some(error) = fetched.errors.first() {
-            return Err(error.to_string());
+            return Err(stopped(&error.to_string()));
         }
         if !fetched.is_empty() {
             last_progress = Instant::now();
         } else if last_progress.elapsed() > STALLED {
-            return Err("nothing could be read for 60 s".to_owned());
+            return Err(stopped("nothing could be read for 60 s"));
         }
         if !fetched.messages.is_empty() {
             crash_point::reached("restore.fetched");
@@ -113,7 +115,7 @@ fn read<V: StateValue>(
             let key = message.key().unwrap_or_default();
             store
                 .restore(key, message.value(), message.offset())
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| state_error(&error))?;
         }
         for (partition, end) in fetched.end_of_partition.iter().zip(&fetched.end_offsets) {
             if ends.get(&partition.partition).is_none_or(|wanted| end >= wanted) {

@@ -219,4 +219,26 @@ mod tests {
             prop_assert_eq!(closed, expected);
         }
     }
+
+    #[test]
+    fn times_at_the_ends_of_numbers_neither_overflow_nor_close_anything_early() {
+        const TIMES: [i64; 7] = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+        for length in [1, 7, i64::MAX] {
+            for grace in [0, 1, i64::MAX] {
+                for event in TIMES {
+                    for stream in TIMES.into_iter().filter(|stream| *stream >= event) {
+                        let mut windows = Windows::new(length, grace);
+                        let start = i128::from(event).div_euclid(i128::from(length)) * i128::from(length);
+                        let closes = start + i128::from(length) + i128::from(grace);
+                        let late = windows.observe(b"k", entry(0, event), stream) == Observed::Late;
+                        // Where the exact time of closing is a number, it is the one that counts.
+                        if i64::try_from(start).is_ok() && i64::try_from(closes).is_ok() {
+                            assert_eq!(late, closes <= i128::from(stream), "{event} {stream} {length} {grace}");
+                        }
+                        assert!(windows.close(stream).is_empty(), "what was taken is open");
+                    }
+                }
+            }
+        }
+    }
 }

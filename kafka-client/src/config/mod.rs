@@ -24,9 +24,12 @@ pub(crate) enum ClientKind {
 /// librdkafka's when a client is built. Options that are unknown, or that librdkafka cannot honour, are refused by name.
 ///
 /// Defaults are the Java client's where they decide about results: `isolation.level=read_uncommitted`,
-/// `check.crcs=true`, `buffer.memory=33554432`, `allow.auto.create.topics=true`, `exclude.internal.topics=true`, an
-/// idempotent producer unless `acks`, `retries` or `max.in.flight.requests.per.connection` rule it out, and always
-/// Java's partitioning of keys. Offsets are never committed on their own (`enable.auto.commit=false`).
+/// `check.crcs=true`, `buffer.memory=33554432`, `exclude.internal.topics=true`, an idempotent producer unless `acks`,
+/// `retries` or `max.in.flight.requests.per.connection` rule it out, and always Java's partitioning of keys. Offsets are
+/// never committed on their own (`enable.auto.commit=false`).
+///
+/// `allow.auto.create.topics` differs from Java on purpose: a consumer never has brokers make what it reads (false), unless
+/// it is told to; a producer does, as in Java (true), unless it is told not to, which Java's cannot be.
 #[derive(Clone, Default)]
 pub struct ClientConfig {
     options: IndexMap<String, String>,

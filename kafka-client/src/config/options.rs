@@ -95,6 +95,8 @@ const OPTIONS: &[(&str, For, &str, Value)] = &[
         "socket.connection.setup.timeout.ms",
         Clamp(1000, INT_MAX),
     ),
+    // Java's producer has no such option: its brokers may always make what it writes to.
+    ("allow.auto.create.topics", Every, "allow.auto.create.topics", Boolean),
     // consumers
     ("group.id", Consumer, "group.id", Same),
     ("group.instance.id", Consumer, "group.instance.id", Same),
@@ -136,12 +138,6 @@ const OPTIONS: &[(&str, For, &str, Value)] = &[
         Clamp(1, 1_000_000_000),
     ),
     ("check.crcs", Consumer, "check.crcs", Boolean),
-    (
-        "allow.auto.create.topics",
-        Consumer,
-        "allow.auto.create.topics",
-        Boolean,
-    ),
     ("exclude.internal.topics", Consumer, "", Special),
     ("enable.auto.commit", Consumer, "", Only(&["false"])),
     ("auto.commit.interval.ms", Consumer, "", NoEffect),
@@ -281,11 +277,12 @@ fn defaults(config: &ClientConfig, kind: ClientKind, native: &mut IndexMap<Strin
             // A full queue is looked at again after this time, not after a second: a consumer that is slower than its broker
             // would wait most of that second with nothing left to hand out.
             set("fetch.queue.backoff.ms", "10");
-            set("allow.auto.create.topics", "true");
+            set("allow.auto.create.topics", "false");
             set("topic.blacklist", INTERNAL_TOPICS);
         }
         ClientKind::Producer => {
             set("partitioner", "murmur2_random");
+            set("allow.auto.create.topics", "true");
             set("queue.buffering.max.messages", "0");
             set("queue.buffering.max.kbytes", "32768");
             set(
@@ -293,7 +290,9 @@ fn defaults(config: &ClientConfig, kind: ClientKind, native: &mut IndexMap<Strin
                 if idempotence_possible(config) { "true" } else { "false" },
             );
         }
-        ClientKind::Admin => {}
+        ClientKind::Admin => {
+            set("allow.auto.create.topics", "false");
+        }
     }
 }
 

@@ -55,6 +55,18 @@ fn java_names_become_librdkafka_names() {
 }
 
 #[test]
+fn what_is_read_is_never_made_unless_that_is_asked_for() {
+    let allowed = |kind, options: &[(&str, &str)]| native(kind, options)["allow.auto.create.topics"] == "true";
+    assert!(!allowed(ClientKind::Consumer, &[]));
+    assert!(!allowed(ClientKind::Admin, &[]));
+    assert!(allowed(ClientKind::Producer, &[]), "as Java's producer");
+    let told = [("allow.auto.create.topics", "true")];
+    assert!(allowed(ClientKind::Consumer, &told));
+    let told_not = [("allow.auto.create.topics", "false")];
+    assert!(!allowed(ClientKind::Producer, &told_not));
+}
+
+#[test]
 fn connect_framework_defaults_are_accepted() {
     let options = [
         ("acks", "all"),

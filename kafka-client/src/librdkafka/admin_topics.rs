@@ -13,6 +13,7 @@ use super::native_error::{self, c_string};
 use crate::admin::{ConfigChange, NewTopic, PartitionDescription, TopicDescription};
 use crate::consumer::millis;
 use crate::error::{ErrorCode, KafkaError};
+use crate::topic_partition::TopicId;
 
 type PerTopic = Vec<(String, Result<(), KafkaError>)>;
 
@@ -366,6 +367,27 @@ unsafe fn topic_description(
             })
             .collect();
         partitions.sort_by_key(|partition| partition.partition);
-        Ok(TopicDescription { name, partitions })
+        let id = topic_id(sys::rd_kafka_TopicDescription_topic_id(description));
+        Ok(TopicDescription { name, id, partitions })
     }
+}
+
+/// # Safety
+/// `id` is null or alive.
+unsafe fn topic_id(id: *const sys::rd_kafka_Uuid_t) -> Option<TopicId> {
+    if id.is_null() {
+        return None;
+    }
+    // SAFETY: as promised by the caller.
+    let (most, least) = unsafe {
+        (
+            sys::rd_kafka_Uuid_most_significant_bits(id),
+            sys::rd_kafka_Uuid_least_significant_bits(id),
+        )
+    };
+    let mut bytes = [0; 16];
+    let (left, right) = bytes.split_at_mut(8);
+    left.copy_from_slice(&most.to_be_bytes());
+    right.copy_from_slice(&least.to_be_bytes());
+    TopicId::from_bytes(bytes)
 }

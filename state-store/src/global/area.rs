@@ -3,7 +3,7 @@
 //! Row key: keyspace id (4), area (1), key. Row value: a flag (0 tombstone, 1 value), then the value. Tombstones occur only
 //! in the staging area, where they delete a row of the serving one when the version is promoted.
 
-use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch};
+use rocksdb::{ReadOptions, WriteBatch};
 
 use crate::database::{Database, Family};
 use crate::error::StateError;
@@ -137,30 +137,36 @@ impl Area {
         rows.status().map_err(StateError::database("reading rows"))
     }
 
-    /// Up to `limit` rows whose keys start with `prefix`, in key order: key and value.
-    pub(crate) fn scan(
+    /// Rows whose keys start with `prefix`, in key order, as key and value: from the first on, or from the one after the key
+    /// `after`, until `each` returns false. One row is in memory at a time.
+    pub(crate) fn visit(
         self,
         db: &Database,
         prefix: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+        after: Option<&[u8]>,
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StateError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.end());
-        let start = self.key(prefix);
-        let mut rows = Vec::new();
-        let family = db.family(Family::Global)?;
-        for item in db
-            .rocksdb()
-            .iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward))
-        {
-            let (key, value) = item.map_err(StateError::database("scanning rows"))?;
-            if rows.len() >= limit || !key.starts_with(&start) {
-                break;
+        options.fill_cache(false);
+        let first = self.key(prefix);
+        let mut rows = db.rocksdb().raw_iterator_cf_opt(db.family(Family::Global)?, options);
+        match after.map(|after| self.key(after)).filter(|after| *after >= first) {
+            Some(mut after) => {
+                // The key that follows directly.
+                after.push(0);
+                rows.seek(after);
             }
-            if let Some((&Self::VALUE, value)) = value.split_first() {
-                rows.push((key.get(5..).unwrap_or_default().to_vec(), value.to_vec()));
-            }
+            None => rows.seek(&first),
         }
-        Ok(rows)
+        while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(&first)) {
+            if let Some((&Self::VALUE, value)) = value.split_first()
+                && !each(key.get(5..).unwrap_or_default(), value)
+            {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(StateError::database("scanning rows"))
     }
 }

@@ -38,7 +38,11 @@ impl BulkLoad {
     /// `area` is emptied: what was staged there before is gone.
     pub(crate) fn start(db: &Database, area: Area) -> Result<BulkLoad, StateError> {
         area.clear(db)?;
-        let directory = db.path().join(BULK_LOAD_DIRECTORY);
+        // Other stores load at the same time, each in a directory of its own.
+        let directory = db
+            .path()
+            .join(BULK_LOAD_DIRECTORY)
+            .join(uuid::Uuid::new_v4().to_string());
         std::fs::create_dir_all(&directory).map_err(|error| StateError::Directory {
             path: directory.clone(),
             detail: error.to_string(),
@@ -166,12 +170,8 @@ impl BulkLoad {
 impl Drop for BulkLoad {
     fn drop(&mut self) {
         // Files that were taken in have moved; what is left was interrupted and is of no use.
-        if let Ok(left) = std::fs::read_dir(&self.directory) {
-            for file in left.flatten() {
-                if let Err(error) = std::fs::remove_file(file.path()) {
-                    tracing::debug!(file = %file.path().display(), error = %error, "bulk file left behind");
-                }
-            }
+        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
+            tracing::debug!(directory = %self.directory.display(), error = %error, "bulk files left behind");
         }
     }
 }

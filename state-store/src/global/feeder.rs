@@ -1,7 +1,8 @@
 //! The thread that reads a topic into its global store: every partition, assigned by hand, no group.
 //!
 //! ```text
-//! describe (partitions, offsets, delete.retention.ms) -> plan (carry on | rebuild) -> fetch batches -> apply -> ...
+//! describe (id, partitions, offsets, delete.retention.ms) -> plan (carry on | rebuild) -> fetch batches -> apply -> ...
+//!        ^-- another id or number of partitions than before: at once, and so is a topic that was made again told apart
 //!        ^-- any error: the trouble is shown in the status, a pause, and again from the store's own position
 //! ```
 
@@ -9,21 +10,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka_client::{Admin, ClientConfig, Consumer, IsolationLevel, Message, StartOffset, TopicPartition, Waker};
+use kafka_client::{Admin, ClientConfig, Consumer, KafkaError, Message, StartOffset, TopicPartition, Waker};
 use parking_lot::{Condvar, Mutex};
 
 use super::marker::{HEADER, Marker};
 use super::{GlobalRecord, GlobalStore};
 use crate::error::StateError;
 use crate::keyed::wall_clock_ms;
-
-/// Kafka's default `delete.retention.ms`, for topics whose configuration may not be read.
-const DEFAULT_DELETE_RETENTION_MS: i64 = 86_400_000;
+use crate::topic_bounds::TopicBounds;
 
 /// Messages per fetch; one batch of rows and one position.
 const FETCH_MESSAGES: usize = 8_192;
 const FETCH_WAIT: Duration = Duration::from_secs(1);
-const DESCRIBE_EVERY: Duration = Duration::from_secs(300);
+/// How often the topic is looked at: a topic that was made again and has as many records already shows by its id alone.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -83,16 +83,16 @@ impl Feeder {
         // Settings are checked here, where somebody reads the answer.
         drop(Consumer::new(&consumer).map_err(|error| trouble(&store, &error))?);
         let control = Arc::new(Control::default());
-        let (name, topic) = (store.spec().store.clone(), store.spec().topic.clone());
+        let spec = store.spec();
         let thread = std::thread::Builder::new()
-            .name(format!("global-{}", store.spec().store))
+            .name(format!("global-{}", spec.store))
             .spawn({
                 let control = control.clone();
-                move || run(&store, &config, &consumer, &control)
+                move || run(&store, &consumer, &control)
             })
             .map_err(|error| StateError::Topic {
-                store: name,
-                topic,
+                store: spec.store.clone(),
+                topic: spec.topic.clone(),
                 detail: format!("no thread to read it: {error}"),
             })?;
         Ok(Feeder {
@@ -132,6 +132,7 @@ fn consumer_config(config: &FeederConfig) -> ClientConfig {
     consumer.set("enable.auto.commit", "false");
     // An offset that is gone is an error here: the plan then rebuilds the copy.
     consumer.set("auto.offset.reset", "none");
+    consumer.set("allow.auto.create.topics", "false");
     consumer
 }
 
@@ -143,16 +144,11 @@ fn trouble<R: Send + Sync + 'static>(store: &GlobalStore<R>, error: &impl std::f
     }
 }
 
-fn run<R: Send + Sync + 'static>(
-    store: &GlobalStore<R>,
-    config: &FeederConfig,
-    consumer: &ClientConfig,
-    control: &Control,
-) {
+fn run<R: Send + Sync + 'static>(store: &GlobalStore<R>, consumer: &ClientConfig, control: &Control) {
     let mut pause = FIRST_PAUSE;
     while !control.is_stopping() {
         let started = Instant::now();
-        match read(store, config, consumer, control) {
+        match read(store, consumer, control) {
             Ok(()) => pause = FIRST_PAUSE,
             Err(error) => {
                 if started.elapsed() > LONGEST_PAUSE {
@@ -169,75 +165,32 @@ fn run<R: Send + Sync + 'static>(
     }
 }
 
-/// What the brokers say of the topic.
-struct Topic {
-    /// Start and end offset by partition.
-    bounds: BTreeMap<i32, (i64, i64)>,
-    delete_retention_ms: i64,
-}
-
-fn describe<R: Send + Sync + 'static>(store: &GlobalStore<R>, config: &FeederConfig) -> Result<Topic, StateError> {
-    let topic = &store.spec().topic;
-    let failed = |error: kafka_client::KafkaError| trouble(store, &error);
+/// The topic as the brokers describe it.
+fn describe<R: Send + Sync + 'static>(store: &GlobalStore<R>, admin: &Admin) -> Result<TopicBounds, StateError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| trouble(store, &error))?;
-    runtime.block_on(async {
-        let admin = Admin::new(&config.client).map_err(failed)?;
-        let found = admin.topic(topic).await.map_err(failed)?;
-        let found = found.ok_or_else(|| trouble(store, &"there is no such topic yet"))?;
-        let name: Arc<str> = topic.as_str().into();
-        let partitions: Vec<TopicPartition> = found
-            .partitions
-            .iter()
-            .map(|partition| TopicPartition {
-                topic: name.clone(),
-                partition: partition.partition,
-            })
-            .collect();
-        let starts = admin.beginning_offsets(&partitions).await.map_err(failed)?;
-        let ends = admin
-            .end_offsets(&partitions, IsolationLevel::ReadCommitted)
-            .await
-            .map_err(failed)?;
-        // Rights to read a topic's records do not include its configuration.
-        let delete_retention_ms = match admin.describe_topic_config(topic).await {
-            Ok(settings) => settings.get("delete.retention.ms").and_then(|text| text.parse().ok()),
-            Err(_) => None,
-        };
-        let bounds = starts
-            .into_iter()
-            .zip(ends)
-            .map(|((partition, start), (_, end))| (partition.partition, (start, end)))
-            .collect();
-        Ok(Topic {
-            bounds,
-            delete_retention_ms: delete_retention_ms.unwrap_or(DEFAULT_DELETE_RETENTION_MS),
-        })
-    })
+    let found = runtime.block_on(TopicBounds::ask(admin, &store.spec().topic));
+    found
+        .map_err(|error| trouble(store, &error))?
+        .ok_or_else(|| trouble(store, &"there is no such topic"))
 }
 
-/// Reads until the feeder is to stop, or the topic has more partitions than before.
+/// Reads until the feeder is to stop, or the topic has another id or more partitions than before.
 fn read<R: Send + Sync + 'static>(
     store: &GlobalStore<R>,
-    config: &FeederConfig,
     consumer_config: &ClientConfig,
     control: &Control,
 ) -> Result<(), StateError> {
-    let failed = |error: kafka_client::KafkaError| trouble(store, &error);
-    let topic = describe(store, config)?;
-    let partitions = topic.bounds.len();
-    let starts = store.plan(&topic.bounds, wall_clock_ms(), topic.delete_retention_ms)?;
-    store.set_ends(
-        topic
-            .bounds
-            .iter()
-            .map(|(&partition, &(_, end))| (partition, end))
-            .collect(),
-    );
+    let failed = |error: KafkaError| trouble(store, &error);
     let consumer = Consumer::new(consumer_config).map_err(failed)?;
     *control.waker.lock() = Some(consumer.waker());
+    let admin = consumer.admin(&Arc::new(consumer_config.clone()));
+    let topic = describe(store, &admin)?;
+    let starts = store.plan(&topic, wall_clock_ms())?;
+    let mut ends = topic.ends();
+    store.set_ends(ends.clone());
     let name: Arc<str> = store.spec().topic.as_str().into();
     let named = |partition: i32| TopicPartition {
         topic: name.clone(),
@@ -256,11 +209,6 @@ fn read<R: Send + Sync + 'static>(
         store.reached_end()?;
     }
     let mut at_end: BTreeSet<i32> = BTreeSet::new();
-    let mut ends: BTreeMap<i32, i64> = topic
-        .bounds
-        .iter()
-        .map(|(&partition, &(_, end))| (partition, end))
-        .collect();
     let mut paused: BTreeSet<i32> = BTreeSet::new();
     let mut described = Instant::now();
     while !control.is_stopping() {
@@ -280,10 +228,13 @@ fn read<R: Send + Sync + 'static>(
             }
             store.set_trouble(None);
         }
+        let mut reached: BTreeMap<i32, i64> = BTreeMap::new();
         for (partition, end) in fetched.end_of_partition.iter().zip(&fetched.end_offsets) {
             at_end.insert(partition.partition);
-            ends.insert(partition.partition, *end);
+            reached.insert(partition.partition, *end);
         }
+        store.read_to_ends(&reached)?;
+        ends.extend(reached);
         // A partition that waits at a marker has nothing to bring before the others get there.
         let waiting: BTreeSet<i32> = store.waiting_partitions().into_iter().collect();
         let all = |set: Vec<i32>| set.into_iter().map(named).collect::<Vec<_>>();
@@ -310,17 +261,12 @@ fn read<R: Send + Sync + 'static>(
         }
         if described.elapsed() > DESCRIBE_EVERY {
             described = Instant::now();
-            let topic = describe(store, config)?;
-            store.set_ends(
-                topic
-                    .bounds
-                    .iter()
-                    .map(|(&partition, &(_, end))| (partition, end))
-                    .collect(),
-            );
-            if topic.bounds.len() != partitions {
+            let now = describe(store, &admin)?;
+            if now.id != topic.id || now.bounds.len() != topic.bounds.len() {
                 return Ok(());
             }
+            ends = now.ends();
+            store.set_ends(ends.clone());
         }
     }
     Ok(())

@@ -5,17 +5,30 @@ use std::collections::BTreeMap;
 use rocksdb::WriteBatch;
 use serde::{Deserialize, Serialize};
 
-use super::RefusedVersion;
 use super::area::Area;
+use super::format::RowFormat;
+use super::intake::Intake;
 use super::marker::Marker;
+use super::{GlobalSpec, RefusedVersion};
 use crate::database::{Database, Family};
 use crate::error::StateError;
+use crate::keyed::RebuildReason;
 use crate::keyspace::Keyspace;
+
+/// The version of what lies in the two areas and of the record itself. 1 (without the field): keys and values as the topic
+/// had them. A copy of any other version is thrown away and read from the topic again.
+const COPY_VERSION: u32 = 2;
 
 /// Kept as JSON: it is small, and written once per batch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GlobalMeta {
+    copy_version: u32,
     pub(crate) topic: String,
+    /// The topic's id; none: the brokers have not told it (they are older than 2.8). During a rebuild, which starts again
+    /// after a restart, the id of the topic that is read.
+    pub(crate) topic_id: Option<[u8; 16]>,
+    /// How records became the rows of the copy.
+    pub(crate) format: RowFormat,
     /// The area that serves, once one does.
     pub(crate) serving: Option<u8>,
     pub(crate) rows: u64,
@@ -35,6 +48,29 @@ pub(crate) struct GlobalMeta {
     /// The area that does not serve holds what served before.
     pub(crate) clear_staging: bool,
     pub(crate) written_at_ms: i64,
+    /// What became of the records up to `positions`.
+    pub(crate) intake: Intake,
+    /// How often the copy had to be made anew.
+    pub(crate) rebuilds: u64,
+    pub(crate) last_rebuild: Option<Rebuild>,
+}
+
+/// What a keyspace holds for a store.
+pub(crate) enum Found {
+    Nothing,
+    /// A copy of the store as it is declared.
+    Copy(Box<GlobalMeta>),
+    /// Something else: why it is of no use.
+    Other(String),
+}
+
+/// A copy that was made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuild {
+    /// Why.
+    pub reason: RebuildReason,
+    /// When that was found, in milliseconds since 1970.
+    pub at_ms: i64,
 }
 
 /// A version on its way from staging to serving.
@@ -45,34 +81,37 @@ pub(crate) struct Promotion {
 }
 
 impl GlobalMeta {
-    /// The record of a store, or a fresh one; a copy of another topic is deleted.
-    pub(crate) fn open(db: &Database, keyspace: Keyspace, topic: &str) -> Result<GlobalMeta, StateError> {
+    /// A record for a copy that is to be made.
+    pub(crate) fn fresh(spec: &GlobalSpec) -> GlobalMeta {
+        GlobalMeta {
+            copy_version: COPY_VERSION,
+            topic: spec.topic.clone(),
+            format: spec.format.clone(),
+            ..GlobalMeta::default()
+        }
+    }
+
+    /// What lies in a keyspace.
+    pub(crate) fn find(db: &Database, keyspace: Keyspace, spec: &GlobalSpec) -> Result<Found, StateError> {
         let family = db.family(Family::Positions)?;
         let found = db
             .rocksdb()
             .get_pinned_cf(family, keyspace.meta_key())
             .map_err(StateError::database("reading a global store's position"))?;
-        let found = found.map(|bytes| {
-            serde_json::from_slice::<GlobalMeta>(&bytes).map_err(|error| StateError::Format {
-                place: format!("the position of the global store of topic {topic}"),
-                detail: error.to_string(),
-            })
-        });
-        match found.transpose()? {
-            Some(meta) if meta.topic == topic => Ok(meta),
-            found => {
-                if let Some(other) = found {
-                    tracing::info!(topic, former = %other.topic, "global store reads another topic than before, its copy is deleted");
-                    for number in [0, 1] {
-                        Area { keyspace, number }.clear(db)?;
-                    }
-                }
-                Ok(GlobalMeta {
-                    topic: topic.to_owned(),
-                    ..GlobalMeta::default()
-                })
-            }
+        Ok(match found {
+            None => Found::Nothing,
+            Some(bytes) => usable(&bytes, spec).map_or_else(Found::Other, |meta| Found::Copy(Box::new(meta))),
+        })
+    }
+
+    /// Deletes whatever lies in a keyspace.
+    pub(crate) fn delete(db: &Database, keyspace: Keyspace) -> Result<(), StateError> {
+        for number in [0, 1] {
+            Area { keyspace, number }.clear(db)?;
         }
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(db.family(Family::Positions)?, keyspace.meta_key());
+        db.write(batch)
     }
 
     pub(crate) fn put(&self, db: &Database, keyspace: Keyspace, batch: &mut WriteBatch) -> Result<(), StateError> {
@@ -83,4 +122,26 @@ impl GlobalMeta {
         batch.put_cf(db.family(Family::Positions)?, keyspace.meta_key(), json);
         Ok(())
     }
+}
+
+/// The record, if the copy is one of this store as it is declared. Error: why it is not.
+fn usable(bytes: &[u8], spec: &GlobalSpec) -> Result<GlobalMeta, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(default)]
+        copy_version: u32,
+    }
+    let version = serde_json::from_slice::<Version>(bytes).map_or(0, |version| version.copy_version);
+    if version != COPY_VERSION {
+        return Err(format!("it is of version {version}, this is {COPY_VERSION}"));
+    }
+    let meta: GlobalMeta =
+        serde_json::from_slice(bytes).map_err(|error| format!("its record cannot be read: {error}"))?;
+    if meta.topic != spec.topic {
+        return Err(format!("it is of topic {}", meta.topic));
+    }
+    if meta.format != spec.format {
+        return Err("its records were read in another format".to_owned());
+    }
+    Ok(meta)
 }

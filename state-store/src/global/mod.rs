@@ -15,31 +15,38 @@
 mod area;
 mod bulk_load;
 mod feeder;
+mod format;
 mod gate;
 mod hot;
+mod intake;
 pub mod marker;
 mod meta;
 mod writer;
 
+pub use crate::keyed::RebuildReason;
 pub use feeder::{Feeder, FeederConfig};
+pub use format::{KeyFormat, RejectReason, RowFormat, ValueFormat};
 pub use gate::{Gate, Refusal};
+pub use intake::Intake;
 pub use marker::Marker;
+pub use meta::Rebuild;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use serde::Serialize;
 
 use crate::database::{Database, Family};
 use crate::error::StateError;
-use crate::keyed::{RestorePlan, plan_restore};
+use crate::keyed::{CopyState, RestorePlan, TopicState, plan_restore};
 use crate::keyspace::Keyspace;
+use crate::topic_bounds::TopicBounds;
 use area::Area;
 use hot::{HotRows, Lookup};
-use meta::GlobalMeta;
+use meta::{Found, GlobalMeta};
 use writer::Writer;
 
 /// What a global store is.
@@ -49,6 +56,8 @@ pub struct GlobalSpec {
     pub store: String,
     /// The topic it is a copy of.
     pub topic: String,
+    /// How its records become rows.
+    pub format: RowFormat,
     /// What a version must fulfil to be served.
     pub gate: Gate,
 }
@@ -97,20 +106,31 @@ pub struct GlobalStatus {
     pub store: String,
     /// Its topic.
     pub topic: String,
-    /// A version serves, and the topic was read to the end it had when the worker started.
+    /// A version serves, the topic was read to the end it had when the worker started, and if it had records, rows of them
+    /// could be taken.
     pub ready: bool,
+    /// Why it is not.
+    pub not_ready: Option<String>,
     /// Rows that serve.
     pub rows: u64,
     /// The version that serves, if the topic has markers.
     pub version: Option<u64>,
     /// The last version that the gate refused, until one passes.
     pub refused: Option<RefusedVersion>,
-    /// Row changes that failed `required`, or had no key, since the store was opened.
+    /// Records that could not be taken, since the copy was made.
     pub rejected_rows: u64,
-    /// The last such change: where it was and what was wrong.
+    /// The last of them: where it was and what was wrong.
     pub last_rejection: Option<String>,
+    /// What became of all records, since the copy was made.
+    pub intake: Intake,
     /// Rows that did not decode when they were read, since the store was opened.
     pub undecodable_rows: u64,
+    /// The last of them, by its key, and what was wrong.
+    pub last_undecodable: Option<String>,
+    /// How often the copy had to be made anew since the store was first declared.
+    pub rebuilds: u64,
+    /// The last time.
+    pub last_rebuild: Option<Rebuild>,
     /// Bytes of decoded rows in memory, about.
     pub hot_bytes: usize,
     /// Progress by partition.
@@ -121,12 +141,52 @@ pub struct GlobalStatus {
     pub trouble: Option<String>,
 }
 
+/// A store has two places for its copy, so that a new one can be made while the old one serves: when the document names another
+/// topic or format. Keyspaces count partitions from 0; these are none.
+const SLOTS: [i32; 2] = [-1, -2];
+
+/// The place of a store's copy, claimed: where it lies already, or one that nobody has open, emptied.
+fn place(db: &Database, spec: &GlobalSpec) -> Result<(Keyspace, GlobalMeta), StateError> {
+    let in_use = || StateError::AlreadyOpen {
+        keyspace: format!("global store {}", spec.store),
+    };
+    let mut keyspaces = Vec::with_capacity(SLOTS.len());
+    for slot in SLOTS {
+        let keyspace = Keyspace::named(db, "", &spec.store, slot)?;
+        let found = GlobalMeta::find(db, keyspace, spec)?;
+        if let Found::Copy(meta) = found {
+            return db.claim(keyspace.0).then_some((keyspace, *meta)).ok_or_else(in_use);
+        }
+        keyspaces.push((keyspace, found));
+    }
+    // One that is empty comes before one whose content is lost.
+    keyspaces.sort_by_key(|(_, found)| !matches!(found, Found::Nothing));
+    let free = keyspaces.into_iter().find(|(keyspace, _)| db.claim(keyspace.0));
+    let (keyspace, found) = free.ok_or_else(in_use)?;
+    if let Found::Other(reason) = found {
+        tracing::info!(store = %spec.store, topic = %spec.topic, reason, "the local copy of a global store is deleted and read again");
+        GlobalMeta::delete(db, keyspace).inspect_err(|_| db.release(keyspace.0))?;
+    }
+    Ok((keyspace, GlobalMeta::fresh(spec)))
+}
+
+fn check_gate(store: &str, gate: &Gate) -> Result<(), StateError> {
+    match gate.max_shrink {
+        Some(shrink) if !(0.0..=1.0).contains(&shrink) => Err(StateError::Setting {
+            store: store.to_owned(),
+            detail: "gate.max_shrink must be between 0% and 100%".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 type Decode<R> = Box<dyn Fn(&[u8], &[u8]) -> Result<R, String> + Send + Sync>;
 
 /// The whole of a topic, readable from every thread.
 pub struct GlobalStore<R> {
     db: Database,
-    spec: GlobalSpec,
+    /// Changed in its gate alone.
+    spec: RwLock<Arc<GlobalSpec>>,
     keyspace: Keyspace,
     decode: Decode<R>,
     hot: HotRows<R>,
@@ -135,6 +195,7 @@ pub struct GlobalStore<R> {
     writer: Mutex<Writer>,
     caught_up: AtomicBool,
     undecodable: AtomicU64,
+    last_undecodable: Mutex<Option<String>>,
     ends: Mutex<BTreeMap<i32, i64>>,
     trouble: Mutex<Option<String>>,
     /// Counts what happened, for those who wait.
@@ -150,7 +211,7 @@ const DECODED_FACTOR: usize = 4;
 impl<R> std::fmt::Debug for GlobalStore<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GlobalStore")
-            .field("spec", &self.spec)
+            .field("spec", &*self.spec.read())
             .finish_non_exhaustive()
     }
 }
@@ -158,31 +219,17 @@ impl<R> std::fmt::Debug for GlobalStore<R> {
 impl<R: Send + Sync + 'static> GlobalStore<R> {
     /// Opens the local copy; what it has serves at once. `decode` gets key and value of a row when it is first read.
     ///
-    /// A copy of another topic is thrown away. Errors: the database's; [`StateError::Setting`] for a wrong gate.
+    /// A copy of another topic, or of records that were read in another format, is no copy of this store: it stays where it is
+    /// while somebody has it open, and is thrown away otherwise. Errors: the database's; [`StateError::Setting`] for a wrong
+    /// gate; [`StateError::AlreadyOpen`].
     pub fn open(
         db: &Database,
         spec: GlobalSpec,
         decode: impl Fn(&[u8], &[u8]) -> Result<R, String> + Send + Sync + 'static,
     ) -> Result<Self, StateError> {
-        if spec
-            .gate
-            .max_shrink
-            .is_some_and(|shrink| !(0.0..=1.0).contains(&shrink))
-        {
-            return Err(StateError::Setting {
-                store: spec.store,
-                detail: "gate.max_shrink must be between 0% and 100%".into(),
-            });
-        }
-        let keyspace = Keyspace::named(db, "", &spec.store, -1)?;
-        if !db.claim(keyspace.0) {
-            return Err(StateError::AlreadyOpen {
-                keyspace: format!("global store {}", spec.store),
-            });
-        }
-        let writer =
-            GlobalMeta::open(db, keyspace, &spec.topic).and_then(|meta| Writer::open(db, &spec, keyspace, meta));
-        let writer = writer.inspect_err(|_| db.release(keyspace.0))?;
+        check_gate(&spec.store, &spec.gate)?;
+        let (keyspace, meta) = place(db, &spec)?;
+        let writer = Writer::open(db, &spec, keyspace, meta).inspect_err(|_| db.release(keyspace.0))?;
         let store = GlobalStore {
             serving: AtomicU8::new(writer.serving_area().map_or(NOTHING_SERVES, |area| area.number)),
             db: db.clone(),
@@ -192,18 +239,55 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
             writer: Mutex::new(writer),
             caught_up: AtomicBool::new(false),
             undecodable: AtomicU64::new(0),
+            last_undecodable: Mutex::new(None),
             ends: Mutex::new(BTreeMap::new()),
             trouble: Mutex::new(None),
             happened: Mutex::new(0),
             happening: Condvar::new(),
-            spec,
+            spec: RwLock::new(Arc::new(spec)),
         };
         Ok(store)
     }
 
-    /// What it was opened as.
-    pub fn spec(&self) -> &GlobalSpec {
-        &self.spec
+    /// What it is.
+    pub fn spec(&self) -> Arc<GlobalSpec> {
+        self.spec.read().clone()
+    }
+
+    /// From now on versions must fulfil this. What a gate held back serves if there is none any more.
+    ///
+    /// Errors: the database's; [`StateError::Setting`] for a wrong gate.
+    pub fn set_gate(&self, gate: Gate) -> Result<(), StateError> {
+        let before = self.spec();
+        check_gate(&before.store, &gate)?;
+        let mut writer = self.writer.lock();
+        let spec = Arc::new(GlobalSpec {
+            gate,
+            ..GlobalSpec::clone(&before)
+        });
+        let changing = self.hot.changing();
+        writer.adopt_gate(&self.db, &spec)?;
+        *self.spec.write() = spec;
+        self.publish(&mut writer)?;
+        drop(changing);
+        drop(writer);
+        self.notify();
+        Ok(())
+    }
+
+    /// Deletes what earlier declarations of this store have left on disk: copies of other topics, and in other formats.
+    pub fn forget_others(&self) -> Result<(), StateError> {
+        let store = &self.spec().store;
+        for slot in SLOTS {
+            if let Some(other) = Keyspace::find(&self.db, "", store, slot)?
+                && self.db.claim(other.0)
+            {
+                let deleted = GlobalMeta::delete(&self.db, other);
+                self.db.release(other.0);
+                deleted?;
+            }
+        }
+        Ok(())
     }
 
     /// The row of a key: from memory in well under a microsecond, else from RocksDB, decoded and kept. None: there is no such
@@ -218,7 +302,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
             let (row, bytes) = match self.read(area, key) {
                 Ok(found) => found,
                 Err(error) => {
-                    tracing::error!(store = %self.spec.store, error = %error, "row cannot be read");
+                    tracing::error!(store = %self.spec().store, error = %error, "row cannot be read");
                     return None;
                 }
             };
@@ -230,7 +314,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         }
     }
 
-    /// The row of a key as the topic has it, without decoding.
+    /// The row of a key, without decoding.
     pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         let Some(area) = self.serving_area() else {
             return Ok(None);
@@ -247,10 +331,16 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         }))
     }
 
-    /// Up to `limit` rows whose keys start with `prefix`, in key order, as the topic has them: key and value.
-    pub fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    /// Rows whose keys start with `prefix`, in key order, without decoding: from the first on, or from the one after the key
+    /// `after`, until `each` (key, value) returns false. As of one moment; one row is in memory at a time.
+    pub fn visit(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StateError> {
         self.serving_area()
-            .map_or(Ok(Vec::new()), |area| area.scan(&self.db, prefix, limit))
+            .map_or(Ok(()), |area| area.visit(&self.db, prefix, after, each))
     }
 
     /// Rows that serve.
@@ -263,9 +353,37 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         self.len() == 0
     }
 
-    /// A version serves, and the topic was read to the end it had when the store was opened.
+    /// A version serves, the topic was read to the end it had when the store was opened, and if it had records, rows of them
+    /// could be taken.
     pub fn ready(&self) -> bool {
-        self.caught_up.load(Ordering::Acquire) && self.serving_area().is_some()
+        self.not_ready(&self.writer.lock()).is_none()
+    }
+
+    fn not_ready(&self, writer: &Writer) -> Option<String> {
+        let topic = &self.spec().topic;
+        if !self.caught_up.load(Ordering::Acquire) {
+            return Some(match writer.rebuilds() {
+                (_, Some(rebuild)) if writer.is_loading() => {
+                    let reason = rebuild.reason.sentence();
+                    format!("topic {topic} is being read anew, since {reason}; rows of before serve meanwhile")
+                }
+                _ => format!("topic {topic} has not been read to its end yet"),
+            });
+        }
+        if self.serving_area().is_none() {
+            return Some(match writer.refused() {
+                Some(refused) => format!("no version of topic {topic} has passed the gate: {}", refused.reason),
+                None => format!("no version of topic {topic} is complete yet: its markers are missing"),
+            });
+        }
+        let intake = writer.serving_intake();
+        intake.took_nothing().then(|| {
+            format!(
+                "no row could be taken of topic {topic}: all of its {} records were rejected, the last one: {}",
+                intake.rejected(),
+                intake.last_rejection.as_deref().unwrap_or_default()
+            )
+        })
     }
 
     /// The topic was read to the end it had when the store was opened.
@@ -278,52 +396,55 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         self.writer.lock().positions()
     }
 
-    /// Decides whether the copy can be carried on, from each partition's (start, end) offsets; if not, starts a rebuild, during
-    /// which the old copy serves on. Returns where to read from, by partition.
-    pub fn plan(
-        &self,
-        bounds: &BTreeMap<i32, (i64, i64)>,
-        wall_ms: i64,
-        delete_retention_ms: i64,
-    ) -> Result<BTreeMap<i32, i64>, StateError> {
+    /// Decides whether the copy can be carried on; if not, starts a rebuild, during which the old copy serves on. Returns
+    /// where to read from, by partition.
+    pub fn plan(&self, topic: &TopicBounds, wall_ms: i64) -> Result<BTreeMap<i32, i64>, StateError> {
         let mut writer = self.writer.lock();
         let positions = writer.positions();
-        let written_at_ms = writer.written_at_ms();
-        let plans = bounds.iter().map(|(&partition, &(start, end))| {
-            let at = positions.get(&partition).copied();
-            (
-                partition,
-                plan_restore(at, written_at_ms, start, end, wall_ms, delete_retention_ms),
-            )
-        });
-        let plans: BTreeMap<i32, RestorePlan> = plans.collect();
-        let rebuild = plans.iter().find_map(|(partition, plan)| match plan {
-            RestorePlan::Rebuild(reason) => Some((*partition, *reason)),
-            RestorePlan::From(_) => None,
-        });
-        if let Some((partition, reason)) = rebuild {
-            tracing::info!(store = %self.spec.store, partition, reason = ?reason, "global store is rebuilt from its topic");
-            writer.start_load(&self.db)?;
-            return Ok(bounds
+        let copy = |partition: i32| CopyState {
+            offset: positions.get(&partition).copied(),
+            written_at_ms: writer.written_at_ms(),
+            topic_id: writer.topic_id(),
+        };
+        let mut starts = BTreeMap::new();
+        let mut rebuild = None;
+        for (&partition, &(start, end)) in &topic.bounds {
+            let state = TopicState {
+                start,
+                end,
+                id: topic.id,
+                delete_retention_ms: topic.delete_retention_ms,
+            };
+            match plan_restore(&copy(partition), &state, wall_ms) {
+                RestorePlan::From(offset) => drop(starts.insert(partition, offset)),
+                RestorePlan::Rebuild(reason) => drop(rebuild.get_or_insert(reason)),
+            }
+        }
+        if positions.keys().any(|partition| !topic.bounds.contains_key(partition)) {
+            rebuild.get_or_insert(RebuildReason::FewerPartitions);
+        }
+        if let Some(reason) = rebuild {
+            let spec = self.spec();
+            tracing::warn!(store = %spec.store, topic = %spec.topic, reason = ?reason, "global store is rebuilt from its topic");
+            writer.rebuild(&self.db, reason)?;
+            self.caught_up.store(false, Ordering::Release);
+            starts = topic
+                .bounds
                 .iter()
                 .map(|(&partition, &(start, _))| (partition, start))
-                .collect());
+                .collect();
         }
-        Ok(plans
-            .into_iter()
-            .map(|(partition, plan)| match plan {
-                RestorePlan::From(offset) => (partition, offset),
-                RestorePlan::Rebuild(_) => (partition, 0),
-            })
-            .collect())
+        writer.set_topic_id(&self.db, topic.id)?;
+        Ok(starts)
     }
 
     /// Applies records, each partition's in offset order, and persists how far that goes with them.
     pub fn apply(&self, records: &[GlobalRecord<'_>]) -> Result<(), StateError> {
         let mut writer = self.writer.lock();
+        let spec = self.spec();
         let changing = self.hot.changing();
         for record in records {
-            writer.take(&self.db, &self.spec, record)?;
+            writer.take(&self.db, &spec, record)?;
             if writer.changes_everything() {
                 self.publish(&mut writer)?;
             }
@@ -336,11 +457,28 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         Ok(())
     }
 
+    /// Partitions have been read up to these ends, which may lie behind their last records: those of aborted transactions,
+    /// transactions' markers, and records that compaction removed lie between.
+    pub fn read_to_ends(&self, ends: &BTreeMap<i32, i64>) -> Result<(), StateError> {
+        let mut writer = self.writer.lock();
+        let moves = ends
+            .iter()
+            .filter(|(partition, end)| writer.progress().get(partition).is_none_or(|position| position < end));
+        let moves: Vec<(i32, i64)> = moves.map(|(&partition, &end)| (partition, end)).collect();
+        if moves.is_empty() {
+            return Ok(());
+        }
+        for (partition, end) in moves {
+            writer.read_to(partition, end);
+        }
+        writer.write(&self.db)
+    }
+
     /// Every partition has been read to its end: without markers, the version ends here.
     pub fn reached_end(&self) -> Result<(), StateError> {
         let mut writer = self.writer.lock();
         let changing = self.hot.changing();
-        writer.reached_end(&self.db, &self.spec)?;
+        writer.reached_end(&self.db, &self.spec())?;
         self.publish(&mut writer)?;
         drop(changing);
         drop(writer);
@@ -380,9 +518,11 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
 
     /// Where the store stands.
     pub fn status(&self) -> GlobalStatus {
-        let ready = self.ready();
         let ends = self.ends.lock().clone();
         let writer = self.writer.lock();
+        let not_ready = self.not_ready(&writer);
+        let (rebuilds, last_rebuild) = writer.rebuilds();
+        let spec = self.spec();
         let progress = |(&partition, &position): (&i32, &i64)| {
             let end = ends.get(&partition).copied().unwrap_or(position).max(position);
             (
@@ -395,15 +535,20 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
             )
         };
         GlobalStatus {
-            store: self.spec.store.clone(),
-            topic: self.spec.topic.clone(),
-            ready,
+            store: spec.store.clone(),
+            topic: spec.topic.clone(),
+            ready: not_ready.is_none(),
+            not_ready,
             rows: writer.rows(),
             version: writer.version(),
             refused: writer.refused(),
-            rejected_rows: writer.rejected_rows,
-            last_rejection: writer.last_rejection.clone(),
+            rejected_rows: writer.intake().rejected(),
+            last_rejection: writer.intake().last_rejection.clone(),
+            intake: writer.intake().clone(),
             undecodable_rows: self.undecodable.load(Ordering::Relaxed),
+            last_undecodable: self.last_undecodable.lock().clone(),
+            rebuilds,
+            last_rebuild,
             hot_bytes: self.hot.bytes(),
             partitions: writer.progress().iter().map(progress).collect(),
             newest_record_ms: writer.newest_record_ms,
@@ -456,10 +601,11 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
         match (self.decode)(key, value) {
             Ok(row) => Ok((Some(Arc::new(row)), value.len() * DECODED_FACTOR)),
             Err(detail) => {
+                let place = format!("key {}: {detail}", crate::keyed::printable(key));
                 if self.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
-                    let key = crate::keyed::printable(key);
-                    tracing::warn!(store = %self.spec.store, key, error = %detail, "row does not decode, further ones are counted");
+                    tracing::warn!(store = %self.spec().store, error = %place, "row does not decode, further ones are counted");
                 }
+                *self.last_undecodable.lock() = Some(place);
                 Ok((None, 0))
             }
         }

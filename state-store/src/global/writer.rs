@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use kafka_client::TopicId;
 use rocksdb::WriteBatch;
 
 use super::area::{Area, Presence};
 use super::bulk_load::BulkLoad;
+use super::format::{RejectReason, Unreadable};
+use super::intake::Intake;
 use super::marker::Marker;
-use super::meta::{GlobalMeta, Promotion};
-use super::{GlobalRecord, GlobalSpec, RefusedVersion};
+use super::meta::{GlobalMeta, Promotion, Rebuild};
+use super::{GlobalRecord, GlobalSpec, Refusal, RefusedVersion};
 use crate::database::{Database, Family};
 use crate::error::StateError;
-use crate::keyed::{printable, wall_clock_ms};
+use crate::keyed::{RebuildReason, wall_clock_ms};
 use crate::keyspace::Keyspace;
 
 /// Bytes of one batch while a version is promoted.
@@ -23,14 +26,14 @@ pub(crate) struct Writer {
     load: Option<BulkLoad>,
     /// Where a load has read up to; becomes `meta.positions` when its version serves.
     load_positions: BTreeMap<i32, i64>,
+    /// What became of the records that a load has read; becomes `meta.intake` with them.
+    load_intake: Intake,
     batch: WriteBatch,
     /// Keys in the batch, with what they will be.
     pending: HashMap<Vec<u8>, Presence>,
     /// Records of partitions that wait at a marker.
     deferred: BTreeMap<i32, VecDeque<OwnedRecord>>,
     changed: Changed,
-    pub(crate) rejected_rows: u64,
-    pub(crate) last_rejection: Option<String>,
     pub(crate) newest_record_ms: Option<i64>,
 }
 
@@ -61,12 +64,11 @@ impl Writer {
             meta,
             load: None,
             load_positions: BTreeMap::new(),
+            load_intake: Intake::default(),
             batch: WriteBatch::default(),
             pending: HashMap::new(),
             deferred: BTreeMap::new(),
             changed: Changed::default(),
-            rejected_rows: 0,
-            last_rejection: None,
             newest_record_ms: None,
         };
         writer.clear_staging(db)?;
@@ -74,13 +76,23 @@ impl Writer {
             writer.start_load(db)?;
         } else if writer.meta.promoting.is_some() {
             writer.promote(db)?;
-        } else if !spec.gate.compares_versions() {
-            // If a gate was taken away, what it held back serves now.
-            let (version, rows) = (writer.meta.version, writer.meta.candidate_rows());
-            writer.meta.promoting = Some(Promotion { version, rows });
-            writer.promote(db)?;
+        } else {
+            writer.adopt_gate(db, spec)?;
         }
         Ok(writer)
+    }
+
+    /// If a gate was taken away, what it held back serves now.
+    pub(crate) fn adopt_gate(&mut self, db: &Database, spec: &GlobalSpec) -> Result<(), StateError> {
+        if spec.gate.compares_versions() || self.load.is_some() || self.meta.serving.is_none() {
+            return Ok(());
+        }
+        let (version, rows) = (self.meta.version, self.meta.candidate_rows());
+        self.meta.promoting = Some(Promotion { version, rows });
+        self.promote(db)?;
+        // Nobody waits at a marker any more.
+        self.take_deferred(db, spec)?;
+        self.write(db)
     }
 
     /// The area that serves.
@@ -115,6 +127,54 @@ impl Writer {
 
     pub(crate) fn written_at_ms(&self) -> i64 {
         self.meta.written_at_ms
+    }
+
+    /// The id of the topic that the copy is of, as far as it is known.
+    pub(crate) fn topic_id(&self) -> Option<TopicId> {
+        self.meta.topic_id.and_then(TopicId::from_bytes)
+    }
+
+    /// What is read from now on is of the topic with this id.
+    pub(crate) fn set_topic_id(&mut self, db: &Database, id: Option<TopicId>) -> Result<(), StateError> {
+        if self.topic_id() == id {
+            return Ok(());
+        }
+        self.meta.topic_id = id.map(|id| *id.as_bytes());
+        let mut batch = WriteBatch::default();
+        self.meta.put(db, self.keyspace, &mut batch)?;
+        db.write(batch)
+    }
+
+    /// The whole topic is being read into the area that does not serve.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.load.is_some()
+    }
+
+    /// Rebuilds of the copy, and the last one.
+    pub(crate) fn rebuilds(&self) -> (u64, Option<Rebuild>) {
+        (self.meta.rebuilds, self.meta.last_rebuild)
+    }
+
+    /// What became of the records that serve.
+    pub(crate) fn serving_intake(&self) -> &Intake {
+        &self.meta.intake
+    }
+
+    /// What became of the records of the copy that is being read: that which serves, or the load that follows it.
+    pub(crate) fn intake(&self) -> &Intake {
+        if self.load.is_some() {
+            &self.load_intake
+        } else {
+            &self.meta.intake
+        }
+    }
+
+    fn intake_mut(&mut self) -> &mut Intake {
+        if self.load.is_some() {
+            &mut self.load_intake
+        } else {
+            &mut self.meta.intake
+        }
     }
 
     /// Where reading goes on after a restart; a load starts again.
@@ -164,6 +224,7 @@ impl Writer {
         self.meta.at_marker.clear();
         self.meta.has_markers = false;
         self.load_positions.clear();
+        self.load_intake = Intake::default();
         if self.meta.serving.is_some() && !self.meta.rebuilding {
             self.meta.rebuilding = true;
             let mut batch = WriteBatch::default();
@@ -172,6 +233,16 @@ impl Writer {
         }
         self.load = Some(BulkLoad::start(db, self.staging_area())?);
         Ok(())
+    }
+
+    /// Starts to load the whole topic anew, because the copy cannot be carried on.
+    pub(crate) fn rebuild(&mut self, db: &Database, reason: RebuildReason) -> Result<(), StateError> {
+        self.meta.rebuilds += 1;
+        self.meta.last_rebuild = Some(Rebuild {
+            reason,
+            at_ms: wall_clock_ms(),
+        });
+        self.start_load(db)
     }
 
     /// Takes one record; rows are written with the next [`write`](Self::write) at the latest.
@@ -209,17 +280,63 @@ impl Writer {
                         self.moved_to(record);
                         return self.take_marker(db, spec, record.partition, marker);
                     }
-                    (Some(_), Err(detail)) => self.reject(spec, record, &detail),
+                    (Some(_), Err(detail)) => {
+                        self.reject(spec, record, &Unreadable::new(RejectReason::Marker, detail));
+                    }
                 }
             }
-            Some(key) => match record.value.map_or(Ok(()), |value| spec.gate.check_row(value)) {
-                Ok(()) => self.take_row(db, spec, key, record.value)?,
-                Err(detail) => self.reject(spec, record, &detail),
-            },
-            None => self.reject(spec, record, "the record has no key"),
+            Some(key) => self.take_change(db, spec, record, key)?,
+            None => {
+                let no_key = Unreadable::new(RejectReason::NoKey, "the record has no key");
+                self.reject(spec, record, &no_key);
+            }
         }
         self.moved_to(record);
         Ok(())
+    }
+
+    /// A record that is no marker: a row or a deletion, or rejected.
+    fn take_change(
+        &mut self,
+        db: &Database,
+        spec: &GlobalSpec,
+        record: &GlobalRecord<'_>,
+        key: &[u8],
+    ) -> Result<(), StateError> {
+        let change = spec.format.key.read(key).and_then(|key| {
+            let value = record.value.map(|value| spec.format.value.read(value)).transpose()?;
+            if let Some(row) = value.and_then(|value| value.row) {
+                spec.gate
+                    .check_row(row)
+                    .map_err(|detail| Unreadable::new(RejectReason::Required, detail))?;
+            }
+            Ok((key, value))
+        });
+        match change {
+            Ok((key, value)) => {
+                self.intake_mut().took(&key, value.as_ref());
+                self.take_row(db, spec, &key.plain, value.and_then(|value| value.row))
+            }
+            Err(unreadable) => {
+                self.reject(spec, record, &unreadable);
+                Ok(())
+            }
+        }
+    }
+
+    /// A partition has been read up to `end`, beyond its last record: what lies between are records of aborted
+    /// transactions, transactions' markers, and what compaction removed.
+    pub(crate) fn read_to(&mut self, partition: i32, end: i64) {
+        if self.deferred.get(&partition).is_some_and(|records| !records.is_empty()) {
+            return;
+        }
+        let positions = if self.load.is_some() {
+            &mut self.load_positions
+        } else {
+            &mut self.meta.positions
+        };
+        let position = positions.entry(partition).or_insert(end);
+        *position = end.max(*position);
     }
 
     /// Without markers, the version ends where the topic ended.
@@ -261,17 +378,16 @@ impl Writer {
         self.newest_record_ms = self.newest_record_ms.max(record.timestamp_ms);
     }
 
-    fn reject(&mut self, spec: &GlobalSpec, record: &GlobalRecord<'_>, detail: &str) {
-        let key = printable(record.key.unwrap_or_default());
+    fn reject(&mut self, spec: &GlobalSpec, record: &GlobalRecord<'_>, unreadable: &Unreadable) {
         let place = format!(
-            "{}-{}-{}, key {key}: {detail}",
-            spec.topic, record.partition, record.offset
+            "{}-{}-{}: {}",
+            spec.topic, record.partition, record.offset, unreadable.detail
         );
-        if self.rejected_rows == 0 {
-            tracing::warn!(store = %spec.store, error = %place, "row change rejected, the old row stays, further ones are counted");
+        let intake = self.intake_mut();
+        if intake.rejected() == 0 {
+            tracing::warn!(store = %spec.store, error = %place, "record rejected, the old row stays, further ones are counted");
         }
-        self.rejected_rows += 1;
-        self.last_rejection = Some(place);
+        intake.rejects(unreadable.reason, place);
     }
 
     fn take_row(
@@ -398,7 +514,12 @@ impl Writer {
         let Some(load) = &mut self.load else { return Ok(()) };
         let rows = load.finish(db, area)?;
         let serving = self.serving_area();
-        if let Err(reason) = spec.gate.verdict(serving.map(|_| self.meta.rows), rows) {
+        let mut verdict = spec.gate.verdict(serving.map(|_| self.meta.rows), rows);
+        if serving.is_some() && self.load_intake.took_nothing() {
+            let rejected = self.load_intake.rejected();
+            verdict = Err(Refusal::NothingReadable { rejected });
+        }
+        if let Err(reason) = verdict {
             self.refuse(spec, version, reason);
             return Ok(());
         }
@@ -411,6 +532,7 @@ impl Writer {
         self.meta.rebuilding = false;
         self.meta.clear_staging = serving.is_some();
         self.meta.positions = std::mem::take(&mut self.load_positions);
+        self.meta.intake = std::mem::take(&mut self.load_intake);
         self.meta.written_at_ms = wall_clock_ms();
         self.changed.everything = true;
         let mut batch = WriteBatch::default();
@@ -420,7 +542,7 @@ impl Writer {
         Ok(())
     }
 
-    fn refuse(&mut self, spec: &GlobalSpec, version: Option<u64>, reason: super::Refusal) {
+    fn refuse(&mut self, spec: &GlobalSpec, version: Option<u64>, reason: Refusal) {
         tracing::warn!(store = %spec.store, version = ?version, reason = %reason, "version refused, the last good one serves on");
         self.meta.refused = Some(RefusedVersion { version, reason });
     }

@@ -10,7 +10,7 @@ use super::cache::{SlotId, Stored};
 use super::meta::{Meta, Position, wall_clock_ms};
 use super::row::{self, NOT_INDEXED, Row};
 use super::{KeyedPartition, StateValue};
-use crate::changelog::{ChangeRecord, ChangelogKey, EntryVersion, PositionRecord, StateRecord};
+use crate::changelog::{ChangeRecord, ChangelogKey, EntryVersion, PositionRecord, StateRecord, whose_record};
 use crate::database::Family;
 use crate::error::StateError;
 
@@ -85,6 +85,9 @@ impl<V: StateValue> KeyedPartition<V> {
             })
             .collect();
         records.extend(self.superseded.drain().map(|(key, value)| ChangeRecord { key, value }));
+        if !self.whose_written {
+            records.push(whose_record(&self.spec.connector, &self.spec.store));
+        }
         Changes {
             records,
             slots,
@@ -133,12 +136,13 @@ impl<V: StateValue> KeyedPartition<V> {
             changelog_offset: position.changelog_offset,
             sequence: changes.sequence,
             rows,
-            ttl_ms: self.meta.ttl_ms,
             written_at_ms: wall_clock_ms(),
+            ..self.meta
         };
         self.meta.put(&self.db, self.keyspace, &mut batch)?;
         self.index.write(&self.db, self.keyspace, &mut batch)?;
         self.db.write(batch)?;
+        self.whose_written = true;
         self.cache.evict(self.db.value_cache_share());
         Ok(())
     }
@@ -210,7 +214,7 @@ impl<V: StateValue> KeyedPartition<V> {
                 let stored = self.stored_row(&record.key)?;
                 self.write_entry(batch, record, version, stored)?;
             }
-            ChangelogKey::Intent(_) | ChangelogKey::Manifest(_) | ChangelogKey::Owner(_) => {
+            ChangelogKey::Intent(_) | ChangelogKey::Manifest(_) | ChangelogKey::Owner(_) | ChangelogKey::Whose => {
                 let family = self.db.family(Family::Archive)?;
                 self.keyspace.key_into(&record.key, &mut self.key);
                 match &record.value {

@@ -24,16 +24,17 @@ mod row;
 
 pub use barrier::Changes;
 pub use expiry::ExpiredEntry;
-pub use meta::Position;
 pub(crate) use meta::wall_clock_ms;
+pub use meta::{Position, Rebuilds};
 pub(crate) use reader::side_records;
 pub use reader::{CommittedEntry, KeyedReader};
-pub use restore::{RebuildReason, RestorePlan, plan_restore};
+pub use restore::{CopyState, RebuildReason, RestorePlan, TopicState, plan_restore};
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use hashbrown::DefaultHashBuilder;
+use kafka_client::TopicId;
 
 use crate::changelog::{ChangelogKey, EntryVersion, StateRecord};
 use crate::database::{Database, Family};
@@ -42,7 +43,7 @@ use crate::keyspace::Keyspace;
 use crate::ttl::{Since, Ttl};
 use cache::{Cache, Slot, SlotId, Stored};
 use expiry_index::ExpiryIndex;
-use meta::Meta;
+use meta::{Found, Meta};
 use row::Row;
 
 /// A value of a keyed store.
@@ -96,6 +97,8 @@ pub struct KeyedPartition<V: StateValue> {
     /// Superseded versions since the last barrier: puts, and tombstones for those that are archived.
     superseded: HashMap<Bytes, Option<Bytes>, DefaultHashBuilder>,
     restoring: restore::Buffer,
+    /// The changelog says whose it is.
+    whose_written: bool,
     index: ExpiryIndex,
     /// Scratch for keys.
     key: Vec<u8>,
@@ -114,7 +117,8 @@ impl<V: StateValue> KeyedPartition<V> {
     /// Opens the local copy, empty if there is none. What it lacks is then restored from the changelog.
     ///
     /// Errors: [`StateError::AlreadyOpen`] while another task of this worker has it; database errors. A time to live that
-    /// differs from the last one rebuilds the expiry index, which reads every row once.
+    /// differs from the last one rebuilds the expiry index, which reads every row once. A copy of another version of millrace
+    /// is deleted.
     pub fn open(db: &Database, spec: KeyedSpec) -> Result<Self, StateError> {
         if let Some(ttl) = spec.ttl
             && ttl.after_ms < 1
@@ -125,7 +129,11 @@ impl<V: StateValue> KeyedPartition<V> {
             });
         }
         let keyspace = Keyspace::named(db, &spec.connector, &spec.store, spec.partition)?;
-        let meta = Meta::read(db, keyspace)?.unwrap_or_default();
+        let (meta, unusable) = match Meta::find(db, keyspace)? {
+            Found::Copy(meta) => (meta, None),
+            Found::Nothing => (Meta::default(), None),
+            Found::Unusable(reason) => (Meta::default(), Some(reason)),
+        };
         if !db.claim(keyspace.0) {
             return Err(StateError::AlreadyOpen {
                 keyspace: spec.to_string(),
@@ -142,10 +150,16 @@ impl<V: StateValue> KeyedPartition<V> {
             stream_time_ms: meta.position.map_or(i64::MIN, |position| position.stream_time_ms),
             superseded: HashMap::default(),
             restoring: restore::Buffer::default(),
+            whose_written: false,
             index: ExpiryIndex::new(),
             key: Vec::new(),
             spec,
         };
+        if let Some(reason) = unusable {
+            tracing::warn!(store = %partition.spec, reason, "the local copy is deleted and restored from its changelog");
+            partition.clear()?;
+        }
+        partition.whose_written = !partition.side_records(&ChangelogKey::Whose.encode())?.is_empty();
         partition.adopt_ttl()?;
         Ok(partition)
     }
@@ -273,6 +287,25 @@ impl<V: StateValue> KeyedPartition<V> {
     /// changelog's `delete.retention.ms` may lack tombstones ([`plan_restore`]).
     pub fn written_at_ms(&self) -> i64 {
         self.meta.written_at_ms
+    }
+
+    /// The local copy, as far as carrying it on goes.
+    pub fn copy_state(&self) -> CopyState {
+        CopyState {
+            offset: (self.changelog_offset() > 0).then(|| self.changelog_offset()),
+            written_at_ms: self.meta.written_at_ms,
+            topic_id: self.meta.changelog_id,
+        }
+    }
+
+    /// How often the local copy had to be made anew, and the last time.
+    pub fn rebuilds(&self) -> Rebuilds {
+        self.meta.rebuilds
+    }
+
+    /// The changelog topic has this id (none: the brokers have none); kept with the next write.
+    pub fn set_changelog_id(&mut self, id: Option<TopicId>) {
+        self.meta.changelog_id = id;
     }
 
     /// Stream time as far as this partition knows it: the largest time given, from the committed one on.

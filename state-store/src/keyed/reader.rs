@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
-use super::meta::{Meta, Position};
+use super::meta::{Meta, Position, Rebuilds};
 use super::row::Row;
 use super::{KeyedSpec, printable};
 use crate::changelog::{ChangelogKey, EntryVersion};
@@ -53,6 +53,11 @@ impl KeyedReader {
         Ok(Meta::read(&self.db, self.keyspace)?.and_then(|meta| meta.position))
     }
 
+    /// How often the copy had to be made anew.
+    pub fn rebuilds(&self) -> Result<Rebuilds, StateError> {
+        Ok(Meta::read(&self.db, self.keyspace)?.map_or(Rebuilds::default(), |meta| meta.rebuilds))
+    }
+
     /// Entries in the copy, expired ones that are not deleted yet among them.
     pub fn len_estimate(&self) -> Result<u64, StateError> {
         Ok(Meta::read(&self.db, self.keyspace)?.map_or(0, |meta| meta.rows))
@@ -74,34 +79,44 @@ impl KeyedReader {
             .map(|entry| entry.filter(|entry| self.is_live(entry, now_ms)))
     }
 
-    /// Up to `limit` live entries whose keys start with `prefix`, in key order.
-    pub fn scan(&self, prefix: &[u8], limit: usize) -> Result<Vec<CommittedEntry>, StateError> {
+    /// Entries whose keys start with `prefix`, in key order: from the first on, or from the one after the key `after`, until
+    /// `each` returns false. It is told of each whether it is live; those that have expired may be many. As of one moment; one
+    /// entry is in memory at a time.
+    pub fn visit(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        mut each: impl FnMut(CommittedEntry, bool) -> bool,
+    ) -> Result<(), StateError> {
         let now_ms = self.stream_time_ms()?;
-        let mut start = Vec::new();
-        self.keyspace
-            .key_into(&ChangelogKey::Entry(prefix).encode(), &mut start);
+        let local = |key: &[u8]| {
+            let mut local = Vec::new();
+            self.keyspace.key_into(&ChangelogKey::Entry(key).encode(), &mut local);
+            local
+        };
+        let first = local(prefix);
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(self.keyspace.end());
-        let mut entries = Vec::new();
+        options.fill_cache(false);
         let family = self.db.family(Family::Data)?;
-        for item in self
-            .db
-            .rocksdb()
-            .iterator_cf_opt(family, options, IteratorMode::From(&start, Direction::Forward))
-        {
-            if entries.len() >= limit {
-                break;
+        let mut rows = self.db.rocksdb().raw_iterator_cf_opt(family, options);
+        match after.map(local).filter(|after| *after >= first) {
+            Some(mut after) => {
+                // The key that follows directly.
+                after.push(0);
+                rows.seek(after);
             }
-            let (key, value) = item.map_err(StateError::database("scanning a store"))?;
-            if !key.starts_with(&start) {
-                break;
-            }
-            let entry = self.entry(key.get(5..).unwrap_or_default(), &value)?;
-            if self.is_live(&entry, now_ms) {
-                entries.push(entry);
-            }
+            None => rows.seek(&first),
         }
-        Ok(entries)
+        while let Some((key, value)) = rows.item().filter(|(key, _)| key.starts_with(&first)) {
+            let entry = self.entry(key.get(5..).unwrap_or_default(), value)?;
+            let is_live = self.is_live(&entry, now_ms);
+            if !each(entry, is_live) {
+                return Ok(());
+            }
+            rows.next();
+        }
+        rows.status().map_err(StateError::database("scanning a store"))
     }
 
     fn stream_time_ms(&self) -> Result<i64, StateError> {

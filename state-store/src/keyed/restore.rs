@@ -2,26 +2,64 @@
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use kafka_client::TopicId;
 use rocksdb::{WriteBatch, WriteOptions};
 
 use super::cache::Stored;
 use super::meta::{Meta, Position, wall_clock_ms};
 use super::row::Row;
 use super::{KeyedPartition, StateValue};
-use crate::changelog::{ChangeRecord, ChangelogKey, EntryVersion, PositionRecord, StateRecord};
+use crate::changelog::{ChangeRecord, ChangelogKey, EntryVersion, PositionRecord, StateRecord, whose};
 use crate::database::Family;
 use crate::error::StateError;
 
 /// Why a local copy is thrown away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RebuildReason {
+    /// The topic was deleted and made again: it has another id than the one the copy is of.
+    TopicMadeAgain,
     /// It has been unused for longer than the topic keeps tombstones: deletions may be missing from what is left to read.
     OlderThanTombstones,
     /// The topic no longer has the records that follow the copy.
     BeforeTopicStart,
     /// The topic ends before the copy does: it was made anew, or lost records.
     BeyondTopicEnd,
+    /// The topic has fewer partitions than the copy: it was made anew.
+    FewerPartitions,
+}
+
+impl RebuildReason {
+    const ALL: [RebuildReason; 5] = [
+        RebuildReason::TopicMadeAgain,
+        RebuildReason::OlderThanTombstones,
+        RebuildReason::BeforeTopicStart,
+        RebuildReason::BeyondTopicEnd,
+        RebuildReason::FewerPartitions,
+    ];
+
+    /// Its number on disk, from 1.
+    pub(crate) fn number(self) -> u8 {
+        let position = Self::ALL.iter().position(|reason| *reason == self);
+        position.map_or(0, |position| position as u8 + 1)
+    }
+
+    pub(crate) fn of_number(number: u8) -> Option<RebuildReason> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    /// For people: the part of a sentence that comes after "since".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            RebuildReason::TopicMadeAgain => "the topic was deleted and made again",
+            RebuildReason::OlderThanTombstones => {
+                "the copy is older than the topic keeps tombstones (delete.retention.ms)"
+            }
+            RebuildReason::BeforeTopicStart => "the topic no longer has the records that follow the copy",
+            RebuildReason::BeyondTopicEnd => "the topic ends before the copy does: it was made again, or lost records",
+            RebuildReason::FewerPartitions => "the topic has fewer partitions than the copy: it was made again",
+        }
+    }
 }
 
 /// Where a restore starts.
@@ -34,25 +72,44 @@ pub enum RestorePlan {
     Rebuild(RebuildReason),
 }
 
-/// Decides where restoring starts. Pure: offsets are the topic partition's, times in milliseconds since 1970.
-///
-/// `copy_offset`: the next offset that the copy lacks; none: there is no copy. `written_at_ms`: when it was last written.
-pub fn plan_restore(
-    copy_offset: Option<i64>,
-    written_at_ms: i64,
-    topic_start: i64,
-    topic_end: i64,
-    wall_ms: i64,
-    delete_retention_ms: i64,
-) -> RestorePlan {
-    let Some(offset) = copy_offset else {
-        return RestorePlan::From(topic_start);
+/// A local copy of one partition, as far as carrying it on goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyState {
+    /// The next offset that the copy lacks; none: there is no copy.
+    pub offset: Option<i64>,
+    /// When it was last written, in milliseconds since 1970.
+    pub written_at_ms: i64,
+    /// The id of the topic that it is of; none: it is not known, as of copies from before ids were kept and with brokers
+    /// that have none (before 2.8). Then the offsets alone decide, and the id that the topic has now is taken on.
+    pub topic_id: Option<TopicId>,
+}
+
+/// The partition of the topic that it is a copy of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicState {
+    /// Its first offset.
+    pub start: i64,
+    /// Its end offset, of committed records.
+    pub end: i64,
+    /// The topic's id.
+    pub id: Option<TopicId>,
+    /// For how long the topic keeps tombstones, in milliseconds.
+    pub delete_retention_ms: i64,
+}
+
+/// Decides where restoring starts. Pure; `wall_ms` in milliseconds since 1970.
+pub fn plan_restore(copy: &CopyState, topic: &TopicState, wall_ms: i64) -> RestorePlan {
+    let Some(offset) = copy.offset else {
+        return RestorePlan::From(topic.start);
     };
-    if offset > topic_end {
+    let made_again = matches!((copy.topic_id, topic.id), (Some(before), Some(now)) if before != now);
+    if made_again {
+        RestorePlan::Rebuild(RebuildReason::TopicMadeAgain)
+    } else if offset > topic.end {
         RestorePlan::Rebuild(RebuildReason::BeyondTopicEnd)
-    } else if offset < topic_start {
+    } else if offset < topic.start {
         RestorePlan::Rebuild(RebuildReason::BeforeTopicStart)
-    } else if offset < topic_end && wall_ms.saturating_sub(written_at_ms) > delete_retention_ms {
+    } else if offset < topic.end && wall_ms.saturating_sub(copy.written_at_ms) > topic.delete_retention_ms {
         RestorePlan::Rebuild(RebuildReason::OlderThanTombstones)
     } else {
         RestorePlan::From(offset)
@@ -75,7 +132,7 @@ impl<V: StateValue> KeyedPartition<V> {
     /// Takes a committed changelog record, in offset order. Written in bulk: call
     /// [`finish_restore`](Self::finish_restore) at the end.
     ///
-    /// Error: [`StateError::Format`] for a record that this version does not write.
+    /// Errors: [`StateError::Format`] for a record that this version does not write; [`StateError::AnothersChangelog`].
     pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>, changelog_offset: i64) -> Result<(), StateError> {
         let unreadable = |detail: String| StateError::Format {
             place: format!("{}, changelog offset {changelog_offset}", self.spec),
@@ -87,6 +144,20 @@ impl<V: StateValue> KeyedPartition<V> {
                 self.restoring.position = Some(PositionRecord::decode(value).map_err(unreadable)?);
             }
             (ChangelogKey::Position, None) => {}
+            (ChangelogKey::Whose, Some(value)) => {
+                let (connector, store) = whose(value);
+                if (&connector, &store) != (&self.spec.connector, &self.spec.store) {
+                    return Err(StateError::AnothersChangelog {
+                        keyspace: self.spec.to_string(),
+                        connector,
+                        store,
+                    });
+                }
+                self.whose_written = true;
+                self.restoring
+                    .records
+                    .insert(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+            }
             (ChangelogKey::Entry(_) | ChangelogKey::Superseded(..), Some(value)) => {
                 let record = StateRecord::decode(value).map_err(unreadable)?;
                 self.restoring.bytes += key.len() + value.len() + 64;
@@ -191,8 +262,8 @@ impl<V: StateValue> KeyedPartition<V> {
             changelog_offset,
             sequence,
             rows,
-            ttl_ms: self.meta.ttl_ms,
             written_at_ms: wall_clock_ms(),
+            ..self.meta
         };
         self.meta.put(&self.db, self.keyspace, &mut batch)?;
         self.index.write(&self.db, self.keyspace, &mut batch)?;
@@ -200,6 +271,13 @@ impl<V: StateValue> KeyedPartition<V> {
         // Whatever the cache knew of the local copy may be out of date now.
         self.forget_uncommitted();
         Ok(())
+    }
+
+    /// Deletes the local copy, because it cannot be carried on; counted. It is then restored from the changelog's start.
+    pub fn rebuild(&mut self, reason: RebuildReason) -> Result<(), StateError> {
+        tracing::warn!(store = %self.spec, reason = ?reason, "the local copy is deleted and restored from its changelog");
+        self.meta.rebuilds = self.meta.rebuilds.and(reason, wall_clock_ms());
+        self.clear()
     }
 
     /// Deletes the local copy: it is to be rebuilt, or the partition has gone elsewhere for good.
@@ -211,8 +289,10 @@ impl<V: StateValue> KeyedPartition<V> {
         }
         self.meta = Meta {
             ttl_ms: self.meta.ttl_ms,
+            rebuilds: self.meta.rebuilds,
             ..Meta::default()
         };
+        self.whose_written = false;
         self.restoring = Buffer::default();
         self.meta.put(&self.db, self.keyspace, &mut batch)?;
         let mut options = WriteOptions::default();
@@ -231,22 +311,32 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn id(number: u8) -> Option<TopicId> {
+        TopicId::from_bytes([number; 16])
+    }
+
     proptest! {
         #[test]
         fn a_copy_is_used_only_if_nothing_can_be_missing(
             offset in prop::option::of(0i64..100), written in 0i64..1_000, start in 0i64..100, length in 0i64..100,
-            wall in 0i64..2_000, retention in 0i64..1_000,
+            wall in 0i64..2_000, retention in 0i64..1_000, ids in (0u8..3, 0u8..3),
         ) {
             let end = start + length;
-            match plan_restore(offset, written, start, end, wall, retention) {
+            let copy = CopyState { offset, written_at_ms: written, topic_id: id(ids.0) };
+            let topic = TopicState { start, end, id: id(ids.1), delete_retention_ms: retention };
+            // Zero is an id that is not known.
+            let other_topic = ids.0 != 0 && ids.1 != 0 && ids.0 != ids.1;
+            match plan_restore(&copy, &topic, wall) {
                 RestorePlan::From(from) => {
                     prop_assert!((start..=end).contains(&from));
-                    prop_assert!(offset.is_none_or(|offset| offset == from));
+                    prop_assert!(offset.is_none_or(|offset| offset == from && !other_topic));
                     prop_assert!(offset.is_none() || from == end || wall - written <= retention);
                 }
+                RestorePlan::Rebuild(RebuildReason::TopicMadeAgain) => prop_assert!(other_topic),
                 RestorePlan::Rebuild(RebuildReason::OlderThanTombstones) => prop_assert!(wall - written > retention),
                 RestorePlan::Rebuild(RebuildReason::BeforeTopicStart) => prop_assert!(offset < Some(start)),
                 RestorePlan::Rebuild(RebuildReason::BeyondTopicEnd) => prop_assert!(offset > Some(end)),
+                RestorePlan::Rebuild(RebuildReason::FewerPartitions) => prop_assert!(false, "of one partition nobody can say that"),
             }
         }
     }

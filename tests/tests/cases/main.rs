@@ -9,4 +9,5 @@ mod case_69_double_logistic_refused;
 mod case_70_missing_into_int64;
 mod case_71_dynamic_quantization;
 mod case_73_dims_none_none;
+mod case_94_store_from_default_converters;
 mod one_model;

@@ -51,6 +51,7 @@ impl Compiler<'_> {
             });
         let row = self.program.rows as u32;
         self.program.rows += 1;
+        self.lookups.push((name.to_owned(), index as u32));
         let register = self.step(Action::Lookup {
             row,
             store: index as u32,

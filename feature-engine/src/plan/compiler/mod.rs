@@ -77,6 +77,7 @@ struct Compiler<'c> {
     /// Registers of aggregates whose group is compiled, before their defaults.
     aggregates: HashMap<String, Register>,
     global_stores: Vec<String>,
+    lookups: Vec<(String, u32)>,
     fingerprints: HashMap<String, u64>,
     numeric: Vec<String>,
     partitioned_by: Option<String>,
@@ -104,6 +105,7 @@ impl<'c> Compiler<'c> {
             groups: Vec::new(),
             aggregates: HashMap::new(),
             global_stores: Vec::new(),
+            lookups: Vec::new(),
             fingerprints: HashMap::new(),
             numeric: Vec::new(),
             partitioned_by: None,
@@ -209,12 +211,16 @@ impl<'c> Compiler<'c> {
             return Err(errors);
         }
         self.program.path_registers = self.program.paths.registers().collect();
+        let features = self.view.features.iter();
+        let defaults = features.filter(|(_, feature)| feature.default.is_some());
         Ok(FeaturePlan {
             program: self.program,
             features: self.slots,
             expressions: self.expressions,
             groups: self.groups,
             global_stores: self.global_stores,
+            lookups: self.lookups,
+            defaults: defaults.map(|(name, _)| name.clone()).collect(),
             event_time: self.view.event_time.clone(),
         })
     }

@@ -11,6 +11,7 @@ use super::connection::Connection;
 use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::code_of;
+use crate::topic_partition::host_and_port;
 
 /// Between two attempts at what may succeed later.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -133,7 +134,7 @@ impl Cluster {
     fn take_brokers(&mut self, answer: &MetadataResponse) {
         for broker in &answer.brokers {
             self.addresses
-                .insert(broker.node_id.0, format!("{}:{}", broker.host, broker.port));
+                .insert(broker.node_id.0, host_and_port(&broker.host, broker.port));
         }
     }
 
@@ -170,7 +171,7 @@ impl Cluster {
             return Err(KafkaError::new(code_of(i32::from(answer.error_code)), doing));
         }
         self.addresses
-            .insert(answer.node_id.0, format!("{}:{}", answer.host, answer.port));
+            .insert(answer.node_id.0, host_and_port(&answer.host, answer.port));
         Ok(answer.node_id.0)
     }
 

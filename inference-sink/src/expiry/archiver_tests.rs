@@ -1,20 +1,19 @@
-//! The archive, with the owner killed at every step: each expired version is archived exactly once, and nothing is lost.
+//! The archiver, with its task killed at every step: each expired version is archived exactly once, and nothing is lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
+use super::Archiver;
 use bytes::Bytes;
-use object_store::ObjectStoreExt;
+use futures::StreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use state_store::archive::{Put, Step, encode, find};
-use state_store::objects::S3Settings;
+use object_store::{ObjectStore, ObjectStoreExt};
+use state_store::archive::find;
 use state_store::{
-    Archive, ChangeRecord, Changes, Database, EntryVersion, IntentLog, KeyedPartition, KeyedSpec, Manifest,
-    MemoryBudget, Position, Since, StateValue, Ttl,
+    Archive, ChangeRecord, Changes, Database, EntryVersion, KeyedPartition, KeyedSpec, Manifest, MemoryBudget,
+    Position, Since, StateValue, Ttl,
 };
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Text(String);
@@ -60,7 +59,8 @@ struct World {
     changelog: Vec<ChangeRecord>,
     /// How much of the input is in committed state.
     events_done: usize,
-    puts: Vec<(String, Put)>,
+    /// Entries that archivers have finished.
+    archived_entries: u64,
 }
 
 /// What happens to the store: at each time, keys that are written.
@@ -118,7 +118,7 @@ impl World {
         fuse.step()
     }
 
-    /// One life of the owner, from opening to the end of the input or its death.
+    /// One life of the owner, from opening to the end of the input or its death: the steps of a task, in their order.
     async fn live(&mut self, mut fuse: Fuse) -> Result<(), Killed> {
         let mut partition = open(&self.db, &self.store);
         let from = usize::try_from(partition.changelog_offset()).unwrap();
@@ -132,12 +132,17 @@ impl World {
             position.map_or(0, |position| position.input_offset),
             self.events_done as i64
         );
-        let mut intents = IntentLog::open(&partition).unwrap();
+        let (wake, woken) = crossbeam_channel::unbounded();
+        let wake = Arc::new(move || {
+            let _ = wake.send(());
+        });
+        let runtime = tokio::runtime::Handle::current();
+        let mut archiver = Archiver::open(&partition, self.archive.clone(), runtime, wake).unwrap();
+        archiver.entries = 2;
         let mut events_done = self.events_done;
         loop {
-            let mut idle = true;
-            if let Some((time, keys)) = EVENTS.get(events_done) {
-                idle = false;
+            let event = EVENTS.get(events_done);
+            if let Some((time, keys)) = event {
                 for key in *keys {
                     let value = Text(format!("{key}@{time}"));
                     *partition
@@ -147,54 +152,29 @@ impl World {
                 events_done += 1;
             }
             let now = partition.stream_time_ms().unwrap();
-            let due = partition.due(now, 2).unwrap();
-            let mut records = Vec::from_iter(intents.propose(&due));
-            match intents.next_step() {
-                Some(Step::PutObject(intent)) => {
-                    fuse.step()?;
-                    let entries: Vec<_> = intent
-                        .versions
-                        .iter()
-                        .map(|(key, version)| partition.version(key, *version).unwrap().expect("still readable"))
-                        .collect();
-                    let object = encode(&entries, |payload| String::from_utf8(payload.to_vec()).ok()).unwrap();
-                    let size = object.len() as u64;
-                    let put = self.archive.put(&intent.object, object.clone()).await.unwrap();
-                    let kept = self
-                        .objects
-                        .get(&Path::from(intent.object.as_str()))
-                        .await
-                        .unwrap()
-                        .bytes()
-                        .await
-                        .unwrap();
-                    assert_eq!(kept, object, "a replay makes the identical object");
-                    self.puts.push((intent.object.clone(), put));
-                    fuse.step()?;
-                    intents.object_written(intent.id, size);
-                    idle = false;
-                }
-                Some(Step::Finish {
-                    records: finish,
-                    versions,
-                }) => {
-                    for (key, version) in versions {
-                        partition.remove_version(&key, version).unwrap();
-                    }
-                    records.extend(finish);
-                }
-                None => {}
+            archiver.advance(&mut partition, now, Instant::now()).unwrap();
+            if archiver.putting.is_some() {
+                // Killed while the object is put, and when it has been and nobody has heard of it.
+                fuse.step()?;
+                let woken = woken.clone();
+                tokio::task::spawn_blocking(move || woken.recv())
+                    .await
+                    .unwrap()
+                    .unwrap();
+                assert!(archiver.waiting().is_none(), "{:?}", archiver.waiting());
+                fuse.step()?;
+                archiver.advance(&mut partition, now, Instant::now()).unwrap();
             }
-            idle &= records.is_empty() && intents.is_empty() && partition.dirty_entries() == 0;
-            if idle {
+            let idle = archiver.log.is_empty() && !archiver.has_records() && partition.dirty_entries() == 0;
+            if event.is_none() && idle {
                 return Ok(());
             }
             let mut changes = partition.changes();
-            for record in records {
+            for record in archiver.take_records() {
                 changes.push(record);
             }
             self.commit(&mut partition, changes, events_done, &mut fuse)?;
-            intents.barrier_committed();
+            self.archived_entries += archiver.committed();
         }
     }
 
@@ -234,7 +214,7 @@ fn world(db: &Database, store: &str) -> World {
         objects,
         changelog: Vec::new(),
         events_done: 0,
-        puts: Vec::new(),
+        archived_entries: 0,
     }
 }
 
@@ -260,22 +240,29 @@ async fn every_expired_version_is_archived_exactly_once_wherever_the_owner_dies(
             (("f".to_owned(), 200), ("f@200".to_owned(), 1)),
         ]);
         assert_eq!(world.archived().await, expected, "killed after {steps} steps");
-        let written = world.puts.iter().filter(|(_, put)| *put == Put::Written).count();
+        // Every object has its manifest: none was put twice under another name, or left behind.
         let manifests = Manifest::list(&world.db, "sink", &world.store).unwrap();
-        assert_eq!(
-            written,
-            manifests.len(),
-            "objects and manifests, killed after {steps} steps"
-        );
+        let mut objects: Vec<String> = Vec::new();
+        let mut listed = world.objects.list(None);
+        while let Some(object) = listed.next().await {
+            objects.push(object.unwrap().location.to_string());
+        }
+        let mut named: Vec<String> = manifests.iter().map(|manifest| manifest.object.clone()).collect();
+        (objects.sort(), named.sort());
+        assert_eq!(objects, named, "killed after {steps} steps");
+        if !died {
+            assert_eq!(world.archived_entries, 7);
+        }
         // Only what lives is left in the store.
         let partition = open(&world.db, &world.store);
-        let left: Vec<Bytes> = partition
-            .reader()
-            .scan(b"", 100)
-            .unwrap()
-            .into_iter()
-            .map(|entry| entry.key)
-            .collect();
+        let mut left: Vec<Bytes> = Vec::new();
+        let reader = partition.reader();
+        reader
+            .visit(b"", None, |entry, is_live| {
+                left.extend(is_live.then_some(entry.key));
+                true
+            })
+            .unwrap();
         assert_eq!(left, vec![Bytes::from_static(b"g")], "killed after {steps} steps");
         assert_eq!(partition.len_estimate(), 1);
         if !died {
@@ -301,70 +288,4 @@ async fn a_key_is_read_back_and_restored() {
     assert!(partition.restore_archived(b"a", &entry.payload, 410).unwrap());
     assert_eq!(partition.get(b"a", 410).unwrap(), Some(&Text("a@200".into())));
     assert!(!partition.restore_archived(b"a", b"again", 411).unwrap());
-}
-
-#[tokio::test]
-async fn a_local_directory_takes_an_object_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let archive = Archive::open(
-        &format!("file://{}", directory.path().display()),
-        &S3Settings::default(),
-    )
-    .unwrap();
-    assert_eq!(
-        archive.put("s/one", Bytes::from_static(b"1")).await.unwrap(),
-        Put::Written
-    );
-    assert_eq!(
-        archive.put("s/one", Bytes::from_static(b"2")).await.unwrap(),
-        Put::AlreadyThere
-    );
-    assert_eq!(std::fs::read(directory.path().join("s/one")).unwrap(), b"1");
-    let error = Archive::open("ftp://host/x", &S3Settings::default())
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("ftp"), "{error}");
-}
-
-#[tokio::test]
-async fn an_aborted_barrier_takes_its_steps_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let db = Database::open(directory.path(), MemoryBudget::default()).unwrap();
-    let mut partition = open(&db, "aborted");
-    partition.get_or_insert_with(b"a", 0, || Text("x".into())).unwrap();
-    let changes = partition.changes();
-    partition
-        .committed(
-            changes,
-            &Position {
-                input_offset: 1,
-                stream_time_ms: 0,
-                changelog_offset: 1,
-            },
-        )
-        .unwrap();
-    let due = partition.due(TTL_MS, 10).unwrap();
-    let mut intents = IntentLog::open(&partition).unwrap();
-    assert!(intents.propose(&due).is_some());
-    assert_eq!(intents.propose(&due), None, "it is proposed already");
-    intents.barrier_aborted();
-    assert!(intents.is_empty());
-    assert!(intents.propose(&due).is_some());
-    assert_eq!(
-        intents.next_step(),
-        None,
-        "nothing is put before the intent has committed"
-    );
-    intents.barrier_committed();
-    let Some(Step::PutObject(intent)) = intents.next_step() else {
-        panic!("an object is to be put")
-    };
-    intents.object_written(intent.id, 10);
-    let finish = intents.next_step();
-    assert!(matches!(finish, Some(Step::Finish { .. })));
-    assert_eq!(intents.next_step(), None);
-    intents.barrier_aborted();
-    assert_eq!(intents.next_step(), finish);
-    intents.barrier_committed();
-    assert!(intents.is_empty());
 }
