@@ -52,6 +52,17 @@ pub enum ConverterUse {
     Header,
 }
 
+impl ConverterUse {
+    /// As the option `converter.type` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConverterUse::Key => "key",
+            ConverterUse::Value => "value",
+            ConverterUse::Header => "header",
+        }
+    }
+}
+
 /// A converter class.
 pub trait ConverterPlugin: Send + Sync {
     /// Fully qualified class name.

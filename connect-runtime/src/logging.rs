@@ -64,7 +64,7 @@ impl Loggers {
     /// # Errors
     /// The level is unknown.
     pub fn set(&self, name: &str, level: &str) -> Result<Vec<String>, String> {
-        let level = parse_level(level).ok_or_else(|| format!("invalid log level '{level}'."))?;
+        let level = level_named(level).ok_or_else(|| format!("invalid log level '{level}'."))?;
         let mut levels = self.levels.lock();
         let now = crate::herder::now_ms();
         let mut names: Vec<String> = levels
@@ -75,13 +75,13 @@ impl Loggers {
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
         }
-        names.retain(|name| levels.get(name).is_none_or(|held| held.level != level_name(level)));
+        names.retain(|name| levels.get(name).is_none_or(|held| held.level != level));
         names.sort();
         for name in &names {
             levels.insert(
                 name.clone(),
                 LoggerLevel {
-                    level: level_name(level),
+                    level,
                     last_modified_ms: Some(now),
                 },
             );
@@ -95,13 +95,25 @@ impl Loggers {
 
 fn filter(levels: &BTreeMap<String, LoggerLevel>) -> Targets {
     levels.iter().fold(Targets::new(), |targets, (name, level)| {
-        let level = parse_level(level.level).unwrap_or(LevelFilter::INFO);
+        let level = in_force(level.level);
         match name.as_str() {
             ROOT => targets.with_default(level),
             _ => targets.with_target(name.replace('.', "::"), level),
         }
     })
 }
+
+/// Names of levels, those of Java's that stand for another one here included: they are shown as they were set.
+const LEVELS: [(&str, LevelFilter); 8] = [
+    ("OFF", LevelFilter::OFF),
+    ("FATAL", LevelFilter::ERROR),
+    ("ERROR", LevelFilter::ERROR),
+    ("WARN", LevelFilter::WARN),
+    ("INFO", LevelFilter::INFO),
+    ("DEBUG", LevelFilter::DEBUG),
+    ("TRACE", LevelFilter::TRACE),
+    ("ALL", LevelFilter::TRACE),
+];
 
 fn level_name(level: LevelFilter) -> &'static str {
     match level.into_level() {
@@ -116,19 +128,17 @@ fn level_name(level: LevelFilter) -> &'static str {
 
 /// Whether `text` names a level, in any case.
 pub fn is_level(text: &str) -> bool {
-    parse_level(text).is_some()
+    level_named(text).is_some()
 }
 
-fn parse_level(text: &str) -> Option<LevelFilter> {
-    Some(match text.to_ascii_uppercase().as_str() {
-        "OFF" => LevelFilter::OFF,
-        "FATAL" | "ERROR" => LevelFilter::ERROR,
-        "WARN" => LevelFilter::WARN,
-        "INFO" => LevelFilter::INFO,
-        "DEBUG" => LevelFilter::DEBUG,
-        "TRACE" | "ALL" => LevelFilter::TRACE,
-        _ => return None,
-    })
+fn level_named(text: &str) -> Option<&'static str> {
+    let known = LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    known.map(|(name, _)| *name)
+}
+
+fn in_force(name: &str) -> LevelFilter {
+    let known = LEVELS.iter().find(|(known, _)| *known == name);
+    known.map_or(LevelFilter::INFO, |(_, level)| *level)
 }
 
 #[cfg(test)]
@@ -146,5 +156,9 @@ mod tests {
         assert_eq!(loggers.level("kit.a").unwrap(), before);
         assert_eq!(loggers.set("kit", "LOUD").unwrap_err(), "invalid log level 'LOUD'.");
         assert_eq!(loggers.level(ROOT).unwrap().last_modified_ms, None);
+        for level in ["FATAL", "ALL", "OFF"] {
+            assert_eq!(loggers.set("kit.f", level).unwrap(), ["kit.f"]);
+            assert_eq!(loggers.level("kit.f").unwrap().level, level, "shown as it was set");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! A whole worker: REST first, then the herder, extensions beside it.
 
 use crate::config::{ConfigProviders, WorkerConfig, WorkerConfigError};
+use crate::converters;
 use crate::herder::{Herder, HerderParts};
 use crate::logging::Loggers;
-use crate::plugins::Plugins;
+use crate::plugins::{BUILT_IN_VERSION, PluginKind, Plugins, version};
 use crate::rest::{BoundListeners, ExtensionState, MountedExtension, Ready, RestServer, RestState};
 use crate::storage::StorageError;
 use crate::task_runner::{StartTask, TaskRunner};
@@ -12,6 +13,7 @@ use connect_api::{ConfigDef, ConfigMap, ConnectError, WorkerContext};
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Time that extensions have for stopping, each.
@@ -30,7 +32,13 @@ pub enum WorkerError {
     Providers(ConnectError),
     /// its internal topics are not there or not fit
     #[error("internal topics: {0}")]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
+}
+
+impl From<StorageError> for WorkerError {
+    fn from(error: StorageError) -> Self {
+        WorkerError::Storage(error)
+    }
 }
 
 /// A started worker.
@@ -83,6 +91,7 @@ impl Worker {
             loggers,
             client: Arc::default(),
             stage: RwLock::new("The worker is currently reading its internal topics."),
+            stopping: watch::Sender::new(false),
             ready: OnceLock::new(),
         });
         let server = listeners.serve(Arc::clone(&state));
@@ -107,6 +116,7 @@ impl Worker {
             state,
             mut extension_starts,
         } = self;
+        state.stopping.send_replace(true);
         server.stop().await;
         herder.stop().await;
         extension_starts.shutdown().await;
@@ -177,6 +187,7 @@ impl StartingWorker {
             herder: Arc::clone(&herder),
             validator,
             cluster_id,
+            stopping: state.stopping.subscribe(),
         });
         tracing::info!(worker_id = %state.worker_id, "Kafka Connect started");
         Ok(Worker {
@@ -216,20 +227,44 @@ fn start_extensions(state: &Arc<RestState>) -> JoinSet<()> {
     starts
 }
 
-/// The worker's own converters must be there: every connector that names none relies on them.
+/// The worker's own converters must be there, with options that they know: every connector that names none relies on
+/// them.
 fn check_converters(worker: &WorkerConfig, plugins: &Plugins) -> Result<(), WorkerConfigError> {
     let mut messages = Vec::new();
-    for option in ["key.converter", "value.converter", "header.converter"] {
-        let (class, _) = worker.converter(option);
-        let found = match option {
-            "header.converter" => plugins.header_converter(&class).is_some(),
-            _ => plugins.converter(&class).is_some(),
+    for (option, kind) in [
+        ("key.converter", PluginKind::Converter),
+        ("value.converter", PluginKind::Converter),
+        ("header.converter", PluginKind::HeaderConverter),
+    ] {
+        let (given, mut options) = worker.converter(option);
+        let Some(class) = plugins.class_named(kind, &given) else {
+            messages.push(plugins.unusable(kind, &given).message(option, &given));
+            continue;
         };
-        if !found {
+        if let Some(Some(wanted)) = options.shift_remove("plugin.version")
+            && !version::satisfies(BUILT_IN_VERSION, &wanted)
+        {
             messages.push(format!(
-                "Invalid value {class} for configuration {option}: Class {class} could not be found."
+                "Invalid value {wanted} for configuration {option}.plugin.version: {class} is built in, in version {BUILT_IN_VERSION}"
             ));
         }
+        let prefix = format!("{option}.");
+        let definition = converters::definition(plugins, kind, class).unwrap_or_default();
+        let definition = ConfigDef::new().embed(&prefix, None, definition);
+        let given: ConfigMap = options
+            .iter()
+            .map(|(name, value)| (format!("{prefix}{name}"), value.clone()))
+            .collect();
+        for unread in definition.unread(&given) {
+            match unread.refused {
+                true => messages.push(unread.message),
+                false => tracing::warn!(option = %unread.name, "{}", unread.message),
+            }
+        }
+        let outcomes = definition.validate(&given).into_iter();
+        // the worker says itself what a converter is for
+        let own = outcomes.filter(|outcome| !outcome.name.ends_with(converters::CONVERTER_TYPE));
+        messages.extend(own.flat_map(|outcome| outcome.errors));
     }
     if messages.is_empty() {
         Ok(())

@@ -145,11 +145,10 @@ impl Consumer {
         })
     }
 
-    /// Joins the group and shares these topics' partitions with it; a name that starts with `^` is a regular expression.
-    /// Replaces an earlier subscription.
+    /// Joins the group and shares these topics' partitions with it. Replaces an earlier subscription.
     ///
     /// # Errors
-    /// Without `group.id`, or where a pattern is not one.
+    /// Without `group.id`.
     pub fn subscribe(&self, topics: &[String], listener: Box<dyn RebalanceListener>) -> Result<(), KafkaError> {
         self.needs_group("subscribe")?;
         *self.listener.lock() = Some(listener);
@@ -540,6 +539,14 @@ impl Consumer {
         Ok(entries
             .map(|entry| (entry.partition, Some(entry.offset).filter(|offset| *offset >= 0)))
             .collect())
+    }
+
+    /// Names of all topics that this consumer may see, internal ones included, in no order.
+    ///
+    /// # Errors
+    /// When no broker answers in time.
+    pub fn topic_names(&self, timeout: Duration) -> Result<Vec<String>, KafkaError> {
+        self.client().topic_names(timeout)
     }
 
     /// The first offset there is, and the offset after the last one (the last stable one with `read_committed`).

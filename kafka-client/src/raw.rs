@@ -18,7 +18,7 @@ use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
 use crate::frame::{self, ApiVersions, transport};
 
-/// How long connecting may take: Java's `socket.connection.setup.timeout.ms`.
+/// How long connecting may take where `socket.connection.setup.timeout.ms` does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to one broker. Requests are answered in order: a call waits for the one before it, so whatever may take
@@ -43,10 +43,10 @@ impl RawConnection {
     /// # Errors
     /// `BrokerTransportFailure` (retriable) when the broker cannot be reached.
     pub async fn connect(address: &str) -> Result<Self, KafkaError> {
-        Self::connect_as(address, "").await
+        Self::connect_as(address, "", CONNECT_TIMEOUT).await
     }
 
-    /// As [`Self::connect`], with `client.id` and checked against `security.protocol` of a configuration.
+    /// As [`Self::connect`], with `client.id`, for `socket.connection.setup.timeout.ms` at most, and checked against `security.protocol` of a configuration.
     ///
     /// # Errors
     /// `InvalidConfig` for every protocol but PLAINTEXT; otherwise as `connect`.
@@ -60,11 +60,15 @@ impl RawConnection {
                 ));
             }
         }
-        Self::connect_as(address, config.get("client.id").unwrap_or_default()).await
+        let limit = config
+            .get("socket.connection.setup.timeout.ms")
+            .and_then(|millis| millis.trim().parse().ok())
+            .map_or(CONNECT_TIMEOUT, Duration::from_millis);
+        Self::connect_as(address, config.get("client.id").unwrap_or_default(), limit).await
     }
 
-    async fn connect_as(address: &str, client_id: &str) -> Result<Self, KafkaError> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+    async fn connect_as(address: &str, client_id: &str, limit: Duration) -> Result<Self, KafkaError> {
+        let stream = tokio::time::timeout(limit, TcpStream::connect(address))
             .await
             .map_err(|_| KafkaError::timed_out(format!("connect to {address}")))?
             .map_err(|error| transport(address, &error))?;

@@ -82,16 +82,15 @@ fn main() -> ExitCode {
 
 fn run_worker(runtime: &tokio::runtime::Runtime, path: &std::path::Path, loggers: Loggers) -> ExitCode {
     let inference = Arc::new(InferenceService::new());
-    let outcome = worker::read_properties(path)
-        .and_then(|properties| runtime.block_on(worker::run(&properties, plugins::all(&inference), loggers)));
-    match outcome {
+    // the reasons stand in the message, not in a field: they may have a line each
+    match runtime.block_on(worker::run(path, plugins::all(&inference), loggers)) {
         Ok(worker::Outcome::Stopped) => ExitCode::SUCCESS,
         Ok(worker::Outcome::NotStarted(error)) => {
-            tracing::error!(error = format!("{error:#}"), "the worker could not be started");
+            tracing::error!("the worker could not be started: {error:#}");
             ExitCode::from(START_FAILED)
         }
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "the worker has failed");
+            tracing::error!("the worker has failed: {error:#}");
             ExitCode::from(RUN_FAILED)
         }
     }

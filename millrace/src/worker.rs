@@ -8,6 +8,7 @@ use connect_runtime::{Plugins, Worker};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Instrument;
 
 /// How a worker ended, as an exit code tells it (contract 0.2).
 pub enum Outcome {
@@ -24,13 +25,22 @@ pub fn read_properties(path: &Path) -> anyhow::Result<ConfigMap> {
     Ok(entries.into_iter().map(|(name, value)| (name, Some(value))).collect())
 }
 
-/// Runs a worker until SIGTERM or SIGINT.
-pub async fn run(properties: &ConfigMap, plugins: Plugins, loggers: Loggers) -> anyhow::Result<Outcome> {
+/// Runs a worker from its properties file until SIGTERM or SIGINT.
+pub async fn run(path: &Path, plugins: Plugins, loggers: Loggers) -> anyhow::Result<Outcome> {
+    let properties = read_properties(path)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let starting = match Worker::start(properties, Arc::new(plugins), loggers).await {
+    // what is said of an option says where it stands
+    let file = tracing::info_span!("properties", file = %path.display());
+    let started = Worker::start(&properties, Arc::new(plugins), loggers)
+        .instrument(file)
+        .await;
+    let starting = match started {
         Ok(starting) => starting,
-        Err(error) => return Ok(Outcome::NotStarted(error.into())),
+        Err(error) => {
+            let error = anyhow::Error::from(error).context(path.display().to_string());
+            return Ok(Outcome::NotStarted(error));
+        }
     };
     let worker = tokio::select! {
         started = starting.finish() => match started {

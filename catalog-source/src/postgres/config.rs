@@ -515,10 +515,10 @@ impl CaptureFilter {
     /// Whether a table is captured.
     pub(super) fn takes_table(&self, schema: &str, table: &str) -> bool {
         let name = format!("{schema}.{table}");
-        (self.schemas.is_empty() || self.schemas.matches(schema))
-            && !self.excluded_schemas.matches(schema)
-            && (self.tables.is_empty() || self.tables.matches(&name))
-            && !self.excluded_tables.matches(&name)
+        self.schemas.includes(schema)
+            && !self.excluded_schemas.excludes(schema)
+            && self.tables.includes(&name)
+            && !self.excluded_tables.excludes(&name)
     }
 
     /// Whether values hold a column. Keys hold theirs in any case.
@@ -527,6 +527,6 @@ impl CaptureFilter {
             return true;
         }
         let name = format!("{schema}.{table}.{column}");
-        (self.columns.is_empty() || self.columns.matches(&name)) && !self.excluded_columns.matches(&name)
+        self.columns.includes(&name) && !self.excluded_columns.excludes(&name)
     }
 }

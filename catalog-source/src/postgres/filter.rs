@@ -1,12 +1,12 @@
 //! Lists of regular expressions as Debezium reads them: separated by commas (`\,` is a comma of a pattern), each matching
 //! whole names, regardless of case. Pure.
 
-use regex::{Regex, RegexBuilder};
+use connect_api::java_regex::JavaRegex;
 
 /// A list of patterns.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RegexList {
-    patterns: Vec<(String, Regex)>,
+    patterns: Vec<JavaRegex>,
 }
 
 impl RegexList {
@@ -18,11 +18,8 @@ impl RegexList {
         let patterns = split(text)
             .into_iter()
             .map(|pattern| {
-                let whole = format!(r"\A(?:{pattern})\z");
-                match RegexBuilder::new(&whole).case_insensitive(true).build() {
-                    Ok(regex) => Ok((pattern, regex)),
-                    Err(error) => Err(format!("{pattern} is not a regular expression: {error}")),
-                }
+                JavaRegex::case_insensitive(&pattern)
+                    .map_err(|error| format!("{pattern} is not a regular expression: {error}"))
             })
             .collect::<Result<_, String>>()?;
         Ok(Self { patterns })
@@ -33,17 +30,33 @@ impl RegexList {
         self.patterns.is_empty()
     }
 
-    /// Whether one of the patterns matches the whole of `name`.
-    pub(super) fn matches(&self, name: &str) -> bool {
-        self.patterns.iter().any(|(_, regex)| regex.is_match(name))
+    /// Whether this list of what is wanted has `name`: it is empty, or one of its patterns matches the whole of it.
+    pub(super) fn includes(&self, name: &str) -> bool {
+        self.is_empty() || self.matches(name, false)
+    }
+
+    /// Whether this list of what is not wanted has `name`.
+    pub(super) fn excludes(&self, name: &str) -> bool {
+        self.matches(name, true)
+    }
+
+    /// A pattern that takes too many steps leaves the name out, on either list: what nobody may see stays unseen.
+    fn matches(&self, name: &str, given_up: bool) -> bool {
+        self.patterns.iter().any(|pattern| {
+            pattern.matches(name).unwrap_or_else(|error| {
+                tracing::error!(name, %error, "left out: it cannot be told whether the name is on the list");
+                given_up
+            })
+        })
     }
 
     /// Patterns that match none of `names` though they are plain names: somebody expected them to be there.
     pub(super) fn plain_without_match<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = &'a str> {
+        let found = |pattern: &JavaRegex| names.iter().any(|name| pattern.matches(name).unwrap_or(true));
         self.patterns
             .iter()
-            .filter(|(pattern, regex)| is_plain(pattern) && !names.iter().any(|name| regex.is_match(name)))
-            .map(|(pattern, _)| pattern.as_str())
+            .filter(move |pattern| is_plain(pattern.as_str()) && !found(pattern))
+            .map(JavaRegex::as_str)
     }
 }
 
@@ -88,18 +101,27 @@ mod tests {
     #[test]
     fn patterns_match_whole_names_in_any_case() {
         let list = RegexList::new(r"public\.products, inventory\.[a-c]{1\,2}").unwrap();
-        assert!(list.matches("public.products"));
-        assert!(list.matches("PUBLIC.Products"));
-        assert!(!list.matches("public.products_old"));
-        assert!(!list.matches("xpublic.products"));
-        assert!(list.matches("inventory.ab"));
-        assert!(!list.matches("inventory.abc"));
+        assert!(list.includes("public.products"));
+        assert!(list.includes("PUBLIC.Products"));
+        assert!(!list.includes("public.products_old"));
+        assert!(!list.includes("xpublic.products"));
+        assert!(list.includes("inventory.ab"));
+        assert!(!list.includes("inventory.abc"));
+        let list = RegexList::new(r"public\.(?!secret)\w++").unwrap();
+        assert!(list.includes("public.orders") && !list.includes("public.secrets"));
         assert!(
             RegexList::new("a,(")
                 .unwrap_err()
                 .contains("( is not a regular expression")
         );
         assert!(RegexList::new(" , ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_pattern_that_takes_too_long_leaves_out_what_it_is_asked_about() {
+        let name = "a".repeat(60);
+        let list = RegexList::new(r"(?=a)(a|a)*+b|((a+)+)+\2c").unwrap();
+        assert!(!list.includes(&name) && list.excludes(&name));
     }
 
     #[test]
@@ -114,9 +136,9 @@ mod tests {
         #[test]
         fn names_match_themselves(names in proptest::collection::vec("[a-z]{1,4}", 1..5), other in "[a-z]{1,4}") {
             let list = RegexList::new(&names.join(",")).unwrap();
-            prop_assert_eq!(list.matches(&other), names.contains(&other));
+            prop_assert_eq!(list.excludes(&other), names.contains(&other));
             for name in &names {
-                prop_assert!(list.matches(&name.to_uppercase()));
+                prop_assert!(list.includes(&name.to_uppercase()));
             }
         }
 

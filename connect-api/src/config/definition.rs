@@ -164,6 +164,8 @@ pub struct ConfigKey {
     pub dependents: Vec<String>,
     /// values to offer
     pub recommended: Vec<String>,
+    /// why nothing comes of setting it, where it is accepted only because other workers know it
+    pub without_effect: Option<&'static str>,
 }
 
 impl ConfigKey {
@@ -183,6 +185,7 @@ impl ConfigKey {
             width: Width::None,
             dependents: Vec::new(),
             recommended: Vec::new(),
+            without_effect: None,
         }
     }
 
@@ -216,10 +219,23 @@ impl ConfigKey {
         self
     }
 
+    /// It is accepted, and nothing comes of it; whoever sets it is told so. `reason` is a clause.
+    pub fn without_effect(mut self, reason: &'static str) -> Self {
+        self.documentation = format!("Accepted, without effect: {reason}.");
+        self.without_effect = Some(reason);
+        self
+    }
+
     /// Group, place in it (from 1) and width in forms.
     pub fn group(mut self, group: impl Into<String>, order: i32, width: Width) -> Self {
         self.group = Some(group.into());
         self.order = order;
+        self.width = width;
+        self
+    }
+
+    /// Width in forms, of an option without a group.
+    pub fn width(mut self, width: Width) -> Self {
         self.width = width;
         self
     }
@@ -243,10 +259,23 @@ impl ConfigKey {
     }
 }
 
+/// What has become of a name that an option had once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Former {
+    /// the option goes by this name now
+    Renamed(String),
+    /// there is no such option any more: what to do instead
+    Removed(String),
+}
+
 /// Options in the order of their definition.
 #[derive(Debug, Clone, std::default::Default)]
 pub struct ConfigDef {
     keys: IndexMap<String, ConfigKey>,
+    former: IndexMap<String, Former>,
+    read_prefixes: Vec<String>,
+    /// options of the framework that their owner does not read, with the reason
+    ignored: IndexMap<String, String>,
 }
 
 impl ConfigDef {
@@ -261,7 +290,43 @@ impl ConfigDef {
         self
     }
 
-    /// Adds all options of `other`, their names prefixed by `prefix`, under `group`.
+    /// `former` is a name that the option `name` had in earlier versions: it is refused, with `name`.
+    pub fn renamed(mut self, former: impl Into<String>, name: impl Into<String>) -> Self {
+        self.former.insert(former.into(), Former::Renamed(name.into()));
+        self
+    }
+
+    /// `former` was an option in earlier versions, and is none any more: it is refused. `advice` is a clause that says
+    /// what to do instead.
+    pub fn removed(mut self, former: impl Into<String>, advice: impl Into<String>) -> Self {
+        self.former.insert(former.into(), Former::Removed(advice.into()));
+        self
+    }
+
+    /// Options below `prefix` are read though they are not defined one by one.
+    pub fn reads_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.read_prefixes.push(prefix.into());
+        self
+    }
+
+    /// The framework's option `name`, and what lies below it, is not read by this connector; whoever sets it is told so.
+    /// `reason` is a clause.
+    pub fn ignores(mut self, name: impl Into<String>, reason: impl Into<String>) -> Self {
+        self.ignored.insert(name.into(), reason.into());
+        self
+    }
+
+    /// Why the option `name` is not read, if this definition says so.
+    pub fn ignored(&self, name: &str) -> Option<&str> {
+        let below = |option: &str| {
+            name.strip_prefix(option)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let found = self.ignored.iter().find(|(option, _)| below(option));
+        found.map(|(_, reason)| reason.as_str())
+    }
+
+    /// Adds all options of `other`, their names prefixed by `prefix`, under `group`; former names likewise.
     pub fn embed(mut self, prefix: &str, group: Option<&str>, other: ConfigDef) -> Self {
         for (name, mut key) in other.keys {
             key.name = format!("{prefix}{name}");
@@ -280,7 +345,33 @@ impl ConfigDef {
             }
             self.keys.insert(key.name.clone(), key);
         }
+        self.former.extend(other.former.into_iter().map(|(name, former)| {
+            let former = match former {
+                Former::Renamed(successor) => Former::Renamed(format!("{prefix}{successor}")),
+                removed => removed,
+            };
+            (format!("{prefix}{name}"), former)
+        }));
+        let read = other.read_prefixes.iter().map(|read| format!("{prefix}{read}"));
+        self.read_prefixes.extend(read);
         self
+    }
+
+    /// This definition, with the former names and the prefixes of `other`.
+    pub fn with_former_names_of(mut self, other: &ConfigDef) -> Self {
+        self.former.extend(other.former.clone());
+        self.read_prefixes.extend(other.read_prefixes.iter().cloned());
+        self
+    }
+
+    /// What has become of `name`, if it was an option once.
+    pub(super) fn former(&self, name: &str) -> Option<&Former> {
+        self.former.get(name)
+    }
+
+    /// Whether `name` lies below a prefix whose options are read.
+    pub fn reads_below(&self, name: &str) -> bool {
+        self.read_prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 
     /// The options in order.

@@ -5,15 +5,18 @@
 //! ConfigDef::new().define(ConfigKey::new("topic", ConfigType::String)...)
 //!     |-- validate(&ConfigMap) -> Vec<ConfigValue>      every error, by option: REST validate, 400 answers
 //!     |-- parse(&ConfigMap)    -> ParsedConfig          typed values, or the first error
+//!     |-- unread(&ConfigMap)   -> Vec<UnreadOption>     names that it does not have: misspelt, of old, or of nobody
 //!     `-- keys()               -> docs pages, REST definitions
 //! ```
 
 mod definition;
 mod parse;
+mod unread;
 mod validate;
 
 pub use definition::{ConfigDef, ConfigKey, ConfigType, Default, Importance, Validator, Width};
 pub use parse::{ParsedConfig, ParsedValue};
+pub use unread::{UnreadOption, nearest};
 pub use validate::{ConfigValue, entry};
 
 /// Options as they were posted: text, or an explicit null.

@@ -4,9 +4,10 @@
 use super::worker::WorkerConfig;
 use connect_api::ConfigMap;
 use connect_api::ConnectError;
-use connect_api::config::with_prefix;
+use connect_api::config::{nearest, with_prefix};
 use connect_api::partitioned::ClientSettings;
 use indexmap::IndexMap;
+use kafka_client::ClientConfig;
 
 /// Kinds of clients that a connector may override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,29 @@ impl ClientKind {
             ClientKind::Producer => "producer.override.",
             ClientKind::Admin => "admin.override.",
         }
+    }
+}
+
+impl ClientKind {
+    /// Whether a client of this kind takes an option, given under its own name.
+    ///
+    /// # Errors
+    /// Why it does not; the nearest option is named where there is one.
+    pub fn check(self, option: &str, value: &str) -> Result<(), String> {
+        let mut client = ClientConfig::default();
+        client.set(option, value);
+        let checked = match self {
+            ClientKind::Consumer => client.check_consumer(),
+            ClientKind::Producer => client.check_producer(),
+            ClientKind::Admin => ClientConfig::from_java([(option.to_owned(), value.to_owned())]).map(drop),
+        };
+        checked.map_err(|error| match ClientConfig::is_known(option) {
+            true => error.context,
+            false => match nearest(option, ClientConfig::known()) {
+                Some(nearest) => format!("{}; did you mean {nearest}?", error.context),
+                None => error.context,
+            },
+        })
     }
 }
 

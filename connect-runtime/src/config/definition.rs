@@ -8,8 +8,25 @@ use Importance::{High, Low, Medium};
 /// Every option that a distributed worker knows.
 pub fn definition() -> ConfigDef {
     let connectors = connector_defaults(ConfigDef::new());
-    clients(rest(storage(group(connectors))))
+    former(clients(rest(storage(group(connectors)))))
 }
+
+/// Names of earlier versions of Kafka Connect.
+fn former(definition: ConfigDef) -> ConfigDef {
+    definition
+        .removed("rest.port", "give the port in listeners, as http://HOST:PORT")
+        .removed("rest.host.name", "give the host in listeners, as http://HOST:PORT")
+        .renamed("task.shutdown.graceful.timeout", "task.shutdown.graceful.timeout.ms")
+        .renamed("offset.flush.interval", "offset.flush.interval.ms")
+}
+
+/// Why options that concern Java's class path do nothing.
+const PLUGINS: &str = "plugins are part of the binary";
+/// Why options of Java's metrics do nothing.
+const METRICS: &str = "GET /metrics counts since the start, without samples";
+/// Why options of session keys do nothing.
+const UNSIGNED: &str =
+    "requests among workers are signed under connect.protocol=sessioned only, which is not supported";
 
 fn required(name: &str, config_type: ConfigType, doc: &str) -> ConfigKey {
     ConfigKey::new(name, config_type).importance(High).doc(doc)
@@ -70,19 +87,19 @@ fn connector_defaults(definition: ConfigDef) -> ConfigDef {
             "key.converter.plugin.version",
             Text,
             Low,
-            "Version of the key converter.",
+            "Version of the key converter, or a range of versions; one that is not built in is refused.",
         ))
         .define(nullable(
             "value.converter.plugin.version",
             Text,
             Low,
-            "Version of the value converter.",
+            "Version of the value converter, or a range of versions; one that is not built in is refused.",
         ))
         .define(nullable(
             "header.converter.plugin.version",
             Text,
             Low,
-            "Version of the header converter.",
+            "Version of the header converter, or a range of versions; one that is not built in is refused.",
         ))
         .define(
             key(
@@ -114,49 +131,31 @@ fn connector_defaults(definition: ConfigDef) -> ConfigDef {
             )
             .validator(Validator::AtLeast(0.0)),
         )
-        .define(nullable(
-            "plugin.path",
-            List,
-            Low,
-            "Accepted, without effect: plugins are part of the binary.",
-        ))
+        .define(nullable("plugin.path", List, Low, "").without_effect(PLUGINS))
         .define(
-            key(
-                "plugin.discovery",
-                Text,
-                "hybrid_warn",
-                Low,
-                "Accepted, without effect: plugins are part of the binary.",
-            )
-            .validator(Validator::CaseInsensitiveIn(vec![
-                "only_scan",
-                "hybrid_warn",
-                "hybrid_fail",
-                "service_load",
-            ])),
+            key("plugin.discovery", Text, "hybrid_warn", Low, "")
+                .without_effect(PLUGINS)
+                .validator(Validator::CaseInsensitiveIn(vec![
+                    "only_scan",
+                    "hybrid_warn",
+                    "hybrid_fail",
+                    "service_load",
+                ])),
         )
         .define(
-            key(
-                "metrics.sample.window.ms",
-                Long,
-                "30000",
-                Low,
-                "Accepted, without effect.",
-            )
-            .validator(Validator::AtLeast(0.0)),
+            key("metrics.sample.window.ms", Long, "30000", Low, "")
+                .without_effect(METRICS)
+                .validator(Validator::AtLeast(0.0)),
         )
         .define(
-            key("metrics.num.samples", Int, "2", Low, "Accepted, without effect.").validator(Validator::AtLeast(1.0)),
+            key("metrics.num.samples", Int, "2", Low, "")
+                .without_effect(METRICS)
+                .validator(Validator::AtLeast(1.0)),
         )
         .define(
-            key(
-                "metrics.recording.level",
-                Text,
-                "INFO",
-                Low,
-                "Accepted, without effect.",
-            )
-            .validator(Validator::In(vec!["INFO", "DEBUG"])),
+            key("metrics.recording.level", Text, "INFO", Low, "")
+                .without_effect(METRICS)
+                .validator(Validator::In(vec!["INFO", "DEBUG"])),
         )
         .define(key(
             "metric.reporters",
@@ -263,17 +262,16 @@ fn group(definition: ConfigDef) -> ConfigDef {
                 Text,
                 "eager",
                 Low,
-                "Protocol among the workers of the group. Only eager is supported.",
+                "Protocol among the workers of the group. Only eager is supported. Java workers of the group must be set to \
+                 eager and restarted before this worker joins: with another value they go on running what the group takes \
+                 from them.",
             )
             .validator(Validator::CaseInsensitiveIn(vec!["eager", "compatible", "sessioned"])),
         )
-        .define(key(
-            "scheduled.rebalance.max.delay.ms",
-            Int,
-            "300000",
-            Low,
-            "Time that a departed worker's connectors and tasks wait for its return, in ms.",
-        ))
+        .define(
+            key("scheduled.rebalance.max.delay.ms", Int, "300000", Low, "")
+                .without_effect("the eager protocol deals the work of a worker that has gone at once"),
+        )
         .define(key(
             "worker.sync.timeout.ms",
             Int,
@@ -288,43 +286,22 @@ fn group(definition: ConfigDef) -> ConfigDef {
             Medium,
             "Time out of the group after failing that, in ms.",
         ))
-        .define(key(
-            "inter.worker.key.generation.algorithm",
-            Text,
-            "HmacSHA256",
-            Low,
-            "Algorithm of session keys.",
-        ))
-        .define(nullable(
-            "inter.worker.key.size",
-            Int,
-            Low,
-            "Size of session keys in bits; the algorithm's if not set.",
-        ))
-        .define(key(
-            "inter.worker.key.ttl.ms",
-            Int,
-            "3600000",
-            Low,
-            "Lifetime of a session key, in ms.",
-        ))
+        .define(
+            key("inter.worker.key.generation.algorithm", Text, "HmacSHA256", Low, "").without_effect(UNSIGNED),
+        )
+        .define(nullable("inter.worker.key.size", Int, Low, "").without_effect(UNSIGNED))
+        .define(key("inter.worker.key.ttl.ms", Int, "3600000", Low, "").without_effect(UNSIGNED))
         .define(
             key(
                 "inter.worker.signature.algorithm",
                 Text,
                 "HmacSHA256",
                 Low,
-                "Algorithm that signs requests among workers.",
+                "",
             )
-            .validator(Validator::In(vec!["HmacSHA256"])),
+            .without_effect(UNSIGNED),
         )
-        .define(key(
-            "inter.worker.verification.algorithms",
-            List,
-            "HmacSHA256",
-            Low,
-            "Algorithms that are accepted on requests among workers.",
-        ))
+        .define(key("inter.worker.verification.algorithms", List, "HmacSHA256", Low, "").without_effect(UNSIGNED))
 }
 
 fn storage(definition: ConfigDef) -> ConfigDef {
@@ -449,13 +426,7 @@ fn rest(definition: ConfigDef) -> ConfigDef {
             Low,
             "Headers added to every answer: add|set name:value.",
         ))
-        .define(key(
-            "ssl.client.auth",
-            Text,
-            "none",
-            Low,
-            "Client certificates on https listeners.",
-        ))
+        .define(key("ssl.client.auth", Text, "none", Low, "").without_effect("https listeners are not supported"))
 }
 
 fn clients(definition: ConfigDef) -> ConfigDef {
@@ -473,7 +444,7 @@ fn clients(definition: ConfigDef) -> ConfigDef {
                 Text,
                 "use_all_dns_ips",
                 Medium,
-                "How addresses of brokers are looked up.",
+                "How addresses of brokers are looked up. Of the Kafka clients; the connection to the group's coordinator does without it.",
             )
             .validator(Validator::In(vec![
                 "use_all_dns_ips",
@@ -492,42 +463,42 @@ fn clients(definition: ConfigDef) -> ConfigDef {
             Int,
             "131072",
             Medium,
-            "Send buffer of a socket, in bytes.",
+            "Send buffer of a socket, in bytes. Of the Kafka clients; the connection to the group's coordinator does without it.",
         ))
         .define(key(
             "receive.buffer.bytes",
             Int,
             "32768",
             Medium,
-            "Receive buffer of a socket, in bytes.",
+            "Receive buffer of a socket, in bytes. Of the Kafka clients; the connection to the group's coordinator does without it.",
         ))
         .define(key(
             "reconnect.backoff.ms",
             Long,
             "50",
             Low,
-            "First wait before connecting again, in ms.",
+            "First wait before connecting again, in ms. Of the Kafka clients; the connection to the group's coordinator does without it.",
         ))
         .define(key(
             "reconnect.backoff.max.ms",
             Long,
             "1000",
             Low,
-            "Longest wait before connecting again, in ms.",
+            "Longest wait before connecting again, in ms. Of the Kafka clients; the connection to the group's coordinator does without it.",
         ))
         .define(key(
             "retry.backoff.ms",
             Long,
             "100",
             Low,
-            "First wait before a retry, in ms.",
+            "First wait before a retry, in ms; also before the group's coordinator is asked again.",
         ))
         .define(key(
             "retry.backoff.max.ms",
             Long,
             "1000",
             Low,
-            "Longest wait before a retry, in ms.",
+            "Longest wait before a retry, in ms; also before the group's coordinator is asked again.",
         ))
         .define(key(
             "socket.connection.setup.timeout.ms",
@@ -555,7 +526,7 @@ fn clients(definition: ConfigDef) -> ConfigDef {
             Long,
             "540000",
             Medium,
-            "Time after which idle connections close, in ms.",
+            "Time after which idle connections close, in ms. Of the Kafka clients; the connection to the group's coordinator does without it.",
         ))
         .define(key(
             "security.protocol",
@@ -585,18 +556,12 @@ fn clients(definition: ConfigDef) -> ConfigDef {
             Low,
             "Time before bootstrapping again, in ms.",
         ))
-        .define(key(
-            "metadata.cluster.check.enable",
-            Boolean,
-            "true",
-            Low,
-            "Accepted, without effect.",
-        ))
-        .define(key(
-            "bootstrap.resolve.timeout.ms",
-            Long,
-            "0",
-            High,
-            "Accepted, without effect.",
-        ))
+        .define(
+            key("metadata.cluster.check.enable", Boolean, "true", Low, "")
+                .without_effect("clients check the cluster's id by themselves"),
+        )
+        .define(
+            key("bootstrap.resolve.timeout.ms", Long, "0", High, "")
+                .without_effect("addresses that cannot be resolved are tried again"),
+        )
 }

@@ -6,6 +6,7 @@
 
 mod clients;
 mod definition;
+pub(crate) mod pattern;
 pub mod properties;
 mod providers;
 mod worker;

@@ -4,7 +4,9 @@
 //! looked at again.
 
 use super::properties::parse_utf8;
+use crate::plugins::{PluginKind, Plugins};
 use connect_api::config::with_prefix;
+use connect_api::java_regex::JavaRegex;
 use connect_api::{ConfigMap, ConnectError};
 use indexmap::IndexMap;
 use regex::{Captures, Regex};
@@ -124,17 +126,22 @@ impl Provider {
             "DirectoryConfigProvider" => Ok(Provider::Directory(AllowedPaths::parse(parameter("allowed.paths"))?)),
             "EnvVarConfigProvider" => {
                 let allowed = parameter("allowlist.pattern")
-                    .map(|pattern| Regex::new(&format!("^(?:{pattern})$")))
+                    .map(JavaRegex::new)
                     .transpose()
                     .map_err(|error| format!("Invalid allowlist.pattern: {error}"))?;
-                let readable = |name: &str| allowed.as_ref().is_none_or(|pattern| pattern.is_match(name));
+                let readable = |name: &str| {
+                    allowed
+                        .as_ref()
+                        .is_none_or(|pattern| pattern.matches(name).unwrap_or(false))
+                };
                 Ok(Provider::Environment(
                     environment.filter(|(name, _)| readable(name)).collect(),
                 ))
             }
-            _ => Err(format!(
-                "unknown config provider class {class}, known are FileConfigProvider, DirectoryConfigProvider and EnvVarConfigProvider"
-            )),
+            _ => {
+                let unusable = Plugins::default().unusable(PluginKind::ConfigProvider, class);
+                Err(format!("{} {}", unusable.reason, unusable.hint))
+            }
         }
     }
 

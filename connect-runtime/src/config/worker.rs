@@ -1,10 +1,10 @@
 //! The worker's settings, checked.
 
-use super::clients::OverridePolicy;
+use super::clients::{ClientKind, OverridePolicy};
 use super::definition::definition;
 use crate::membership::GroupSettings;
 use crate::membership::machine::Timeouts;
-use connect_api::config::{ParsedConfig, with_prefix};
+use connect_api::config::{ParsedConfig, UnreadOption, with_prefix};
 use connect_api::{ConfigDef, ConfigMap};
 use kafka_client::{ClientConfig, KafkaError};
 use std::sync::Arc;
@@ -56,6 +56,11 @@ impl WorkerConfig {
             .flat_map(|value| value.errors)
             .collect();
         messages.extend(unsupported(&properties));
+        let (refused, warnings): (Vec<UnreadOption>, Vec<UnreadOption>) = unread(&properties, &definition)
+            .into_iter()
+            .partition(|option| option.refused);
+        messages.extend(refused.into_iter().map(|option| option.message));
+        messages.extend(refused_by_clients(&properties));
         let parsed = match definition.parse(&properties) {
             Ok(parsed) if messages.is_empty() => parsed,
             Ok(_) => return Err(WorkerConfigError { messages }),
@@ -74,19 +79,8 @@ impl WorkerConfig {
                 });
             }
         };
-        if properties.get("plugin.path").is_some_and(Option::is_some) {
-            tracing::warn!("plugin.path is ignored: plugins are part of the binary");
-        }
-        for name in ["internal.key.converter", "internal.value.converter"] {
-            if properties.contains_key(name) {
-                tracing::warn!(
-                    option = name,
-                    "option is ignored: internal topics are always written as plain JSON"
-                );
-            }
-        }
-        for name in properties.keys().filter(|name| is_unknown(name, &definition)) {
-            tracing::warn!(option = %name, "unknown worker option is ignored");
+        for option in warnings {
+            tracing::warn!(option = %option.name, "{}", option.message);
         }
         let milliseconds =
             |name: &str| Duration::from_millis(parsed.integer(name).unwrap_or_default().max(0).unsigned_abs());
@@ -217,8 +211,9 @@ fn unsupported(properties: &ConfigMap) -> Vec<String> {
     ) {
         refuse(
             "connect.protocol",
-            "incremental cooperative rebalancing is not supported; set it to eager, or leave it out. Java workers of \
-             the group may keep their value: the group speaks the protocol that all members offer",
+            "incremental cooperative rebalancing is not supported; set it to eager, or leave it out. Every Java worker of \
+             the group must be set to eager and restarted first: with another value it goes on running what the group \
+             takes from it, and its sources write everything twice",
         );
     }
     let security = text("security.protocol");
@@ -267,26 +262,77 @@ fn unsupported(properties: &ConfigMap) -> Vec<String> {
     messages
 }
 
-/// Prefixes whose options are handed on.
-const PASSED_ON: [&str; 16] = [
+/// Prefixes whose options are read elsewhere: by clients, converters and config providers, which check them, and by brokers
+/// when a topic is made.
+const PASSED_ON: [&str; 12] = [
     "producer.",
     "consumer.",
     "admin.",
     "config.storage.",
     "offset.storage.",
     "status.storage.",
-    "listeners.https.",
-    "admin.listeners.https.",
     "key.converter.",
     "value.converter.",
     "header.converter.",
-    "metrics.context.",
     "config.providers.",
     "sasl.",
     "ssl.",
-    "security.",
 ];
 
-fn is_unknown(name: &str, definition: &ConfigDef) -> bool {
-    definition.key(name).is_none() && !PASSED_ON.iter().any(|prefix| name.starts_with(prefix))
+/// Prefixes whose options nobody reads, and why.
+const WITHOUT_EFFECT: [(&str, &str); 5] = [
+    ("listeners.https.", "https listeners are not supported"),
+    ("admin.listeners.https.", "https listeners are not supported"),
+    (
+        "internal.key.converter",
+        "internal topics are always written as plain JSON",
+    ),
+    (
+        "internal.value.converter",
+        "internal topics are always written as plain JSON",
+    ),
+    ("metrics.context.", "metrics have the labels of GET /metrics only"),
+];
+
+/// What is to be said of options that nobody reads, and of those that are accepted without effect.
+fn unread(properties: &ConfigMap, definition: &ConfigDef) -> Vec<UnreadOption> {
+    let mut said = definition.without_effect(properties);
+    for name in properties.keys() {
+        if let Some((_, reason)) = WITHOUT_EFFECT.iter().find(|(prefix, _)| name.starts_with(prefix)) {
+            said.push(UnreadOption::without_effect(
+                name,
+                &format!("it has no effect: {reason}"),
+            ));
+        } else if !PASSED_ON.iter().any(|prefix| name.starts_with(prefix)) {
+            said.extend(definition.unread_option(name));
+        }
+    }
+    said
+}
+
+/// Options for the clients of connectors that the clients would refuse: every connector would fail with them.
+fn refused_by_clients(properties: &ConfigMap) -> Vec<String> {
+    let mut messages = Vec::new();
+    for kind in ClientKind::ALL {
+        let prefix = kind.worker_prefix();
+        for (option, value) in with_prefix(properties, prefix) {
+            let Some(value) = value else { continue };
+            if let Err(error) = kind.check(&option, &value) {
+                messages.push(format!("Invalid value for configuration {prefix}{option}: {error}"));
+            }
+        }
+    }
+    // those of the worker's own clients
+    for (option, value) in properties
+        .iter()
+        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+    {
+        if (option.starts_with("sasl.") || option.starts_with("ssl."))
+            && option != "ssl.client.auth"
+            && let Err(error) = ClientKind::Admin.check(option, value)
+        {
+            messages.push(format!("Invalid value for configuration {option}: {error}"));
+        }
+    }
+    messages
 }

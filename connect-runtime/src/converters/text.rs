@@ -1,7 +1,7 @@
 //! `org.apache.kafka.connect.storage.StringConverter`: the text of any value.
 
 use bytes::Bytes;
-use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance};
+use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Width};
 use connect_api::converter::ConverterUse;
 use connect_api::{ConnectError, Converter, ConverterPlugin, Schema, SchemaAndValue, SchemaType, Value};
 use std::sync::Arc;
@@ -19,7 +19,9 @@ impl ConverterPlugin for StringConverterPlugin {
             ConfigKey::new("converter.encoding", ConfigType::String)
                 .default("UTF-8")
                 .importance(Importance::High)
-                .doc("The name of the character set to use for encoding strings as byte arrays."),
+                .doc("The name of the character set to use for encoding strings as byte arrays.")
+                .width(Width::Medium)
+                .display_name("Encoding"),
         )
     }
 

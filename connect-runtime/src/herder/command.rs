@@ -3,12 +3,12 @@
 use super::fold::ConnectorState;
 use super::restart::RestartRequest;
 use crate::storage::config_record::TargetState;
-use connect_api::ConfigMap;
 use connect_api::record::SourceMap;
+use connect_api::{ConfigMap, ConnectError};
 use tokio::sync::oneshot;
 
 /// Why a command was not carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Refusal {
     /// there is no such thing (404)
     NotFound(String),
@@ -18,6 +18,8 @@ pub enum Refusal {
     BadRequest(String),
     /// another worker must do it: the URL of that worker (forwarded; 409 where it cannot be)
     Elsewhere(String),
+    /// a config provider could not resolve a reference in the configuration (400; upstream's validation answers 500)
+    Provider(ConnectError),
     /// anything else (500)
     Failed(String),
 }
@@ -33,7 +35,7 @@ impl Refusal {
     /// HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Refusal::BadRequest(_) => 400,
+            Refusal::BadRequest(_) | Refusal::Provider(_) => 400,
             Refusal::NotFound(_) => 404,
             Refusal::Conflict(_) | Refusal::Elsewhere(_) => 409,
             Refusal::Failed(_) => 500,
@@ -46,13 +48,14 @@ impl Refusal {
             Refusal::NotFound(text) | Refusal::Conflict(text) | Refusal::BadRequest(text) | Refusal::Failed(text) => {
                 text
             }
+            Refusal::Provider(error) => error.message(),
             Refusal::Elsewhere(_) => CONFLICTING,
         }
     }
 }
 
-/// Offsets that somebody sets, in terms of the connector's own partitions; `None` for the offset removes it.
-pub type OffsetChange = Vec<(SourceMap, Option<SourceMap>)>;
+/// Offsets that somebody sets, in terms of the connector's own partitions, as posted; `None` for the offset removes it.
+pub type OffsetChange = Vec<(Option<SourceMap>, Option<SourceMap>)>;
 
 type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 

@@ -15,7 +15,17 @@ use crate::membership::protocol::{AssignmentError, MemberAssignment, MemberMetad
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// Whether a member is a worker of this kind: the broker names members by their client id, which begins with `group.id`
+/// here, and with `connect-` or as its `client.id` says on a Java worker.
+fn is_own_kind(member: &str, group: &str) -> bool {
+    member
+        .strip_prefix(group)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        || member == "alone"
+}
 
 /// Before joining again after a round that came to nothing.
 const FAILED_ROUND: Duration = Duration::from_millis(250);
@@ -72,6 +82,7 @@ impl Shell {
                 (member, metadata)
             })
             .collect();
+        self.warn_of_java_workers(&members);
         self.read_up_to(round::highest_offset(&members)).await;
         let dealt = {
             let cluster = self.cluster.read();
@@ -98,6 +109,21 @@ impl Shell {
             round,
             assignments: assignments.collect(),
         });
+    }
+
+    /// Which protocols a member offers besides the one that is spoken, no other member can see: each Java worker is told of
+    /// once.
+    fn warn_of_java_workers(&mut self, members: &BTreeMap<String, MemberMetadata>) {
+        for (member, metadata) in members {
+            if !is_own_kind(member, &self.shared.worker.group_id) && self.java_workers.insert(metadata.url.clone()) {
+                tracing::warn!(
+                    group = %self.shared.worker.group_id,
+                    worker = %metadata.url,
+                    "a Java worker is a member of the group: it must have been started with connect.protocol=eager. With \
+                     another value it goes on running what the group takes from it, and its sources write everything twice"
+                );
+            }
+        }
     }
 
     async fn take(&mut self, round: u64, generation: i32, leads: bool, assignment: &Bytes) {
@@ -144,6 +170,7 @@ impl Shell {
             self.dealt = None;
             self.owners = Arc::new(Owners::default());
         }
+        self.joined.store(true, Ordering::Release);
         self.position.send_replace(Some(Position {
             generation,
             leads,

@@ -20,7 +20,7 @@ use kafka_client::{Admin, ClientConfig, LogClients};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands that may wait for their turn.
@@ -97,6 +97,7 @@ pub struct Herder {
     running: RunningTasks,
     counters: Arc<StartCounters>,
     position: watch::Receiver<Option<Position>>,
+    joined: Arc<AtomicBool>,
     stop: Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>,
 }
 
@@ -170,6 +171,7 @@ impl Herder {
             providers,
         });
         let (position, position_seen) = watch::channel(None);
+        let joined = Arc::new(AtomicBool::new(false));
         let shell = Shell::new(ShellParts {
             shared,
             cluster: Arc::clone(&cluster),
@@ -179,6 +181,7 @@ impl Herder {
             loggers,
             member,
             position,
+            joined: Arc::clone(&joined),
         });
         let (stop, stopping) = oneshot::channel();
         tokio::spawn(shell.run(queue, changed, noticed, stopping));
@@ -191,6 +194,7 @@ impl Herder {
             running,
             counters,
             position: position_seen,
+            joined,
             stop: Mutex::new(Some(stop)),
         })
     }
@@ -238,6 +242,11 @@ impl Herder {
     /// This worker's place in its group; `None` until it has joined, and while a rebalance is under way.
     pub fn position(&self) -> watch::Receiver<Option<Position>> {
         self.position.clone()
+    }
+
+    /// Whether this worker has been in its group since it started.
+    pub fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
     }
 
     /// Stops connectors and tasks, each within its time, writes the last statuses, leaves the group and closes the

@@ -8,7 +8,7 @@ use super::isolation::isolated;
 use crate::storage::config_record::TargetState;
 use crate::storage::{OffsetStore, SourceOffset};
 use connect_api::record::SourceMap;
-use connect_api::{ConfigMap, ConnectError, ConnectorKind};
+use connect_api::{ConfigMap, ConnectError, ConnectorKind, ConnectorPlugin};
 use kafka_client::{Admin, ClientConfig, ErrorCode, KafkaError, TopicPartition};
 use parking_lot::RwLock;
 use serde_json::Value;
@@ -31,13 +31,18 @@ pub(super) async fn change_offsets(
     let plugin = plugin_named(&shared.plugins, &state.config).map_err(failed)?;
     let config = shared.resolve(&state.config).await.map_err(failed)?;
     let reset = changes.is_none();
-    let external = match plugin.kind() {
+    let kind = plugin.kind();
+    let changes = changes.map(|changes| with_partitions(kind, changes)).transpose()?;
+    let external = match kind {
         ConnectorKind::Sink => {
-            change_group(shared, name, &config, changes).await?;
-            false
+            let group = changes.as_deref().map(|changes| group_changes(name, changes));
+            let group = group.transpose()?;
+            let altered = alter(name, plugin, config.clone(), changes.unwrap_or_default()).await?;
+            change_group(shared, name, &config, group).await?;
+            altered
         }
         ConnectorKind::Source => {
-            let changes: OffsetChange = match changes {
+            let changes: Changes = match changes {
                 Some(changes) => changes,
                 None => store
                     .read_all(name)
@@ -47,13 +52,7 @@ pub(super) async fn change_offsets(
                     .map(|(partition, _)| (partition, None))
                     .collect(),
             };
-            let checked = changes.clone();
-            let altered = isolated(
-                format!("altering offsets of connector {name}"),
-                ALTER_DEADLINE,
-                move || async move { plugin.alter_offsets(&config, &checked) },
-            );
-            let altered = altered.await.map_err(failed)?;
+            let altered = alter(name, plugin, config, changes.clone()).await?;
             let offsets: Vec<SourceOffset> = changes
                 .into_iter()
                 .map(|(partition, offset)| (Arc::new(partition), offset))
@@ -69,6 +68,38 @@ pub(super) async fn change_offsets(
             "The Connect framework-managed offsets for this connector have been {verb} successfully. However, if this connector manages offsets externally, they will need to be manually {verb} in the system that the connector uses."
         ),
     })
+}
+
+/// Offsets by partition; `None` removes one.
+type Changes = Vec<(SourceMap, Option<SourceMap>)>;
+
+/// Refuses a missing partition, in upstream's words.
+fn with_partitions(kind: ConnectorKind, changes: OffsetChange) -> Result<Changes, Refusal> {
+    let missing = || match kind {
+        ConnectorKind::Sink => {
+            Refusal::BadRequest("The partition for a sink connector offset cannot be null or missing".to_owned())
+        }
+        ConnectorKind::Source => Refusal::Failed("Partition objects cannot be null".to_owned()),
+    };
+    let changes = changes.into_iter();
+    changes
+        .map(|(partition, offset)| Ok((partition.ok_or_else(missing)?, offset)))
+        .collect()
+}
+
+/// Has the connector look at the changes. Whether it has taken them over into the system that it works on, or has none.
+async fn alter(
+    name: &str,
+    plugin: Arc<dyn ConnectorPlugin>,
+    config: ConfigMap,
+    changes: Changes,
+) -> Result<bool, Refusal> {
+    let altered = isolated(
+        format!("altering offsets of connector {name}"),
+        ALTER_DEADLINE,
+        move || async move { plugin.alter_offsets(&config, &changes) },
+    );
+    altered.await.map_err(failed)
 }
 
 fn require_stopped(name: &str, state: &ConnectorState) -> Result<(), Refusal> {
@@ -137,11 +168,8 @@ async fn change_group(
     shared: &Shared,
     name: &str,
     config: &ConfigMap,
-    changes: Option<OffsetChange>,
+    changes: Option<Vec<GroupChange>>,
 ) -> Result<(), Refusal> {
-    let changes = changes
-        .map(|changes| changes.iter().map(sink_change).collect::<Result<Vec<_>, _>>())
-        .transpose()?;
     let (admin, group) = group_admin(&shared.worker, name, config).map_err(failed)?;
     let outcome = match changes {
         None => match admin.delete_group(&group).await {
@@ -195,17 +223,34 @@ fn group_refusal(name: &str, error: &KafkaError) -> Refusal {
     })
 }
 
-/// A partition and an offset of a sink, as REST takes them: numbers may be text.
-fn sink_change((partition, offset): &(SourceMap, Option<SourceMap>)) -> Result<(TopicPartition, Option<i64>), Refusal> {
+/// An offset of a group; `None` removes it.
+type GroupChange = (TopicPartition, Option<i64>);
+
+fn group_changes(name: &str, changes: &[(SourceMap, Option<SourceMap>)]) -> Result<Vec<GroupChange>, Refusal> {
+    let changes: Vec<GroupChange> = changes.iter().map(sink_change).collect::<Result<_, _>>()?;
+    match changes
+        .iter()
+        .find(|(_, offset)| offset.is_some_and(|offset| offset < 0))
+    {
+        Some((partition, _)) => Err(Refusal::Failed(format!(
+            "Failed to modify offsets for sink connector {name}: the offset of {partition} is negative"
+        ))),
+        None => Ok(changes),
+    }
+}
+
+/// A partition and an offset of a sink, as REST takes them: numbers may be text, and a topic may be a number.
+fn sink_change((partition, offset): &(SourceMap, Option<SourceMap>)) -> Result<GroupChange, Refusal> {
     let bad = |text: &str| Refusal::BadRequest(text.to_owned());
     let (Some(topic), Some(number)) = (partition.get("kafka_topic"), partition.get("kafka_partition")) else {
         return Err(bad(
             "The partition for a sink connector offset must contain the keys 'kafka_topic' and 'kafka_partition'",
         ));
     };
-    let topic = topic
-        .as_str()
-        .ok_or_else(|| bad("Kafka topic names must be valid strings and may not be null"))?;
+    if topic.is_null() {
+        return Err(bad("Kafka topic names must be valid strings and may not be null"));
+    }
+    let topic = shown(topic);
     if number.is_null() {
         return Err(bad("Kafka partitions must be valid numbers and may not be null"));
     }
@@ -223,11 +268,6 @@ fn sink_change((partition, offset): &(SourceMap, Option<SourceMap>)) -> Result<(
             }
         },
     };
-    if offset.is_some_and(|offset| offset < 0) {
-        return Err(Refusal::Failed(
-            "Failed to modify offsets for sink connector: an offset is negative".to_owned(),
-        ));
-    }
     Ok((
         TopicPartition {
             topic: topic.into(),

@@ -15,13 +15,17 @@ use crate::membership::Member;
 use crate::membership::machine::Notice;
 use crate::storage::{ConfigTopic, OffsetStore, StatusTopic};
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Time for writing the last statuses when work is given up.
 pub(super) const LAST_STATUSES: Duration = Duration::from_secs(5);
+
+/// The same where Kafka cannot be reached.
+const UNREACHABLE: Duration = Duration::from_millis(500);
 
 /// What a shell is made of.
 pub(super) struct ShellParts {
@@ -33,6 +37,7 @@ pub(super) struct ShellParts {
     pub(super) loggers: Loggers,
     pub(super) member: Member,
     pub(super) position: watch::Sender<Option<Position>>,
+    pub(super) joined: Arc<AtomicBool>,
 }
 
 pub(super) struct Shell {
@@ -44,6 +49,8 @@ pub(super) struct Shell {
     loggers: Loggers,
     pub(super) member: Member,
     pub(super) position: watch::Sender<Option<Position>>,
+    /// set when the worker is in its group for the first time
+    pub(super) joined: Arc<AtomicBool>,
     /// what this worker runs
     pub(super) shares: Shares,
     /// what the round under way, or the last one, was dealt from, if this worker dealt it
@@ -51,6 +58,8 @@ pub(super) struct Shell {
     /// where everything runs, if this worker dealt it
     pub(super) owners: Arc<Owners>,
     pub(super) actors: HashMap<String, ActorHandle>,
+    /// URLs of Java workers that were warned of
+    pub(super) java_workers: BTreeSet<String>,
     version: u64,
 }
 
@@ -65,10 +74,12 @@ impl Shell {
             loggers: parts.loggers,
             member: parts.member,
             position: parts.position,
+            joined: parts.joined,
             shares: Shares::new(),
             dealt: None,
             owners: Arc::default(),
             actors: HashMap::new(),
+            java_workers: BTreeSet::new(),
             version: 0,
         }
     }
@@ -194,8 +205,13 @@ impl Shell {
             actor.task
         });
         futures::future::join_all(ends).await;
-        self.status.flush(LAST_STATUSES).await;
-        self.status.stop(LAST_STATUSES).await;
+        // without Kafka nothing can be written, however long it is tried
+        let limit = match self.member.reaches_its_coordinator() {
+            true => LAST_STATUSES,
+            false => UNREACHABLE,
+        };
+        self.status.flush(limit).await;
+        self.status.stop(limit).await;
         self.member.leave().await;
         self.config.stop().await;
     }

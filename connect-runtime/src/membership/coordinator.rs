@@ -7,7 +7,8 @@ use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest,
+    DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use std::time::Duration;
@@ -93,6 +94,9 @@ impl Coordinator {
         match request {
             Request::FindCoordinator => Ok(Answer::Unreachable),
             Request::Join { member } => {
+                if member.is_empty() {
+                    warn_of_another_protocol(connection, &self.settings.group).await?;
+                }
                 let protocol = JoinGroupRequestProtocol::default()
                     .with_name(text(EAGER))
                     .with_metadata(metadata);
@@ -229,6 +233,27 @@ impl Coordinator {
     pub(super) fn disconnect(&mut self) {
         self.connection = None;
     }
+}
+
+/// Says what comes of joining a group that speaks another protocol than the eager one. A worker that offers more than that
+/// one is told nothing of what it loses when the group falls back to it, and goes on running it.
+async fn warn_of_another_protocol(connection: &RawConnection, group: &str) -> Result<(), KafkaError> {
+    let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(group))]);
+    let version = connection.version::<DescribeGroupsRequest>(4)?;
+    let answer = connection.call(&request, version).await?;
+    for found in &answer.groups {
+        let protocol = found.protocol_data.as_str();
+        if matches!(protocol, "compatible" | "sessioned") && !found.members.is_empty() {
+            tracing::warn!(
+                %group,
+                %protocol,
+                members = found.members.len(),
+                "the group has workers with connect.protocol={protocol}: set it to eager on each of them and restart them; \
+                 until then they go on running what the group takes from them, and their sources write everything twice"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn text(value: &str) -> StrBytes {

@@ -1,8 +1,10 @@
 //! Asks the machine what is due, and does it, on a thread of its own: nothing that a plugin does can hold up a heartbeat.
 
 use super::coordinator::{Coordinator, GroupSettings};
-use super::machine::{Membership, Next, Notice, Timeouts, Told};
+use super::machine::{Answer, Membership, Next, Notice, Timeouts, Told};
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +21,7 @@ pub(crate) struct MembershipParts {
 /// The way to a member's thread.
 pub(crate) struct Member {
     teller: Teller,
+    reaches_coordinator: Arc<AtomicBool>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -38,17 +41,20 @@ impl Member {
     pub(crate) fn start(parts: MembershipParts) -> std::io::Result<Self> {
         let (told, inbox) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
+        let reaches_coordinator = Arc::new(AtomicBool::new(false));
+        let reached = Arc::clone(&reaches_coordinator);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
             .name("group-membership".to_owned())
             .spawn(move || {
-                runtime.block_on(drive(parts, inbox));
+                runtime.block_on(drive(parts, inbox, &reached));
                 runtime.shutdown_background();
                 // nobody waits any more
                 let _ = end.send(());
             })?;
         Ok(Self {
             teller: Teller(told),
+            reaches_coordinator,
             ended,
         })
     }
@@ -56,6 +62,11 @@ impl Member {
     /// Tells the member something.
     pub(crate) fn tell(&self, told: Told) {
         self.teller.tell(told);
+    }
+
+    /// Whether the group's coordinator answered the last request.
+    pub(crate) fn reaches_its_coordinator(&self) -> bool {
+        self.reaches_coordinator.load(Ordering::Acquire)
     }
 
     /// The way to tell it something later.
@@ -71,7 +82,7 @@ impl Member {
     }
 }
 
-async fn drive(parts: MembershipParts, mut inbox: mpsc::UnboundedReceiver<Told>) {
+async fn drive(parts: MembershipParts, mut inbox: mpsc::UnboundedReceiver<Told>, reached: &AtomicBool) {
     let mut membership = Membership::new(parts.timeouts, Instant::now());
     let mut coordinator = Coordinator::new(parts.settings);
     loop {
@@ -100,7 +111,10 @@ async fn drive(parts: MembershipParts, mut inbox: mpsc::UnboundedReceiver<Told>)
                     }
                 };
                 match answer {
-                    Some(answer) => membership.answered(Instant::now(), answer),
+                    Some(answer) => {
+                        reached.store(answer != Answer::Unreachable, Ordering::Release);
+                        membership.answered(Instant::now(), answer);
+                    }
                     None => coordinator.disconnect(),
                 }
             }

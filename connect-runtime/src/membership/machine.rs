@@ -507,7 +507,8 @@ impl Membership {
         self.not_before = None;
         // a join or sync may last as long as a rebalance: not waited for
         self.in_flight = None;
-        if self.member.is_empty() {
+        // one that the coordinator does not know has nothing to leave, and one that is nowhere cannot be told
+        if self.member.is_empty() || !self.coordinator_known {
             self.left();
         }
     }

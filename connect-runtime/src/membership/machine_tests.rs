@@ -306,6 +306,15 @@ fn a_stop_does_not_wait_for_a_join_and_ends_in_time() {
 }
 
 #[test]
+fn a_stop_without_a_coordinator_waits_for_nothing() {
+    let now = Instant::now();
+    let mut member = follower(now);
+    exchange(&mut member, now + HEARTBEAT, &heartbeat(), Answer::Unreachable);
+    member.told(now + HEARTBEAT, Told::Stop);
+    assert_eq!(member.next(now + HEARTBEAT), Next::Ended);
+}
+
+#[test]
 fn a_refusal_that_stays_is_told_and_tried_again() {
     let now = Instant::now();
     let mut member = membership(now);

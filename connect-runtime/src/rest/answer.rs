@@ -26,6 +26,8 @@ pub struct Answer {
 pub enum AnswerBody {
     Empty,
     Json(Value),
+    /// JSON without a content type, as upstream's server sends what no resource has answered
+    Untyped(Value),
     Text(&'static str, String),
     /// JSON of another worker
     Relayed(Vec<u8>),
@@ -62,11 +64,26 @@ impl Answer {
         Self::json(status, json!({ "error_code": status, "message": message.into() }))
     }
 
+    /// An error of HTTP itself: there is no such path, no such method, no such form of the answer.
+    pub fn http_error(status: u16) -> Self {
+        let reason = match status {
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            406 => "Not Acceptable",
+            _ => "Unsupported Media Type",
+        };
+        Self {
+            body: AnswerBody::Untyped(json!({ "error_code": status, "message": format!("HTTP {status} {reason}") })),
+            ..Self::empty(status)
+        }
+    }
+
     /// The HTTP response.
     pub fn into_response(self) -> Response<Body> {
         let (content_type, bytes) = match self.body {
             AnswerBody::Empty => (None, Vec::new()),
             AnswerBody::Json(value) => (Some("application/json"), value.to_string().into_bytes()),
+            AnswerBody::Untyped(value) => (None, value.to_string().into_bytes()),
             AnswerBody::Text(content_type, text) => (Some(content_type), text.into_bytes()),
             AnswerBody::Relayed(bytes) => (Some("application/json"), bytes),
         };

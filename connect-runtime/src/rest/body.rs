@@ -10,15 +10,18 @@ use serde_json::value::RawValue;
 
 type Members = IndexMap<String, Box<RawValue>>;
 
+/// What Jackson calls a value, and its token.
 fn token(raw: &RawValue) -> (&'static str, &'static str) {
-    match raw.get().trim_start().as_bytes().first() {
+    let text = raw.get().trim_start();
+    match text.as_bytes().first() {
         Some(b'{') => ("Object value", "START_OBJECT"),
         Some(b'[') => ("Array value", "START_ARRAY"),
         Some(b'"') => ("String value", "VALUE_STRING"),
         Some(b't') => ("Boolean value", "VALUE_TRUE"),
         Some(b'f') => ("Boolean value", "VALUE_FALSE"),
         Some(b'n') => ("Null value", "VALUE_NULL"),
-        _ => ("Number value", "VALUE_NUMBER_INT"),
+        _ if text.contains(['.', 'e', 'E']) => ("Floating-point value", "VALUE_NUMBER_FLOAT"),
+        _ => ("Integer value", "VALUE_NUMBER_INT"),
     }
 }
 
@@ -30,16 +33,74 @@ fn wrong_type(java_type: &str, raw: &RawValue) -> Answer {
     )
 }
 
+/// A scalar where an object of a Java class is wanted.
+fn no_instance(class: &str, raw: &RawValue) -> Answer {
+    let text = raw.get().trim();
+    let (argument, value) = match token(raw).1 {
+        "VALUE_STRING" => {
+            let inner = text.trim_matches('"');
+            ("String", format!("String value ('{inner}')"))
+        }
+        "VALUE_TRUE" | "VALUE_FALSE" => ("boolean/Boolean", format!("boolean value ({text})")),
+        "VALUE_NUMBER_FLOAT" => ("double/Double", format!("Number value ({text})")),
+        _ => ("int/Int", format!("Number value ({text})")),
+    };
+    Answer::error(
+        500,
+        format!(
+            "Cannot construct instance of `{class}` (although at least one Creator exists): no {argument}-argument \
+             constructor/factory method to deserialize from {value}"
+        ),
+    )
+}
+
+/// Whether there is nothing in a body: no text, or `null`.
+pub(super) fn is_nothing(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii(), b"" | b"null")
+}
+
 fn parse(bytes: &[u8]) -> Result<Box<RawValue>, Answer> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Answer::error(500, "No content to map due to end-of-input"));
+    if is_nothing(bytes) {
+        return Err(Answer::error(
+            500,
+            "No content to map due to end-of-input: the body is empty or null",
+        ));
     }
     serde_json::from_slice(bytes)
         .map_err(|error| Answer::error(500, format!("Unexpected character or end-of-input: {error}")))
 }
 
-fn object(raw: &RawValue, java_type: &str) -> Result<Members, Answer> {
-    serde_json::from_str(raw.get()).map_err(|_| wrong_type(java_type, raw))
+/// The members of an object that stands for an instance of a Java class.
+fn instance(raw: &RawValue, class: &str) -> Result<Members, Answer> {
+    match token(raw).1 {
+        "START_OBJECT" => serde_json::from_str(raw.get()).map_err(|_| wrong_type(class, raw)),
+        "START_ARRAY" | "VALUE_NULL" => Err(wrong_type(class, raw)),
+        _ => Err(no_instance(class, raw)),
+    }
+}
+
+/// The members of an object that stands for a map.
+fn map(raw: &RawValue, values: &str) -> Result<Members, Answer> {
+    match token(raw).1 {
+        "VALUE_STRING" => Err(no_instance("java.util.LinkedHashMap", raw)),
+        _ => serde_json::from_str(raw.get())
+            .map_err(|_| wrong_type(&format!("java.util.LinkedHashMap<java.lang.String,{values}>"), raw)),
+    }
+}
+
+fn unrecognized(member: &str, class: &str, known: &[&str]) -> Answer {
+    let count = match known.len() {
+        1 => "one known property".to_owned(),
+        count => format!("{count} known properties"),
+    };
+    let known: Vec<String> = known.iter().map(|name| format!("\"{name}\"")).collect();
+    Answer::error(
+        500,
+        format!(
+            "Unrecognized field \"{member}\" (class {class}), not marked as ignorable ({count}: {})",
+            known.join(", ")
+        ),
+    )
 }
 
 /// A map of options.
@@ -58,7 +119,7 @@ pub(super) fn task_configs(bytes: &[u8]) -> Result<Vec<ConfigMap>, Answer> {
 }
 
 fn read_config(raw: &RawValue) -> Result<ConfigMap, Answer> {
-    object(raw, "java.util.LinkedHashMap<java.lang.String,java.lang.String>")?
+    map(raw, "java.lang.String")?
         .into_iter()
         .map(|(name, value)| Ok((name, read_text(&value)?)))
         .collect()
@@ -92,107 +153,84 @@ pub(super) fn create_connector(bytes: &[u8]) -> Result<CreateConnector, Answer> 
         config: None,
         initial_state: None,
     };
-    for (member, raw) in object(&parse(bytes)?, CLASS)? {
+    for (member, raw) in instance(&parse(bytes)?, CLASS)? {
         match member.as_str() {
             "name" => request.name = read_text(&raw)?,
             "config" if token(&raw).1 == "VALUE_NULL" => {}
             "config" => request.config = Some(read_config(&raw)?),
-            "initial_state" => {
-                let state = read_text(&raw)?.map(|state| state.to_uppercase());
-                if let Some(state) = state
-                    .as_deref()
-                    .filter(|state| !["RUNNING", "PAUSED", "STOPPED"].contains(state))
-                {
-                    return Err(Answer::error(
-                        500,
-                        format!(
-                            "Cannot construct instance of `{CLASS}$InitialState`, problem: No enum constant {CLASS}.InitialState.{state}"
-                        ),
-                    ));
-                }
-                request.initial_state = state;
-            }
-            other => {
-                return Err(Answer::error(
-                    500,
-                    format!(
-                        "Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (3 known properties: \"config\", \"initial_state\", \"name\"])"
-                    ),
-                ));
-            }
+            "initial_state" => request.initial_state = initial_state(&raw, CLASS)?,
+            other => return Err(unrecognized(other, CLASS, &["config", "name", "initial_state"])),
         }
     }
     Ok(request)
 }
 
+fn initial_state(raw: &RawValue, class: &str) -> Result<Option<String>, Answer> {
+    let java_type = format!("{class}$InitialState");
+    if matches!(token(raw).1, "START_OBJECT" | "START_ARRAY") {
+        return Err(wrong_type(&java_type, raw));
+    }
+    let state = read_text(raw)?.map(|state| state.to_uppercase());
+    match state.as_deref() {
+        None | Some("RUNNING" | "PAUSED" | "STOPPED") => Ok(state),
+        Some(state) => Err(Answer::error(
+            500,
+            format!(
+                "Cannot construct instance of `{java_type}`, problem: No enum constant {class}.InitialState.{state}"
+            ),
+        )),
+    }
+}
+
+/// A partition and its offset, as they were posted; what a missing partition means is the connector's business.
+pub(super) type PostedOffset = (Option<SourceMap>, Option<SourceMap>);
+
 /// The body of `PATCH /connectors/{c}/offsets`.
-pub(super) fn offsets(bytes: &[u8]) -> Result<Vec<(SourceMap, Option<SourceMap>)>, Answer> {
+pub(super) fn offsets(bytes: &[u8]) -> Result<Vec<PostedOffset>, Answer> {
     const CLASS: &str = "org.apache.kafka.connect.runtime.rest.entities.ConnectorOffsets";
     const ENTRY: &str = "org.apache.kafka.connect.runtime.rest.entities.ConnectorOffset";
-    let missing = || {
-        Answer::error(
-            400,
-            "Partitions / offsets need to be provided for an alter offsets request",
-        )
-    };
     let mut entries: Vec<Box<RawValue>> = Vec::new();
-    for (member, raw) in object(&parse(bytes)?, CLASS)? {
+    for (member, raw) in instance(&parse(bytes)?, CLASS)? {
         match member.as_str() {
             "offsets" if token(&raw).1 == "VALUE_NULL" => {}
             "offsets" => {
                 entries = serde_json::from_str(raw.get())
                     .map_err(|_| wrong_type(&format!("java.util.ArrayList<{ENTRY}>"), &raw))?;
             }
-            other => {
-                return Err(Answer::error(
-                    500,
-                    format!(
-                        "Unrecognized field \"{other}\" (class {CLASS}), not marked as ignorable (one known property: \"offsets\"])"
-                    ),
-                ));
-            }
+            other => return Err(unrecognized(other, CLASS, &["offsets"])),
         }
     }
     if entries.is_empty() {
-        return Err(missing());
+        return Err(Answer::error(
+            400,
+            "Partitions / offsets need to be provided for an alter offsets request",
+        ));
     }
     entries.iter().map(|entry| read_offset(entry, ENTRY)).collect()
 }
 
-fn read_offset(raw: &RawValue, class: &str) -> Result<(SourceMap, Option<SourceMap>), Answer> {
+fn read_offset(raw: &RawValue, class: &str) -> Result<PostedOffset, Answer> {
     let mut partition = None;
     let mut offset = None;
-    for (member, raw) in object(raw, class)? {
-        let map = || -> Result<Option<SourceMap>, Answer> {
-            match serde_json::from_str::<Value>(raw.get()) {
-                Ok(Value::Null) => Ok(None),
-                Ok(Value::Object(map)) => Ok(Some(map)),
-                _ => Err(wrong_type(
-                    "java.util.LinkedHashMap<java.lang.String,java.lang.Object>",
-                    &raw,
-                )),
+    for (member, raw) in instance(raw, class)? {
+        let read = || -> Result<Option<SourceMap>, Answer> {
+            if token(&raw).1 == "VALUE_NULL" {
+                return Ok(None);
             }
+            let members = map(&raw, "java.lang.Object")?;
+            let members = members.into_iter().map(|(name, value)| {
+                let value = serde_json::from_str::<Value>(value.get());
+                Ok((name, value.map_err(|error| Answer::error(500, error.to_string()))?))
+            });
+            members.collect::<Result<SourceMap, Answer>>().map(Some)
         };
         match member.as_str() {
-            "partition" => partition = map()?,
-            "offset" => offset = map()?,
-            other => {
-                return Err(Answer::error(
-                    500,
-                    format!(
-                        "Unrecognized field \"{other}\" (class {class}), not marked as ignorable (2 known properties: \"offset\", \"partition\"])"
-                    ),
-                ));
-            }
+            "partition" => partition = read()?,
+            "offset" => offset = read()?,
+            other => return Err(unrecognized(other, class, &["partition", "offset"])),
         }
     }
-    match partition {
-        Some(partition) => Ok((partition, offset)),
-        None => Err(Answer::error(
-            400,
-            "The partition for a sink connector offset cannot be null or missing",
-        )),
-    }
+    Ok((partition, offset))
 }
 
 /// The level of `PUT /admin/loggers/{name}`.

@@ -10,10 +10,29 @@ use crate::plugins::Plugins;
 use crate::storage::config_record::TargetState;
 use crate::storage::status_table::{ConnectorStatuses, State, Status};
 use connect_api::ConfigMap;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 type Outcome = Result<Answer, Answer>;
+
+/// What is escaped in a segment of a path (RFC 3986): `/` so that it does not cut the name, not what Java leaves alone.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
 
 pub(crate) fn config_json(config: &ConfigMap) -> Value {
     Value::Object(
@@ -84,7 +103,7 @@ pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)])
     }
     let statuses = ready.herder.statuses().read();
     let mut all = Map::new();
-    for (name, connector) in cluster.connectors() {
+    'connectors: for (name, connector) in cluster.connectors() {
         let mut expanded = Map::new();
         for what in &expand {
             match *what {
@@ -93,9 +112,10 @@ pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)])
                 }
                 "status" => {
                     let kind = type_of(&state.plugins, &connector.config);
-                    if let Some(status) = statuses.connector(name).and_then(|held| status_json(name, kind, held)) {
-                        expanded.insert("status".to_owned(), status);
-                    }
+                    let held = statuses.connector(name).and_then(|held| status_json(name, kind, held));
+                    // one that was made just now has none yet: as upstream, it is left out
+                    let Some(status) = held else { continue 'connectors };
+                    expanded.insert("status".to_owned(), status);
                 }
                 other => tracing::info!(expand = other, "unknown expansion is ignored"),
             }
@@ -115,7 +135,7 @@ pub(super) async fn create(state: &RestState, ready: &Ready, bytes: &[u8]) -> Ou
     });
     let Some(config) = request.config else {
         return Err(Answer::error(
-            400,
+            500,
             "The config of the connector is missing: the body must hold name and config",
         ));
     };
@@ -134,6 +154,10 @@ pub(super) async fn put_config(state: &RestState, ready: &Ready, name: String, b
 
 /// A merge patch: a null value removes its option.
 pub(super) async fn patch_config(state: &RestState, ready: &Ready, name: String, bytes: &[u8]) -> Outcome {
+    if body::is_nothing(bytes) {
+        // as upstream, which looks for the connector before it looks at the patch
+        found(ready, &name)?;
+    }
     let patch = body::config_map(bytes)?;
     ready.require_leader().await?;
     let mut config = (*found(ready, &name)?.config).clone();
@@ -143,7 +167,8 @@ pub(super) async fn patch_config(state: &RestState, ready: &Ready, name: String,
                 config.insert(option, Some(value));
             }
             None if option == "name" => {
-                return Err(Answer::error(400, "The option name cannot be removed"));
+                let missing = "Missing required configuration \"name\" which has no default value.";
+                return Err(crate::validate::refusal(&[missing]).into());
             }
             None => {
                 config.shift_remove(&option);
@@ -173,7 +198,10 @@ async fn put(
             ));
         }
     }
-    ready.validator.validate(&config).await?.into_result()?;
+    let unread = ready.validator.validate(&config).await?.into_result()?;
+    for option in unread {
+        tracing::warn!(connector = %name, option = %option.name, "{}", option.message);
+    }
     let created = ready
         .ask(|reply| Command::PutConnector {
             name: name.clone(),
@@ -188,7 +216,7 @@ async fn put(
         info_json(&state.plugins, &name, &found(ready, &name)?),
     );
     if created {
-        let path = utf8_percent_encode(&name, NON_ALPHANUMERIC);
+        let path = utf8_percent_encode(&name, SEGMENT);
         answer.location = Some(format!("http://{}/connectors/{path}", state.worker_id));
     }
     Ok(answer)
@@ -233,19 +261,18 @@ pub(super) fn get_status(state: &RestState, ready: &Ready, name: &str) -> Outcom
         .ok_or_else(|| Answer::error(404, format!("No status found for connector {name}")))
 }
 
-/// The number in a path; one that is none names no task.
-fn task_number(name: &str, text: &str, unknown: &str) -> Result<usize, Answer> {
-    text.parse()
-        .map_err(|_| Answer::error(404, format!("{unknown} {name}-{text}")))
+/// The number in a path; with one that is none, it is no path.
+fn task_number(text: &str) -> Result<i32, Answer> {
+    text.parse().map_err(|_| Answer::http_error(404))
 }
 
 pub(super) fn get_task_status(ready: &Ready, name: &str, task: &str) -> Outcome {
-    let number = task_number(name, task, "No status found for task")?;
+    let number = task_number(task)?;
     let statuses = ready.herder.statuses().read();
-    let status = statuses
-        .connector(name)
-        .and_then(|held| held.tasks.get(&number))
-        .ok_or_else(|| Answer::error(404, format!("No status found for task {name}-{task}")))?;
+    let status = usize::try_from(number)
+        .ok()
+        .and_then(|number| statuses.connector(name)?.tasks.get(&number))
+        .ok_or_else(|| Answer::error(404, format!("No status found for task {name}-{number}")))?;
     let mut object = Map::from_iter([("id".to_owned(), json!(number))]);
     put_status(&mut object, status);
     Ok(Answer::ok(Value::Object(object)))
@@ -261,6 +288,9 @@ pub(super) async fn set_target(ready: &Ready, name: String, target: TargetState)
 
 /// A task set that a connector of a follower has generated (contract 1.11).
 pub(super) async fn publish_tasks(ready: &Ready, name: String, bytes: &[u8]) -> Outcome {
+    if body::is_nothing(bytes) {
+        found(ready, &name)?;
+    }
     let tasks = body::task_configs(bytes)?;
     ready.require_leader().await?;
     ready
@@ -275,7 +305,17 @@ pub(super) async fn publish_tasks(ready: &Ready, name: String, bytes: &[u8]) -> 
 }
 
 pub(super) async fn restart_task(ready: &Ready, name: String, task: &str) -> Outcome {
-    let task = task_number(&name, task, "Unknown task:")?;
+    let number = task_number(task)?;
+    let Ok(task) = usize::try_from(number) else {
+        let known = ready.herder.cluster().read().connector(&name).is_some();
+        return Err(Answer::error(
+            404,
+            match known {
+                true => format!("Unknown task: {name}-{number}"),
+                false => format!("Unknown connector: {name}"),
+            },
+        ));
+    };
     ready.position().await;
     ready.ask(|reply| Command::RestartTask { name, task, reply }).await?;
     Ok(Answer::empty(204))

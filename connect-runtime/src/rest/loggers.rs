@@ -33,12 +33,16 @@ pub(super) fn get(state: &RestState, name: &str) -> Outcome {
 pub(super) async fn set(state: &RestState, name: String, query: &[(String, String)], bytes: &[u8]) -> Outcome {
     let level = body::level(bytes)?
         .ok_or_else(|| Answer::error(400, "Desired 'level' parameter was not specified in request."))?;
+    let level = level.trim();
+    if level.is_empty() {
+        return Err(Answer::error(500, "Illegal null or empty Level name."));
+    }
     let scope = query
         .iter()
         .find(|(name, _)| name == "scope")
         .map_or("worker", |(_, scope)| scope.as_str());
     if scope.eq_ignore_ascii_case("cluster") {
-        if !crate::logging::is_level(&level) {
+        if !crate::logging::is_level(level) {
             return Err(Answer::error(404, format!("invalid log level '{level}'.")));
         }
         state
@@ -54,7 +58,7 @@ pub(super) async fn set(state: &RestState, name: String, query: &[(String, Strin
     if !scope.eq_ignore_ascii_case("worker") {
         tracing::warn!(scope, "unknown scope of a logger is treated as worker");
     }
-    match state.loggers.set(&name, &level) {
+    match state.loggers.set(&name, level) {
         Ok(changed) => Ok(Answer::ok(json!(changed))),
         Err(message) => Err(Answer::error(404, message)),
     }

@@ -30,7 +30,7 @@ pub use state::{ExtensionState, MountedExtension, Ready, RestState};
 use crate::herder::Command;
 use crate::storage::config_record::TargetState;
 use axum::body::Body;
-use axum::http::{Request, Response, header};
+use axum::http::{Method, Request, Response, header};
 use connect_api::extension::{RestRequest, RestResponse};
 use percent_encoding::percent_decode_str;
 use route::{NoRoute, Route};
@@ -44,8 +44,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(90);
 const HEALTH_LIMIT: Duration = Duration::from_secs(10);
 /// Largest body of a request to the worker itself, in bytes.
 const BODY_LIMIT: usize = 8 << 20;
-/// Largest body of a request to an extension, in bytes: models are put this way.
-const EXTENSION_BODY_LIMIT: usize = 512 << 20;
+/// Largest body of a request to an extension, in bytes: it takes documents, and no data.
+const EXTENSION_BODY_LIMIT: usize = 1 << 20;
 
 /// Answers one request.
 pub(super) async fn answer(state: Arc<RestState>, request: Request<Body>) -> Response<Body> {
@@ -73,11 +73,19 @@ async fn dispatch(state: &Arc<RestState>, request: Request<Body>) -> Response<Bo
         .iter()
         .map(|mounted| mounted.extension.name())
         .collect();
-    let route = match route::segments(request.uri().path()).and_then(|path| route::route(&method, &path, &extensions)) {
+    let segments = route::segments(request.uri().path());
+    if let Ok(path) = &segments
+        && request.method() == Method::OPTIONS
+        && let Some(answer) = negotiation::options(path)
+    {
+        return answer;
+    }
+    let route = match segments.and_then(|path| route::route(&method, &path, &extensions)) {
         Ok(route) => route,
         Err(NoRoute::BadPath) => return Answer::error(400, "Bad escape in the path").into_response(),
-        Err(NoRoute::NotFound) => return Answer::error(404, "HTTP 404 Not Found").into_response(),
-        Err(NoRoute::MethodNotAllowed) => return Answer::error(405, "HTTP 405 Method Not Allowed").into_response(),
+        Err(NoRoute::EmptySegment) => return Answer::error(400, "Empty segment in the path").into_response(),
+        Err(NoRoute::NotFound) => return Answer::http_error(404).into_response(),
+        Err(NoRoute::MethodNotAllowed) => return Answer::http_error(405).into_response(),
     };
     if let Route::Extension(path) = route {
         return extension(state, path, request).await;
@@ -137,7 +145,7 @@ async fn handle(
         Route::ListLoggers | Route::GetLogger(_) | Route::SetLogger(_)
             if negotiation::admin_disabled(&state.worker) =>
         {
-            return Err(Answer::error(404, "HTTP 404 Not Found"));
+            return Err(Answer::http_error(404));
         }
         _ => {}
     }
@@ -179,7 +187,7 @@ async fn handle(
         Route::ListLoggers => Ok(loggers::list(state)),
         Route::GetLogger(name) => loggers::get(state, &name),
         Route::SetLogger(name) => loggers::set(state, name, query, bytes).await,
-        Route::Health | Route::Metrics | Route::Extension(_) => Err(Answer::error(404, "HTTP 404 Not Found")),
+        Route::Health | Route::Metrics | Route::Extension(_) => Err(Answer::http_error(404)),
     }
 }
 
@@ -204,20 +212,21 @@ async fn health(state: &RestState) -> Answer {
             "healthy",
             "Worker has completed startup and is ready to handle requests.".to_owned(),
         )),
-        Ok(Ok(false)) => Answer::json(
+        Ok(Ok(false)) if !ready.herder.has_joined() => Answer::json(
             503,
             body(
                 "starting",
                 "Worker is still starting up. The worker is currently joining its group.".to_owned(),
             ),
         ),
-        _ => Answer::json(
-            500,
-            body(
-                "unhealthy",
-                "Worker was unable to handle this request and may be unable to handle other requests.".to_owned(),
-            ),
-        ),
+        outcome => {
+            let mut message =
+                "Worker was unable to handle this request and may be unable to handle other requests.".to_owned();
+            if let Ok(Ok(false)) = outcome {
+                message.push_str(" The worker is currently ensuring membership in the cluster.");
+            }
+            Answer::json(500, body("unhealthy", message))
+        }
     }
 }
 
@@ -246,7 +255,7 @@ async fn extension(state: &RestState, path: Vec<String>, request: Request<Body>)
         .iter()
         .find(|mounted| path.first().is_some_and(|name| name == mounted.extension.name()))
     else {
-        return Answer::error(404, "HTTP 404 Not Found").into_response();
+        return Answer::http_error(404).into_response();
     };
     match &*mounted.state.read() {
         ExtensionState::Started => {}

@@ -20,28 +20,42 @@ pub(super) fn content_type(request: &Request<Body>) -> Option<&str> {
 
 /// Refuses other bodies than JSON (415) and clients that want something else (406).
 pub(super) fn check(route: &Route, request: &Request<Body>) -> Result<(), Answer> {
-    if content_type(request).is_some_and(|given| !given.is_empty() && !given.eq_ignore_ascii_case("application/json")) {
-        return Err(Answer::error(415, "HTTP 415 Unsupported Media Type"));
+    match content_type(request) {
+        None | Some("") => {}
+        Some(given) if given.eq_ignore_ascii_case("application/json") => {}
+        Some(given) if given.contains('/') => return Err(Answer::http_error(415)),
+        Some(given) => return Err(Answer::error(400, format!("'{given}' is no content type"))),
     }
     if *route == Route::Metrics {
         return Ok(());
     }
     let accepts_json = |accepted: &str| {
         accepted.split(',').any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let media = parts.next().unwrap_or_default();
-            let refused = parts.any(|parameter| parameter == "q=0");
-            !refused
-                && ["application/json", "application/*", "*/*"]
-                    .iter()
-                    .any(|known| known.eq_ignore_ascii_case(media))
+            let media = range.split(';').next().unwrap_or_default().trim();
+            ["application/json", "application/*", "*/*"]
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(media))
         })
     };
     match request.headers().get(header::ACCEPT).map(|accept| accept.to_str()) {
         None => Ok(()),
         Some(Ok(accepted)) if accepted.trim().is_empty() || accepts_json(accepted) => Ok(()),
-        Some(_) => Err(Answer::error(406, "HTTP 406 Not Acceptable")),
+        Some(_) => Err(Answer::http_error(406)),
     }
+}
+
+/// The answer to OPTIONS on a path of the worker's own: the methods that it has.
+pub(super) fn options(path: &[String]) -> Option<Response<Body>> {
+    let methods = super::route::methods(path);
+    if methods.is_empty() {
+        return None;
+    }
+    let mut response = Response::new(Body::from(methods.join(", ")));
+    let allow = HeaderValue::from_str(&methods.join(",")).ok()?;
+    response.headers_mut().insert(header::ALLOW, allow);
+    let text = HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    Some(response)
 }
 
 /// `/admin/loggers` is not served where `admin.listeners` is the empty list.

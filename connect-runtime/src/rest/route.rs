@@ -1,7 +1,7 @@
 //! From a method and a path to what is asked for. Pure.
 //!
 //! A path is cut at its slashes before it is decoded, so that a name with `/` (`%2F`) can be addressed; an empty last
-//! segment, from a trailing slash, does not count.
+//! segment, from a trailing slash, does not count. What stands behind a `;` in a segment is a parameter, and is ignored.
 
 use percent_encoding::percent_decode_str;
 
@@ -49,6 +49,8 @@ pub enum Route {
 pub enum NoRoute {
     /// a bad escape (400)
     BadPath,
+    /// a segment without a character (400)
+    EmptySegment,
     /// nothing there (404)
     NotFound,
     /// not with this method (405)
@@ -64,6 +66,10 @@ pub fn segments(path: &str) -> Result<Vec<String>, NoRoute> {
     }
     path.split('/')
         .map(|segment| {
+            if segment.is_empty() {
+                return Err(NoRoute::EmptySegment);
+            }
+            let segment = segment.split(';').next().unwrap_or_default();
             let escapes = segment.split('%').skip(1);
             for escape in escapes {
                 if !escape
@@ -83,6 +89,29 @@ pub fn segments(path: &str) -> Result<Vec<String>, NoRoute> {
             }
         })
         .collect()
+}
+
+/// The methods that a path has, for an answer to OPTIONS. Empty: it is no path of the worker's own.
+pub fn methods(segments: &[String]) -> Vec<&'static str> {
+    const IN_UPSTREAMS_ORDER: [&str; 5] = ["POST", "DELETE", "GET", "PUT", "PATCH"];
+    let mut methods = Vec::new();
+    for method in IN_UPSTREAMS_ORDER
+        .into_iter()
+        .filter(|method| is_route(method, segments))
+    {
+        if method == "GET" {
+            methods.insert(0, "HEAD");
+        }
+        methods.push(method);
+    }
+    if !methods.is_empty() {
+        let readable = methods
+            .iter()
+            .position(|method| *method == "GET")
+            .map_or(0, |at| at + 1);
+        methods.insert(readable, "OPTIONS");
+    }
+    methods
 }
 
 /// What `method` on the path asks for; `extensions` are the first segments that belong to extensions.
@@ -189,6 +218,16 @@ mod tests {
             routed("PUT", "/connectors/a%2Fb%20-%3E%25/pause"),
             Ok(Route::Pause("a/b ->%".to_owned()))
         );
+        assert_eq!(routed("GET", "//connectors"), Err(NoRoute::EmptySegment));
+        assert_eq!(routed("GET", "/connectors//"), Err(NoRoute::EmptySegment));
+        assert_eq!(
+            routed("GET", "/connectors/a;b=c"),
+            Ok(Route::GetConnector("a".to_owned()))
+        );
+        assert_eq!(
+            routed("GET", "/connectors/a%3Bb"),
+            Ok(Route::GetConnector("a;b".to_owned()))
+        );
         assert_eq!(routed("GET", "/connectors/%zz"), Err(NoRoute::BadPath));
         assert_eq!(routed("GET", "/connectors/%f"), Err(NoRoute::BadPath));
         assert_eq!(routed("GET", "/connectors/%ff"), Err(NoRoute::BadPath));
@@ -207,6 +246,15 @@ mod tests {
                 "x".to_owned()
             ]))
         );
+    }
+
+    #[test]
+    fn a_path_says_which_methods_it_has() {
+        let methods = |path: &str| methods(&segments(path).unwrap()).join(",");
+        assert_eq!(methods("/connectors"), "HEAD,POST,GET,OPTIONS");
+        assert_eq!(methods("/connectors/a/config"), "HEAD,GET,OPTIONS,PUT,PATCH");
+        assert_eq!(methods("/connectors/a/pause"), "OPTIONS,PUT");
+        assert_eq!(methods("/nothing"), "");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use connect_api::WorkerExtension;
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long a request waits for a rebalance to end before it is refused.
 const REBALANCE_WAIT: Duration = Duration::from_secs(10);
@@ -43,6 +43,8 @@ pub struct RestState {
     /// requests to other workers
     pub(crate) client: Arc<WorkerClient>,
     pub(crate) stage: RwLock<&'static str>,
+    /// the worker has been told to stop: nothing is waited for any more
+    pub(crate) stopping: watch::Sender<bool>,
     pub(crate) ready: OnceLock<Ready>,
 }
 
@@ -51,6 +53,7 @@ pub struct Ready {
     pub(crate) herder: Arc<Herder>,
     pub(crate) validator: Validator,
     pub(crate) cluster_id: String,
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl RestState {
@@ -64,11 +67,11 @@ impl RestState {
 impl Ready {
     /// This worker's place in its group, waiting for it while the worker joins.
     pub(super) async fn position(&self) -> Option<Position> {
-        let mut position = self.herder.position();
-        let joined = position.wait_for(Option::is_some);
-        match tokio::time::timeout(REBALANCE_WAIT, joined).await {
-            Ok(Ok(position)) => position.clone(),
-            _ => None,
+        let (mut position, mut stopping) = (self.herder.position(), self.stopping.clone());
+        tokio::select! {
+            joined = position.wait_for(Option::is_some) => joined.ok().and_then(|position| position.clone()),
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+            () = tokio::time::sleep(REBALANCE_WAIT) => None,
         }
     }
 

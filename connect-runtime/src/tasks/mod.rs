@@ -25,6 +25,7 @@ mod sink;
 mod source;
 mod source_offsets;
 mod topic_creation;
+mod topic_pattern;
 mod written_topics;
 
 pub(crate) use control::Control;

@@ -10,6 +10,7 @@
 use super::TaskEnvironment;
 use super::fetched::{self, FetchedRecord};
 use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter};
+use crate::plugins::{PluginKind, Plugins};
 use crate::transforms::TransformChain;
 use bytes::Bytes;
 use connect_api::config::{ConfigMap, with_prefix};
@@ -67,7 +68,9 @@ impl Pipeline {
         let plugins = &environment.runner.plugins;
         let converter = |option: &str, converter_use: ConverterUse| -> Result<NamedConverter, ConnectError> {
             let (class, options) = chosen(environment, config, option);
-            let plugin = plugins.converter(&class).ok_or_else(|| not_found(option, &class))?;
+            let plugin = plugins
+                .converter(&class)
+                .ok_or_else(|| not_found(plugins, PluginKind::Converter, option, &class))?;
             Ok(NamedConverter {
                 class: plugin.class(),
                 converter: plugin.configure(&options, converter_use)?,
@@ -76,7 +79,7 @@ impl Pipeline {
         let (header_class, header_options) = chosen(environment, config, "header.converter");
         let header_plugin = plugins
             .header_converter(&header_class)
-            .ok_or_else(|| not_found("header.converter", &header_class))?;
+            .ok_or_else(|| not_found(plugins, PluginKind::HeaderConverter, "header.converter", &header_class))?;
         let key = converter("key.converter", ConverterUse::Key)?;
         let value = converter("value.converter", ConverterUse::Value)?;
         let header = header_plugin.configure(&header_options)?;
@@ -246,10 +249,8 @@ fn chosen(environment: &TaskEnvironment, config: &ConfigMap, option: &str) -> (S
     }
 }
 
-fn not_found(option: &str, class: &str) -> ConnectError {
-    ConnectError::config(format!(
-        "Invalid value {class} for configuration {option}: Class {class} could not be found."
-    ))
+fn not_found(plugins: &Plugins, kind: PluginKind, option: &str, class: &str) -> ConnectError {
+    ConnectError::config(plugins.unusable(kind, class).message(option, class))
 }
 
 impl FailedRecord for SourceRecord {

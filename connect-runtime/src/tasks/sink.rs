@@ -10,6 +10,7 @@
 use super::control::{Control, Target};
 use super::fetched::stored;
 use super::pipeline::Pipeline;
+use super::topic_pattern::TopicPattern;
 use super::{TaskEnvironment, client_config, kafka_error};
 use crate::errors::{Reporter, delay};
 use crate::task_runner::TaskState;
@@ -26,6 +27,8 @@ use tokio::runtime::Handle;
 
 /// Records fetched at once where the consumer's settings do not say (`max.poll.records`).
 const MAX_POLL_RECORDS: usize = 500;
+/// Longest wait for the names of the topics that a pattern is matched with.
+const TOPIC_NAMES: Duration = Duration::from_secs(2);
 /// Longest wait between two attempts of a put.
 const LONGEST_PUT_WAIT_MS: i64 = 10_000;
 
@@ -60,7 +63,7 @@ fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>)
         completed_sequence: Arc::new(AtomicU64::new(0)),
         commit_deadline: None,
     }));
-    let result = start(environment, runtime, &session, &reporter, &consumer).and_then(|()| {
+    let result = start(environment, runtime, &session, &reporter, &consumer).and_then(|pattern| {
         let poll_records = environment
             .clients
             .consumer
@@ -73,6 +76,7 @@ fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>)
             consumer: &consumer,
             session: Arc::clone(&session),
             poll_records: poll_records.unwrap_or(MAX_POLL_RECORDS),
+            pattern,
             topics: IndexMap::new(),
             next_commit: Instant::now() + environment.runner.worker.offset_flush_interval,
             attempt: 0,
@@ -109,7 +113,7 @@ fn start(
     session: &Arc<Mutex<Session>>,
     reporter: &Arc<Reporter>,
     consumer: &Consumer,
-) -> Result<(), ConnectError> {
+) -> Result<Option<TopicPattern>, ConnectError> {
     let spec = &environment.spec;
     let context = SinkTaskContext {
         connector: Arc::clone(&spec.connector),
@@ -129,17 +133,17 @@ fn start(
             .map(str::trim)
             .unwrap_or_default()
     };
-    let topics: Vec<String> = match text("topics.regex") {
-        "" => text("topics")
-            .split(',')
-            .map(str::trim)
-            .filter(|topic| !topic.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        pattern => vec![format!("^(?:{pattern})$")],
-    };
-    let listener = Listener(Arc::clone(session));
-    consumer.subscribe(&topics, Box::new(listener)).map_err(kafka_error)
+    match text("topics.regex") {
+        "" => {
+            let topics = text("topics").split(',').map(str::trim);
+            let topics: Vec<String> = topics.filter(|topic| !topic.is_empty()).map(str::to_owned).collect();
+            let listener = Listener(Arc::clone(session));
+            consumer.subscribe(&topics, Box::new(listener)).map_err(kafka_error)?;
+            Ok(None)
+        }
+        // the loop subscribes to what matches
+        pattern => TopicPattern::new(pattern, &environment.clients.consumer, Instant::now()).map(Some),
+    }
 }
 
 /// Drives `future`, giving it up when the time for stopping is over.
@@ -350,6 +354,8 @@ struct SinkLoop<'a> {
     consumer: &'a Consumer,
     session: Arc<Mutex<Session>>,
     poll_records: usize,
+    /// `topics.regex`
+    pattern: Option<TopicPattern>,
     /// one shared name for each topic
     topics: IndexMap<String, Arc<str>>,
     next_commit: Instant,
@@ -388,9 +394,13 @@ impl SinkLoop<'_> {
                 self.retry_at = None;
                 self.put()?;
             }
+            if self.next_look().is_some_and(|at| now >= at) {
+                self.look_at_topics()?;
+            }
             let until = [
                 Some(self.next_commit),
                 self.retry_at,
+                self.next_look(),
                 self.session.lock().commit_deadline,
             ];
             let until = until.into_iter().flatten().min().unwrap_or(self.next_commit);
@@ -409,6 +419,36 @@ impl SinkLoop<'_> {
                 self.deliver(&Arc::new(fetched.messages))?;
             }
         }
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        self.pattern.as_ref().map(TopicPattern::next_look)
+    }
+
+    /// Subscribes to the topics that the pattern matches now, where they are others than before.
+    fn look_at_topics(&mut self) -> Result<(), ConnectError> {
+        let Some(pattern) = &mut self.pattern else {
+            return Ok(());
+        };
+        let spec = &self.environment.spec;
+        let names = match self.consumer.topic_names(TOPIC_NAMES) {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::warn!(connector = %spec.connector, task = spec.task, %error, "the topics could not be listed for topics.regex");
+                pattern.not_seen(Instant::now());
+                return Ok(());
+            }
+        };
+        if let Some(topics) = pattern.seen(names, Instant::now())? {
+            tracing::info!(connector = %spec.connector, task = spec.task, ?topics, "topics that topics.regex matches");
+            let listener = Listener(Arc::clone(&self.session));
+            self.consumer
+                .subscribe(topics, Box::new(listener))
+                .map_err(kafka_error)?;
+        } else if pattern.matches_nothing() {
+            tracing::warn!(connector = %spec.connector, task = spec.task, "topics.regex matches no topic yet");
+        }
+        Ok(())
     }
 
     /// The shared name of a topic; the first record of one tells that it is used.

@@ -1,11 +1,12 @@
 //! Topics that a source connector creates before its first record to them (contract 4.3, KIP-158).
 
 use super::{client_config, kafka_error};
+use crate::config::pattern::java_regex;
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator};
+use connect_api::java_regex::JavaRegex;
 use connect_api::{ConnectError, ParsedConfig};
 use indexmap::IndexMap;
 use kafka_client::{Admin, ErrorCode, NewTopic};
-use regex::Regex;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -15,17 +16,21 @@ const DEFAULT_GROUP: &str = "default";
 /// Settings of new topics whose names match.
 #[derive(Debug)]
 struct Group {
-    include: Vec<Regex>,
-    exclude: Vec<Regex>,
+    include: Vec<JavaRegex>,
+    exclude: Vec<JavaRegex>,
     partitions: i32,
     replication_factor: i16,
     config: IndexMap<String, String>,
 }
 
 impl Group {
-    fn matches(&self, topic: &str) -> bool {
-        self.include.iter().any(|regex| regex.is_match(topic))
-            && !self.exclude.iter().any(|regex| regex.is_match(topic))
+    fn matches(&self, topic: &str) -> Result<bool, ConnectError> {
+        let any = |patterns: &[JavaRegex]| {
+            patterns
+                .iter()
+                .try_fold(false, |found, pattern| Ok(found || pattern.matches(topic)?))
+        };
+        Ok(any(&self.include)? && !any(&self.exclude)?)
     }
 }
 
@@ -149,10 +154,20 @@ impl TopicCreation {
         self.default.is_some() && !self.known.contains(topic)
     }
 
+    /// The first of the listed groups that covers `topic`.
+    fn group_of(&self, topic: &str) -> Result<Option<&Group>, ConnectError> {
+        for group in &self.groups {
+            if group.matches(topic)? {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
     /// Creates `topic` if it is missing. An existing topic is left alone.
     pub(super) async fn ensure(&mut self, topic: &Arc<str>) -> Result<(), ConnectError> {
         let Some(default) = &self.default else { return Ok(()) };
-        let group = self.groups.iter().find(|group| group.matches(topic)).unwrap_or(default);
+        let group = self.group_of(topic)?.unwrap_or(default);
         let admin = Admin::new(&client_config(&self.admin_settings)?).map_err(kafka_error)?;
         if admin.topic(topic).await.map_err(kafka_error)?.is_none() {
             let new = NewTopic {
@@ -189,17 +204,10 @@ fn group(
     (partitions, replication): (i32, i16),
 ) -> Result<Group, ConnectError> {
     let prefix = format!("{PREFIX}{name}.");
-    let patterns = |suffix: &str| -> Result<Vec<Regex>, ConnectError> {
+    let patterns = |suffix: &str| -> Result<Vec<JavaRegex>, ConnectError> {
         let option = format!("{prefix}{suffix}");
-        parsed
-            .list(&option)
-            .iter()
-            .map(|pattern| {
-                Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
-                    ConnectError::config(format!("Invalid value {pattern} for configuration {option}: {error}"))
-                })
-            })
-            .collect()
+        let patterns = parsed.list(&option).iter();
+        patterns.map(|pattern| java_regex(&option, pattern)).collect()
     };
     let own = ["include", "exclude", "partitions", "replication.factor"];
     let settings = connect_api::config::with_prefix(config, &prefix)
@@ -246,7 +254,7 @@ mod tests {
             ("topic.creation.hot.partitions", "12"),
         ]);
         let creation = TopicCreation::new(&config, true, IndexMap::new()).unwrap();
-        let found = |topic: &str| creation.groups.iter().position(|group| group.matches(topic));
+        let found = |topic: &str| creation.groups.iter().position(|group| group.matches(topic).unwrap());
         assert_eq!(
             (found("cat-a"), found("cat-x"), found("a-hot")),
             (Some(0), Some(1), None)

@@ -1,7 +1,7 @@
 //! A connector's transforms in the order of their aliases, each behind its predicate.
 
 use crate::errors::{ErrorHandler, FailedRecord, Handled};
-use crate::plugins::Plugins;
+use crate::plugins::{PluginKind, Plugins};
 use connect_api::config::{ConfigMap, with_prefix};
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Predicate, Stage, Transformation};
@@ -44,11 +44,9 @@ impl TransformChain {
                     "Missing required configuration \"{type_name}\" which has no default value."
                 ))
             })?;
-            let plugin = plugins.transformation(class).ok_or_else(|| {
-                ConnectError::config(format!(
-                    "Invalid value {class} for configuration {type_name}: Class {class} could not be found."
-                ))
-            })?;
+            let plugin = plugins
+                .transformation(class)
+                .ok_or_else(|| not_found(plugins, PluginKind::Transformation, &type_name, class))?;
             let predicate = match text(config, &format!("{prefix}predicate")) {
                 Some(name) => Some(predicate(plugins, config, name)?),
                 None => None,
@@ -115,13 +113,15 @@ fn predicate(plugins: &Plugins, config: &ConfigMap, name: &str) -> Result<Arc<dy
             "Missing required configuration \"{type_name}\" which has no default value."
         ))
     })?;
-    let plugin = plugins.predicate(class).ok_or_else(|| {
-        ConnectError::config(format!(
-            "Invalid value {class} for configuration {type_name}: Class {class} could not be found."
-        ))
-    })?;
+    let plugin = plugins
+        .predicate(class)
+        .ok_or_else(|| not_found(plugins, PluginKind::Predicate, &type_name, class))?;
     let mut options = with_prefix(config, &prefix);
     options.shift_remove("type");
     options.shift_remove("plugin.version");
     plugin.configure(&options)
+}
+
+fn not_found(plugins: &Plugins, kind: PluginKind, option: &str, class: &str) -> ConnectError {
+    ConnectError::config(plugins.unusable(kind, class).message(option, class))
 }

@@ -26,6 +26,7 @@ impl TransformationPlugin for ExtractFieldPlugin {
                     .importance(Importance::Medium)
                     .doc("Field name to extract."),
             )
+            .define(replace_null_with_default())
             .define(
                 ConfigKey::new("field.syntax.version", ConfigType::String)
                     .default("V1")
@@ -37,7 +38,6 @@ impl TransformationPlugin for ExtractFieldPlugin {
                          accessing nested elements.",
                     ),
             )
-            .define(replace_null_with_default())
     }
 
     fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Transformation>, ConnectError> {

@@ -5,7 +5,6 @@
 //!
 //!   side.rs           a record's key or value ($Key, $Value), as a struct or a map
 //!   field_path.rs     names of fields, dotted ones too
-//!   replacement.rs    Java's $1 in replacements
 //! ```
 //! Cast, DropHeaders, Flatten, HeaderFrom, InsertHeader, MaskField, SetSchemaMetadata, TimestampConverter and
 //! TimestampRouter are not built in: a connector that names one is refused.
@@ -20,7 +19,6 @@ mod insert_field;
 mod predicates;
 mod regex_router;
 mod replace_field;
-mod replacement;
 mod side;
 mod value_to_key;
 

@@ -1,11 +1,10 @@
 //! The built-in predicates (contract 6.2).
 
-use super::regex_router::regex_validator;
-use super::replacement::compile_whole;
+use crate::config::pattern::{java_regex, regex_validator};
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator};
+use connect_api::java_regex::JavaRegex;
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Predicate, PredicatePlugin, Value};
-use regex::Regex;
 use std::sync::Arc;
 
 /// `HasHeaderKey`: there is a header of that name.
@@ -85,17 +84,17 @@ impl PredicatePlugin for TopicNameMatchesPlugin {
 
     fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Predicate>, ConnectError> {
         let parsed = self.config_def().parse(config)?;
-        Ok(Arc::new(TopicNameMatches(compile_whole(
+        Ok(Arc::new(TopicNameMatches(java_regex(
             "pattern",
             parsed.text("pattern").unwrap_or_default(),
         )?)))
     }
 }
 
-struct TopicNameMatches(Regex);
+struct TopicNameMatches(JavaRegex);
 
 impl Predicate for TopicNameMatches {
     fn test(&self, record: &Record) -> Result<bool, ConnectError> {
-        Ok(self.0.is_match(record.topic()))
+        self.0.matches(record.topic())
     }
 }

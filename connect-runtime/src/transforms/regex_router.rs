@@ -1,27 +1,14 @@
 //! `org.apache.kafka.connect.transforms.RegexRouter`: another topic, where the pattern matches the whole of it.
 
-use super::replacement::{compile, compile_whole, replace_first};
-use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, ParsedValue, Validator};
+use crate::config::pattern::{java_regex, regex_validator};
+use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance};
+use connect_api::java_regex::JavaRegex;
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Transformation, TransformationPlugin};
 use parking_lot::Mutex;
-use regex::Regex;
 use std::sync::Arc;
 
 pub(super) struct RegexRouterPlugin;
-
-/// A text that must be a regular expression.
-pub(super) fn regex_validator() -> Validator {
-    Validator::Custom(
-        "valid regex",
-        Arc::new(|name, value| match value {
-            ParsedValue::String(pattern) => compile(name, pattern)
-                .map(drop)
-                .map_err(|error| error.message().to_owned()),
-            _ => Ok(()),
-        }),
-    )
-}
 
 impl TransformationPlugin for RegexRouterPlugin {
     fn class(&self) -> &'static str {
@@ -45,10 +32,8 @@ impl TransformationPlugin for RegexRouterPlugin {
 
     fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Transformation>, ConnectError> {
         let parsed = self.config_def().parse(config)?;
-        let pattern = parsed.text("regex").unwrap_or_default();
         Ok(Arc::new(RegexRouter {
-            whole: compile_whole("regex", pattern)?,
-            first: compile("regex", pattern)?,
+            regex: java_regex("regex", parsed.text("regex").unwrap_or_default())?,
             replacement: parsed.text("replacement").unwrap_or_default().to_owned(),
             last: Mutex::new(None),
         }))
@@ -56,8 +41,7 @@ impl TransformationPlugin for RegexRouterPlugin {
 }
 
 struct RegexRouter {
-    whole: Regex,
-    first: Regex,
+    regex: JavaRegex,
     replacement: String,
     /// a topic and where it is routed: records mostly come with the same topic in a row
     last: Mutex<Option<(Arc<str>, Arc<str>)>>,
@@ -71,8 +55,8 @@ impl RegexRouter {
         {
             return Ok(Arc::clone(routed));
         }
-        let routed = match self.whole.is_match(topic) {
-            true => replace_first(&self.first, topic, &self.replacement)?.into(),
+        let routed = match self.regex.matches(topic)? {
+            true => self.regex.replace_first(topic, &self.replacement)?.into(),
             false => Arc::clone(topic),
         };
         *last = Some((Arc::clone(topic), Arc::clone(&routed)));

@@ -56,6 +56,8 @@ impl TransformationPlugin for ReplaceFieldPlugin {
                     .doc("Field rename mappings."),
             )
             .define(replace_null_with_default())
+            .renamed("whitelist", "include")
+            .renamed("blacklist", "exclude")
     }
 
     fn configure(&self, config: &ConfigMap) -> Result<Arc<dyn Transformation>, ConnectError> {

@@ -2,11 +2,12 @@
 
 use super::enrich::{list, text};
 use crate::config::{ClientKind, WorkerConfig};
-use crate::plugins::Plugins;
+use crate::converters;
+use crate::plugins::{BUILT_IN_VERSION, PluginKind, Plugins, version};
 use connect_api::config::{ConfigValue, entry, with_prefix};
 use connect_api::converter::ConverterUse;
+use connect_api::java_regex::JavaRegex;
 use connect_api::{ConfigDef, ConfigMap, ConnectorKind, ConnectorPlugin};
-use kafka_client::ClientConfig;
 
 /// What a check looks at.
 pub(super) struct Subject<'a> {
@@ -23,75 +24,77 @@ fn add(values: &mut Values, name: &str, error: impl Into<String>) {
     entry(values, name).errors.push(error.into());
 }
 
-/// A class option is shown by the class's full name; one that is not there is an error. The class, if it is there.
-fn resolve_class(values: &mut Values, name: &str, given: Option<&str>, class: Option<&'static str>) {
-    match (given.map(str::trim), class) {
-        (Some(_), Some(class)) => entry(values, name).value = Some(class.to_owned()),
-        (Some(given), None) => {
-            add(
-                values,
-                name,
-                format!("Invalid value {given} for configuration {name}: Class {given} could not be found."),
-            );
-            entry(values, name).value = None;
+/// A class option is shown by the class's full name; one that cannot be used is an error.
+fn resolve_class(subject: &Subject<'_>, values: &mut Values, kind: PluginKind, option: &str) {
+    let Some(given) = text(subject.config, option).map(str::trim) else {
+        return;
+    };
+    match subject.plugins.class_named(kind, given) {
+        Some(class) => entry(values, option).value = Some(class.to_owned()),
+        None => {
+            let unusable = subject.plugins.unusable(kind, given);
+            add(values, option, unusable.message(option, given));
+            entry(values, option).value = unusable.class;
         }
-        (None, _) => {}
     }
 }
 
 /// All checks of the framework's options, in upstream's order where it shows.
 pub(super) fn framework(subject: &Subject<'_>, values: &mut Values) {
-    version(
-        values,
-        "connector.plugin.version",
-        subject.config,
-        subject.plugin.class(),
-        subject.plugin.version(),
-    );
     transformations(subject, values);
-    predicates(subject, values);
+    for alias in list(subject.config, "predicates") {
+        let option = format!("predicates.{alias}.type");
+        resolve_class(subject, values, PluginKind::Predicate, &option);
+        plugin_version(
+            subject,
+            values,
+            PluginKind::Predicate,
+            &option,
+            &format!("predicates.{alias}.plugin.version"),
+        );
+    }
     match subject.plugin.kind() {
         ConnectorKind::Sink => sink(subject, values),
         ConnectorKind::Source => source(subject, values),
     }
 }
 
-fn version(values: &mut Values, option: &str, config: &ConfigMap, class: &str, installed: &str) {
-    match text(config, option).map(str::trim) {
-        None | Some("") => {}
-        Some(wanted) if wanted == installed => {}
-        Some(wanted) => add(
-            values,
-            option,
-            format!(
-                "Invalid value {wanted} for configuration {option}: {class} is installed in version {installed} only"
-            ),
-        ),
+/// Why the version that `config` asks for is not there; `None` where it is.
+pub(super) fn missing_version(config: &ConfigMap, option: &str, class: &str, installed: &str) -> Option<String> {
+    let wanted = text(config, option)?;
+    let range = version::shown(wanted);
+    (!version::satisfies(installed, wanted)).then(|| {
+        format!("Plugin {class} not found that matches the version range {range}, available versions: [{installed}]")
+    })
+}
+
+fn plugin_version(subject: &Subject<'_>, values: &mut Values, kind: PluginKind, class_option: &str, option: &str) {
+    let given = text(subject.config, class_option).map(str::trim);
+    match given.and_then(|given| subject.plugins.class_named(kind, given)) {
+        Some(class) => {
+            if let Some(missing) = missing_version(subject.config, option, class, BUILT_IN_VERSION) {
+                add(values, option, missing);
+            }
+        }
+        // a form has no versions to offer
+        None => entry(values, option).visible = given.is_none(),
     }
 }
 
 fn transformations(subject: &Subject<'_>, values: &mut Values) {
-    let (plugins, config) = (subject.plugins, subject.config);
+    let config = subject.config;
     let predicates = list(config, "predicates");
     for alias in list(config, "transforms") {
         let option = |name: &str| format!("transforms.{alias}.{name}");
         let type_option = option("type");
-        let given = text(config, &type_option);
-        let found = given.and_then(|class| plugins.transformation(class));
-        match given.map(str::trim) {
-            Some("org.apache.kafka.connect.transforms.Transformation" | "Transformation") => {
-                add(values, &type_option, "This class is abstract and cannot be created.");
-            }
-            Some(class) if found.is_none() => match plugins.predicate(class).map(|plugin| plugin.class()) {
-                Some(predicate) => add(
-                    values,
-                    &type_option,
-                    format!("Class class {predicate} does not implement the Transformation interface"),
-                ),
-                None => resolve_class(values, &type_option, given, None),
-            },
-            _ => resolve_class(values, &type_option, given, found.map(|plugin| plugin.class())),
-        }
+        resolve_class(subject, values, PluginKind::Transformation, &type_option);
+        plugin_version(
+            subject,
+            values,
+            PluginKind::Transformation,
+            &type_option,
+            &option("plugin.version"),
+        );
         match text(config, &option("predicate")).map(str::trim) {
             None | Some("") => {
                 if text(config, &option("negate")).is_some() {
@@ -121,17 +124,6 @@ fn transformations(subject: &Subject<'_>, values: &mut Values) {
     }
 }
 
-fn predicates(subject: &Subject<'_>, values: &mut Values) {
-    for alias in list(subject.config, "predicates") {
-        let option = format!("predicates.{alias}.type");
-        let given = text(subject.config, &option);
-        let class = given
-            .and_then(|class| subject.plugins.predicate(class))
-            .map(|plugin| plugin.class());
-        resolve_class(values, &option, given, class);
-    }
-}
-
 fn sink(subject: &Subject<'_>, values: &mut Values) {
     let config = subject.config;
     let topics = list(config, "topics");
@@ -150,24 +142,21 @@ fn sink(subject: &Subject<'_>, values: &mut Values) {
         ),
         _ => {}
     }
-    if let Some(dead_letters) = text(config, "errors.deadletterqueue.topic.name")
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-    {
+    if let Some(dead_letters) = dead_letter_topic(config) {
         const OPTION: &str = "errors.deadletterqueue.topic.name";
         if topics.iter().any(|topic| topic == dead_letters) {
             let message = format!(
-                "The DLQ topic '{dead_letters}' may not be included in the list of topics ('topics={}') consumed by the connector",
-                topics.join(",")
+                "The DLQ topic '{dead_letters}' may not be included in the list of topics ('topics=[{}]') consumed by the connector",
+                topics.join(", ")
             );
             add(values, "topics", message);
         }
         let matching = pattern
-            .and_then(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")).ok())
-            .is_some_and(|pattern| pattern.is_match(dead_letters));
+            .and_then(|pattern| JavaRegex::new(pattern).ok())
+            .is_some_and(|pattern| pattern.matches(dead_letters).unwrap_or(true));
         if matching {
             let message = format!(
-                "The DLQ topic '{dead_letters}' may not be included in the regex matching the topics ('topics.regex={}') consumed by the connector",
+                "The DLQ topic '{dead_letters}' may not be matched by the regex for the topics ('topics.regex={}') consumed by the connector",
                 pattern.unwrap_or_default()
             );
             add(values, "topics.regex", message);
@@ -202,6 +191,12 @@ fn sink(subject: &Subject<'_>, values: &mut Values) {
     }
 }
 
+fn dead_letter_topic(config: &ConfigMap) -> Option<&str> {
+    text(config, "errors.deadletterqueue.topic.name")
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+}
+
 fn source(subject: &Subject<'_>, values: &mut Values) {
     let config = subject.config;
     if text(config, "exactly.once.support").is_some_and(|text| text.trim().eq_ignore_ascii_case("required")) {
@@ -227,47 +222,39 @@ fn source(subject: &Subject<'_>, values: &mut Values) {
     }
 }
 
-/// Options that are given as null where no definition says what that means.
-pub(super) fn nulls(config: &ConfigMap, known: impl Fn(&str) -> bool) -> Values {
-    config
-        .iter()
-        .filter(|(name, value)| value.is_none() && !known(name))
-        .map(|(name, _)| {
-            let mut value = ConfigValue::new(name, None);
-            value
-                .errors
-                .push("Null value can not be supplied as the configuration value.".to_owned());
-            value
-        })
-        .collect()
+/// Whether the connector has a client of that kind.
+pub(super) fn has_client(kind: ClientKind, connector: ConnectorKind, config: &ConfigMap) -> bool {
+    let dead_letters = dead_letter_topic(config).is_some();
+    let creates_topics = config.keys().any(|name| name.starts_with("topic.creation.default."));
+    match (kind, connector) {
+        (ClientKind::Consumer, connector) => connector == ConnectorKind::Sink,
+        (ClientKind::Producer, ConnectorKind::Source) => true,
+        (ClientKind::Producer, ConnectorKind::Sink) => dead_letters,
+        // offsets of a sink's group are read and altered by an admin client
+        (ClientKind::Admin, ConnectorKind::Sink) => true,
+        (ClientKind::Admin, ConnectorKind::Source) => creates_topics,
+    }
 }
 
 /// Options of the connector's Kafka clients: what the policy refuses, and what a client would refuse.
 pub(super) fn overrides(subject: &Subject<'_>) -> Values {
     let mut values = Values::new();
     for kind in ClientKind::ALL {
-        let concerned = !matches!(
-            (kind, subject.plugin.kind()),
-            (ClientKind::Consumer, ConnectorKind::Source)
-        );
         let prefix = kind.override_prefix();
+        let used =
+            has_client(kind, subject.plugin.kind(), subject.config) || subject.plugin.config_def().reads_below(prefix);
         for (option, value) in with_prefix(subject.config, prefix) {
             let mut outcome = ConfigValue::new(format!("{prefix}{option}"), value.clone());
             if let Err(refusal) = subject.worker.override_policy().check(&option) {
                 outcome.errors.push(refusal);
-            } else if let Some(value) = value.filter(|_| concerned) {
-                let mut client = ClientConfig::default();
-                client.set(&option, &value);
-                let checked = match kind {
-                    ClientKind::Consumer => client.check_consumer(),
-                    ClientKind::Producer => client.check_producer(),
-                    ClientKind::Admin => ClientConfig::from_java([(option.clone(), value)]).map(drop),
-                };
-                if let Err(error) = checked {
-                    outcome.errors.push(format!(
-                        "Invalid value for configuration {prefix}{option}: {}",
-                        error.context
-                    ));
+            } else if !used {
+                // worth a warning, not an entry
+                continue;
+            } else if let Some(value) = value {
+                if let Err(error) = kind.check(&option, &value) {
+                    outcome
+                        .errors
+                        .push(format!("Invalid value for configuration {prefix}{option}: {error}"));
                 }
             }
             if is_secret(&option) {
@@ -295,40 +282,43 @@ pub(super) fn converters(subject: &Subject<'_>, values: &mut Values) -> Vec<(Con
         ("key.converter", ConverterUse::Key),
         ("value.converter", ConverterUse::Value),
     ] {
-        let Some(given) = text(subject.config, option)
-            .map(str::trim)
-            .filter(|given| !given.is_empty())
-        else {
+        let kind = match converter_use {
+            ConverterUse::Header => PluginKind::HeaderConverter,
+            ConverterUse::Key | ConverterUse::Value => PluginKind::Converter,
+        };
+        resolve_class(subject, values, kind, option);
+        plugin_version(subject, values, kind, option, &format!("{option}.plugin.version"));
+        let Some(given) = text(subject.config, option).map(str::trim) else {
+            continue;
+        };
+        let Some(definition) = converters::definition(subject.plugins, kind, given) else {
             continue;
         };
         let prefix = format!("{option}.");
-        let options = with_prefix(subject.config, &prefix);
-        let (class, definition, configured) = match converter_use {
-            ConverterUse::Header => match subject.plugins.header_converter(given) {
-                Some(plugin) => (
-                    Some(plugin.class()),
-                    plugin.config_def(),
-                    plugin.configure(&options).map(drop),
-                ),
-                None => (None, ConfigDef::new(), Ok(())),
-            },
-            _ => match subject.plugins.converter(given) {
-                Some(plugin) => (
-                    Some(plugin.class()),
-                    plugin.config_def(),
-                    plugin.configure(&options, converter_use).map(drop),
-                ),
-                None => (None, ConfigDef::new(), Ok(())),
-            },
+        let mut options = with_prefix(subject.config, &prefix);
+        options.shift_remove("plugin.version");
+        let configured = match converter_use {
+            ConverterUse::Header => subject
+                .plugins
+                .header_converter(given)
+                .map(|plugin| plugin.configure(&options).map(drop)),
+            _ => subject
+                .plugins
+                .converter(given)
+                .map(|plugin| plugin.configure(&options, converter_use).map(drop)),
         };
-        resolve_class(values, option, Some(given), class);
-        let outcomes = ConfigDef::new()
-            .embed(&prefix, None, definition.clone())
-            .validate(subject.config);
-        if let Err(error) = configured
+        options
+            .entry(converters::CONVERTER_TYPE.to_owned())
+            .or_insert_with(|| Some(converter_use.name().to_owned()));
+        // as upstream, its messages speak of the options without their prefix
+        let mut outcomes = definition.validate(&options);
+        if let Some(Err(error)) = configured
             && outcomes.iter().all(|outcome| outcome.errors.is_empty())
         {
-            add(values, option, format!("{}: {error}", class.unwrap_or(given)));
+            add(values, option, format!("{given}: {error}"));
+        }
+        for outcome in &mut outcomes {
+            outcome.name.insert_str(0, &prefix);
         }
         own.push((ConfigDef::new().embed(&prefix, None, definition), outcomes));
     }

@@ -1,84 +1,150 @@
 //! The options that follow from a connector's own configuration: those of its transformations, predicates and topic
 //! creation groups, under their prefixes.
 
-use crate::plugins::Plugins;
-use connect_api::config::{ConfigDef, ConfigKey, ConfigType, Importance, ParsedValue, Validator, Width, with_prefix};
-use connect_api::{ConfigMap, ConnectorKind};
+use crate::config::WorkerConfig;
+use crate::config::pattern::regex_validator;
+use crate::plugins::{BUILT_IN_VERSION, PluginKind, Plugins};
+use connect_api::config::{
+    ConfigDef, ConfigKey, ConfigType, Default, Importance, ParsedValue, Validator, Width, with_prefix,
+};
+use connect_api::{ConfigMap, ConnectorKind, ConnectorPlugin};
 use std::sync::Arc;
 
-/// The framework's definition for `config`, with what its transformations and predicates add.
-pub fn enriched(plugins: &Plugins, kind: ConnectorKind, config: &ConfigMap) -> ConfigDef {
-    let mut definition = super::framework::definition(kind);
-    let transformation_classes: Vec<&str> = plugins.transformations.iter().map(|plugin| plugin.class()).collect();
+/// The framework's definition for `config`, with what its transformations and predicates add, and with what is in force
+/// where the connector says nothing: the worker's converters, the versions that are installed.
+pub fn enriched(
+    plugins: &Plugins,
+    worker: &WorkerConfig,
+    plugin: &dyn ConnectorPlugin,
+    config: &ConfigMap,
+) -> ConfigDef {
+    let kind = plugin.kind();
+    let mut definition = with_defaults(plugins, worker, plugin, config, super::framework::definition(kind));
     for alias in list(config, "transforms") {
-        let prefix = format!("transforms.{alias}.");
-        let group = format!("Transforms: {alias}");
-        let own = |name: &str, config_type| ConfigKey::new(format!("{prefix}{name}"), config_type);
-        definition = definition
-            .define(
-                own("type", ConfigType::Class)
-                    .importance(Importance::High)
-                    .doc(format!("Class for the '{alias}' transformation."))
-                    .group(&group, 1, Width::Long)
-                    .display_name(format!("Transformation type for {alias}"))
-                    .recommend(transformation_classes.clone()),
-            )
-            .define(
-                own("plugin.version", ConfigType::String)
-                    .default_null()
-                    .importance(Importance::Low)
-                    .doc(format!("Version of the '{alias}' transformation."))
-                    .group(&group, 2, Width::Long)
-                    .display_name(format!("Transformation version for {alias}")),
-            )
-            .define(
-                own("predicate", ConfigType::String)
-                    .default("")
-                    .importance(Importance::Medium)
-                    .doc("The alias of a predicate used to determine whether to apply this transformation.")
-                    .group(&group, 3, Width::Long)
-                    .display_name("Predicate"),
-            )
-            .define(
-                own("negate", ConfigType::Boolean)
-                    .default("false")
-                    .importance(Importance::Medium)
-                    .doc("Whether the configured predicate should be negated.")
-                    .group(&group, 4, Width::Long)
-                    .display_name("Negate"),
-            );
-        if let Some(plugin) = text(config, &format!("{prefix}type")).and_then(|class| plugins.transformation(class)) {
-            definition = embed(definition, &prefix, &group, plugin.config_def());
-        }
+        let title = format!("Transforms: {alias}");
+        definition = aliased(
+            definition,
+            plugins,
+            config,
+            PluginKind::Transformation,
+            "transforms",
+            &alias,
+            &title,
+        );
     }
     for alias in list(config, "predicates") {
-        let prefix = format!("predicates.{alias}.");
-        let group = format!("Predicates: {alias}");
-        definition = definition
-            .define(
-                ConfigKey::new(format!("{prefix}type"), ConfigType::Class)
-                    .importance(Importance::High)
-                    .doc(format!("Class for the '{alias}' predicate."))
-                    .group(&group, 1, Width::Long)
-                    .display_name(format!("Predicate type for {alias}"))
-                    .recommend(plugins.predicates.iter().map(|plugin| plugin.class())),
-            )
-            .define(
-                ConfigKey::new(format!("{prefix}plugin.version"), ConfigType::String)
-                    .default_null()
-                    .importance(Importance::Low)
-                    .doc(format!("Version of the '{alias}' predicate."))
-                    .group(&group, 2, Width::Long)
-                    .display_name(format!("Predicate version for {alias}")),
-            );
-        if let Some(plugin) = text(config, &format!("{prefix}type")).and_then(|class| plugins.predicate(class)) {
-            definition = embed(definition, &prefix, &group, plugin.config_def());
-        }
+        let title = format!("Predicates: {alias}");
+        definition = aliased(
+            definition,
+            plugins,
+            config,
+            PluginKind::Predicate,
+            "predicates",
+            &alias,
+            &title,
+        );
     }
     if kind == ConnectorKind::Source {
         definition = topic_creation(definition, config);
     }
     definition
+}
+
+/// The framework's options with the defaults of this worker and the values that it can offer.
+pub fn with_defaults(
+    plugins: &Plugins,
+    worker: &WorkerConfig,
+    plugin: &dyn ConnectorPlugin,
+    config: &ConfigMap,
+    definition: ConfigDef,
+) -> ConfigDef {
+    let installed = |key: &ConfigKey, version: &str| key.clone().default(version).recommend([version]);
+    let mut changed = Vec::new();
+    if let Some(key) = definition.key("connector.plugin.version") {
+        changed.push(installed(key, plugin.version()));
+    }
+    for (option, kind) in [
+        ("key.converter", PluginKind::Converter),
+        ("value.converter", PluginKind::Converter),
+        ("header.converter", PluginKind::HeaderConverter),
+    ] {
+        let (default, _) = worker.converter(option);
+        let default = plugins.class_named(kind, &default).unwrap_or_default();
+        if let Some(key) = definition.key(option) {
+            changed.push(key.clone().default(default).recommend(plugins.classes(kind)));
+        }
+        let chosen = text(config, option).unwrap_or(default);
+        if let Some(key) = definition.key(&format!("{option}.plugin.version"))
+            && plugins.class_named(kind, chosen.trim()).is_some()
+        {
+            changed.push(installed(key, BUILT_IN_VERSION));
+        }
+    }
+    // an option that is defined again keeps its place
+    changed.into_iter().fold(definition, ConfigDef::define)
+}
+
+/// The options of one transformation or predicate. Those of its class follow where it can be used.
+fn aliased(
+    definition: ConfigDef,
+    plugins: &Plugins,
+    config: &ConfigMap,
+    kind: PluginKind,
+    option: &str,
+    alias: &str,
+    group: &str,
+) -> ConfigDef {
+    let prefix = format!("{option}.{alias}.");
+    let (noun, title) = match kind {
+        PluginKind::Transformation => ("transformation", "Transformation"),
+        _ => ("predicate", "Predicate"),
+    };
+    let class = text(config, &format!("{prefix}type")).map(str::trim);
+    let own = class.and_then(|class| match kind {
+        PluginKind::Transformation => plugins
+            .transformation(class)
+            .map(|plugin| with_predicate(plugin.config_def())),
+        _ => plugins.predicate(class).map(|plugin| plugin.config_def()),
+    });
+    let mut version = ConfigKey::new(format!("{prefix}plugin.version"), ConfigType::String)
+        .default_null()
+        .importance(Importance::High)
+        .doc(format!("Version of the '{alias}' {noun}."))
+        .group(group, 1, Width::Long)
+        .display_name(format!("{title} version for {alias}"));
+    if own.is_some() {
+        version = version.default(BUILT_IN_VERSION).recommend([BUILT_IN_VERSION]);
+    }
+    let definition = definition
+        .define(
+            ConfigKey::new(format!("{prefix}type"), ConfigType::Class)
+                .importance(Importance::High)
+                .doc(format!("Class for the '{alias}' {noun}."))
+                .group(group, 0, Width::Long)
+                .display_name(format!("{title} type for {alias}"))
+                .recommend(plugins.classes(kind)),
+        )
+        .define(version);
+    match own {
+        Some(own) => embed(definition, &prefix, group, own),
+        None => definition,
+    }
+}
+
+/// The options of a transformation, and whether it applies.
+fn with_predicate(own: ConfigDef) -> ConfigDef {
+    own.define(
+        ConfigKey::new("predicate", ConfigType::String)
+            .default_null()
+            .importance(Importance::Medium)
+            .doc("The alias of a predicate used to determine whether to apply this transformation."),
+    )
+    .define(
+        ConfigKey::new("negate", ConfigType::Boolean)
+            .default("false")
+            .importance(Importance::Medium)
+            .doc("Whether the configured predicate should be negated."),
+    )
 }
 
 /// Elements of a LIST option, as posted.
@@ -102,10 +168,20 @@ pub fn text<'a>(config: &'a ConfigMap, name: &str) -> Option<&'a str> {
     config.get(name).and_then(Option::as_deref)
 }
 
-/// A plugin's options under its prefix. As upstream, its checks speak of the option without the prefix.
-pub(super) fn embed(mut definition: ConfigDef, prefix: &str, group: &str, plugin: ConfigDef) -> ConfigDef {
-    for key in ConfigDef::new().embed(prefix, Some(group), plugin).keys() {
-        let mut key = key.clone();
+/// A plugin's options under its prefix, in upstream's order: those that must be given, then by importance and name. As
+/// upstream, its checks speak of the option without the prefix.
+fn embed(definition: ConfigDef, prefix: &str, group: &str, plugin: ConfigDef) -> ConfigDef {
+    let rank = |key: &ConfigKey| {
+        let optional = key.default != Default::Required;
+        (optional, key.importance as u8, key.name.clone())
+    };
+    let mut keys: Vec<ConfigKey> = plugin.keys().cloned().collect();
+    keys.sort_by_key(rank);
+    let mut order = 2;
+    let mut sorted = ConfigDef::new();
+    for mut key in keys {
+        key.order = order;
+        order += 1;
         key.validator = key.validator.map(|validator| {
             let prefix = prefix.to_owned();
             Validator::Custom(
@@ -115,9 +191,10 @@ pub(super) fn embed(mut definition: ConfigDef, prefix: &str, group: &str, plugin
                 }),
             )
         });
-        definition = definition.define(key);
+        sorted = sorted.define(key);
     }
-    definition
+    // former names come along
+    definition.embed(prefix, Some(group), sorted.with_former_names_of(&plugin))
 }
 
 /// `topic.creation.GROUP.*`: checked as soon as one of them is given, since together they switch creation on.
@@ -138,7 +215,6 @@ fn topic_creation(mut definition: ConfigDef, config: &ConfigMap) -> ConfigDef {
                 .group(&title, order, Width::Long)
         };
         let optional = |key: ConfigKey| if is_default { key } else { key.default_null() };
-        let patterns = || Validator::Custom("regular expressions", Arc::new(regexes));
         let number = || Validator::Custom("-1 or at least 1", Arc::new(positive_or_default));
         if !is_default {
             definition = definition
@@ -149,7 +225,7 @@ fn topic_creation(mut definition: ConfigDef, config: &ConfigMap) -> ConfigDef {
                         1,
                         "Regular expressions of the topics of this group.",
                     )
-                    .validator(patterns()),
+                    .validator(regex_validator()),
                 )
                 .define(
                     key(
@@ -159,7 +235,7 @@ fn topic_creation(mut definition: ConfigDef, config: &ConfigMap) -> ConfigDef {
                         "Regular expressions of topics that are not of this group.",
                     )
                     .default("")
-                    .validator(patterns()),
+                    .validator(regex_validator()),
                 );
         }
         definition = definition
@@ -183,17 +259,6 @@ fn topic_creation(mut definition: ConfigDef, config: &ConfigMap) -> ConfigDef {
             );
     }
     definition
-}
-
-fn regexes(name: &str, value: &ParsedValue) -> Result<(), String> {
-    let ParsedValue::List(patterns) = value else {
-        return Ok(());
-    };
-    patterns.iter().try_for_each(|pattern| {
-        regex::Regex::new(pattern)
-            .map(drop)
-            .map_err(|error| format!("Invalid value {pattern} for configuration {name}: Invalid regex: {error}"))
-    })
 }
 
 fn positive_or_default(name: &str, value: &ParsedValue) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! The options that every connector has (contract 4.3).
 
+use crate::config::pattern::regex_validator;
 use connect_api::ConnectorKind;
 use connect_api::config::{ConfigDef, ConfigKey, ConfigType, Importance, ParsedValue, Validator, Width};
 use std::sync::Arc;
@@ -28,15 +29,6 @@ fn elements() -> Validator {
     }
 }
 
-fn regex(name: &str, value: &ParsedValue) -> Result<(), String> {
-    match value {
-        ParsedValue::String(text) => regex::Regex::new(text)
-            .map(drop)
-            .map_err(|error| format!("Invalid value {text} for configuration {name}: Invalid regex: {error}")),
-        _ => Ok(()),
-    }
-}
-
 fn aliases(name: &str, value: &ParsedValue) -> Result<(), String> {
     let ParsedValue::List(aliases) = value else {
         return Ok(());
@@ -51,20 +43,19 @@ fn aliases(name: &str, value: &ParsedValue) -> Result<(), String> {
     }
 }
 
-fn plugin_version(name: &str, default: ConfigKey, order: i32, display: &str) -> ConfigKey {
-    ConfigKey {
-        name: name.to_owned(),
-        ..default
-    }
-    .default_null()
-    .doc("Version of the plugin; the installed one if not set. A version that is not installed is refused.")
-    .group(COMMON, order, Width::Medium)
-    .display_name(display)
+fn plugin_version(name: &str, importance: Importance, order: i32, width: Width, display: &str) -> ConfigKey {
+    ConfigKey::new(name, Text)
+        .default_null()
+        .importance(importance)
+        .doc("Version of the plugin; the installed one if not set. A version that is not installed is refused.")
+        .group(COMMON, order, width)
+        .display_name(display)
 }
 
-fn common() -> ConfigDef {
+/// The options of sources and sinks alike, without those for errors.
+pub fn common() -> ConfigDef {
     let key = |name: &'static str, config_type| ConfigKey::new(name, config_type);
-    let version = || key("", Text).importance(Low);
+    let version = |name: &str, order: i32, display: &str| plugin_version(name, Low, order, Width::Short, display);
     let converter = |name: &str, order: i32, display: &str, data: &str| {
         ConfigKey::new(name, Class)
             .default_null()
@@ -91,7 +82,13 @@ fn common() -> ConfigDef {
                 .group(COMMON, 2, Width::Long)
                 .display_name("Connector class"),
         )
-        .define(plugin_version("connector.plugin.version", key("", Text), 3, "Connector version"))
+        .define(plugin_version(
+            "connector.plugin.version",
+            Medium,
+            3,
+            Width::Medium,
+            "Connector version",
+        ))
         .define(
             key("tasks.max", Int)
                 .default("1")
@@ -110,18 +107,18 @@ fn common() -> ConfigDef {
                 .display_name("Enforce tasks max"),
         )
         .define(converter("key.converter", 6, "Key converter class", "keys"))
-        .define(plugin_version("key.converter.plugin.version", version(), 7, "Key converter version"))
+        .define(version("key.converter.plugin.version", 7, "Key converter version"))
         .define(converter("value.converter", 8, "Value converter class", "values"))
-        .define(plugin_version("value.converter.plugin.version", version(), 9, "Value converter version"))
+        .define(version("value.converter.plugin.version", 9, "Value converter version"))
         .define(converter("header.converter", 10, "Header converter class", "header values"))
-        .define(plugin_version("header.converter.plugin.version", version(), 11, "Header converter version"))
+        .define(version("header.converter.plugin.version", 11, "Header converter version"))
         .define(
             key("transforms", List)
                 .default("")
                 .validator(Validator::Custom("unique transformation aliases", Arc::new(aliases)))
                 .importance(Low)
                 .doc("Aliases for the transformations to be applied to records, in order.")
-                .group("Transforms", 1, Width::Long)
+                .group("Transforms", 12, Width::Long)
                 .display_name("Transforms"),
         )
         .define(
@@ -130,7 +127,7 @@ fn common() -> ConfigDef {
                 .validator(Validator::Custom("unique predicate aliases", Arc::new(aliases)))
                 .importance(Low)
                 .doc("Aliases for the predicates used by transformations.")
-                .group("Predicates", 1, Width::Long)
+                .group("Predicates", 13, Width::Long)
                 .display_name("Predicates"),
         )
         .define(
@@ -139,7 +136,7 @@ fn common() -> ConfigDef {
                 .validator(Validator::In(vec!["none", "restart"]))
                 .importance(Low)
                 .doc("What to do when a config provider says that a value has changed. The built-in providers never say so.")
-                .group(COMMON, 12, Width::Medium)
+                .group(COMMON, 14, Width::Medium)
                 .display_name("Reload Action"),
         )
 }
@@ -213,16 +210,16 @@ fn sink(definition: ConfigDef) -> ConfigDef {
                 .validator(elements())
                 .importance(High)
                 .doc("Topics to consume, comma-separated.")
-                .group(COMMON, 13, Width::Long)
+                .group(COMMON, 4, Width::Long)
                 .display_name("Topics"),
         )
         .define(
             key("topics.regex", Text)
                 .default("")
-                .validator(Validator::Custom("valid regex", Arc::new(regex)))
+                .validator(regex_validator())
                 .importance(High)
                 .doc("Regular expression of the topics to consume. Either this or topics.")
-                .group(COMMON, 14, Width::Long)
+                .group(COMMON, 4, Width::Long)
                 .display_name("Topics regex"),
         )
         .define(
@@ -266,19 +263,19 @@ fn source(definition: ConfigDef) -> ConfigDef {
         .define(
             key("exactly.once.support", Text)
                 .default("requested")
-                .validator(Validator::CaseInsensitiveIn(vec!["requested", "required"]))
+                .validator(Validator::CaseInsensitiveIn(vec!["required", "requested"]))
                 .importance(Medium)
                 .doc("Whether to refuse the connector unless it delivers exactly once.")
-                .group(EXACTLY_ONCE, 1, Width::Short)
+                .group(EXACTLY_ONCE, 2, Width::Short)
                 .display_name("Exactly once support"),
         )
         .define(
             key("transaction.boundary", Text)
                 .default("poll")
-                .validator(Validator::CaseInsensitiveIn(vec!["poll", "interval", "connector"]))
+                .validator(Validator::CaseInsensitiveIn(vec!["interval", "poll", "connector"]))
                 .importance(Medium)
                 .doc("Where transactions begin and end when exactly-once support is enabled.")
-                .group(EXACTLY_ONCE, 2, Width::Short)
+                .group(EXACTLY_ONCE, 3, Width::Short)
                 .display_name("Transaction Boundary"),
         )
         .define(
@@ -286,7 +283,7 @@ fn source(definition: ConfigDef) -> ConfigDef {
                 .default_null()
                 .importance(Low)
                 .doc("Time between transactions with transaction.boundary=interval, in ms.")
-                .group(EXACTLY_ONCE, 3, Width::Short)
+                .group(EXACTLY_ONCE, 4, Width::Short)
                 .display_name("Transaction boundary interval"),
         )
         .define(

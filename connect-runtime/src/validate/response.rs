@@ -1,18 +1,24 @@
 //! Validation and definitions as REST shows them (contract 4.6).
 
 use super::{ValidatedOption, Validation};
-use connect_api::config::{ConfigKey, ConfigType, Default};
+use connect_api::config::{ConfigKey, ConfigType, Default, UnreadOption};
 use serde_json::{Value, json};
 
 impl Validation {
     /// The answer to `PUT /connector-plugins/{plugin}/config/validate`.
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut answer = json!({
             "name": self.name,
             "error_count": self.error_count(),
             "groups": self.groups,
             "configs": self.options.iter().map(option_json).collect::<Vec<_>>(),
-        })
+        });
+        // upstream has no such member: it is there only where there is something to say
+        if !self.unread.is_empty() {
+            let warning = |option: &UnreadOption| json!({ "name": option.name, "message": option.message });
+            answer["warnings"] = self.unread.iter().map(warning).collect();
+        }
+        answer
     }
 }
 

@@ -15,22 +15,34 @@ pub struct FileStreamSource;
 /// `org.apache.kafka.connect.file.FileStreamSinkConnector`.
 pub struct FileStreamSink;
 
-/// A connector that has nothing to watch: one task, with the connector's own configuration.
-#[derive(Default)]
-struct OneTask {
+/// A connector that has nothing to watch: every task has the connector's own configuration.
+struct FileConnector {
+    kind: ConnectorKind,
     config: ConfigMap,
 }
 
+impl FileConnector {
+    fn new(kind: ConnectorKind) -> Self {
+        let config = ConfigMap::default();
+        Self { kind, config }
+    }
+}
+
 #[async_trait]
-impl Connector for OneTask {
+impl Connector for FileConnector {
     async fn start(&mut self, context: ConnectorContext) -> Result<(), ConnectError> {
         tracing::info!(connector = %context.connector, "starting file connector");
         self.config = context.config;
         Ok(())
     }
 
-    fn task_configs(&self, _max_tasks: usize) -> Result<Vec<ConfigMap>, ConnectError> {
-        Ok(vec![self.config.clone()])
+    /// A file is read by one task; any number may append to one, whole lines at a time.
+    fn task_configs(&self, max_tasks: usize) -> Result<Vec<ConfigMap>, ConnectError> {
+        let tasks = match self.kind {
+            ConnectorKind::Source => 1,
+            ConnectorKind::Sink => max_tasks,
+        };
+        Ok(vec![self.config.clone(); tasks])
     }
 
     async fn stop(&mut self) {}
@@ -67,7 +79,7 @@ impl ConnectorPlugin for FileStreamSource {
     }
 
     fn connector(&self) -> Box<dyn Connector> {
-        Box::new(OneTask::default())
+        Box::new(FileConnector::new(self.kind()))
     }
 
     fn task(&self) -> Task {
@@ -136,7 +148,7 @@ impl ConnectorPlugin for FileStreamSink {
     }
 
     fn connector(&self) -> Box<dyn Connector> {
-        Box::new(OneTask::default())
+        Box::new(FileConnector::new(self.kind()))
     }
 
     fn task(&self) -> Task {
@@ -155,6 +167,12 @@ mod tests {
 
     fn map(value: Value) -> SourceMap {
         value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_source_has_one_task_and_a_sink_as_many_as_it_may_have() {
+        assert_eq!(FileStreamSource.connector().task_configs(3).unwrap().len(), 1);
+        assert_eq!(FileStreamSink.connector().task_configs(3).unwrap().len(), 3);
     }
 
     #[test]

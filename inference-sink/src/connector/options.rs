@@ -68,6 +68,10 @@ pub fn config_def() -> ConfigDef {
                 .importance(Importance::Low)
                 .doc("How long a task that starts waits for a global store that cannot be read (its topic is not there, for instance). Then the feature views that need it get no events until it can be, which their status says, and the others go on. A store that is being read is waited for as long as that takes."),
         )
+        // of the clients that write outputs and state
+        .reads_prefix("producer.override.")
+        .ignores("key.converter", "millrace.InferenceSink takes keys as the bytes that they are")
+        .ignores("header.converter", "millrace.InferenceSink reads headers as text")
 }
 
 impl ConnectorOptions {

@@ -57,6 +57,16 @@ impl ClientConfig {
         Ok(config)
     }
 
+    /// Whether a client knows the option at all, be it to refuse its value.
+    pub fn is_known(option: &str) -> bool {
+        options::known().any(|known| known == option) || security::owns(option)
+    }
+
+    /// Names of the options that clients know, those of `ssl.` and `sasl.` aside.
+    pub fn known() -> impl Iterator<Item = &'static str> {
+        options::known()
+    }
+
     /// Sets an option, replacing its value. It is judged when a client is built.
     pub fn set(&mut self, java_name: &str, value: &str) -> &mut Self {
         self.options.insert(java_name.to_owned(), value.to_owned());

@@ -201,6 +201,11 @@ const OPTIONS: &[(&str, For, &str, Value)] = &[
     ("interceptor.classes", Every, "", Only(&[""])),
 ];
 
+/// Names of the options in the table.
+pub(super) fn known() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|(name, ..)| *name)
+}
+
 const BYTE_ARRAY_SERIALIZER: &str = "org.apache.kafka.common.serialization.ByteArraySerializer";
 const BYTE_ARRAY_DESERIALIZER: &str = "org.apache.kafka.common.serialization.ByteArrayDeserializer";
 

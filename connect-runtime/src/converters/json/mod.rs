@@ -68,7 +68,7 @@ impl ConverterPlugin for JsonConverterPlugin {
             .define(
                 ConfigKey::new("decimal.format", ConfigType::String)
                     .default("BASE64")
-                    .validator(Validator::CaseInsensitiveIn(vec!["BASE64", "NUMERIC"]))
+                    .validator(Validator::CaseInsensitiveIn(vec!["NUMERIC", "BASE64"]))
                     .importance(Importance::Low)
                     .doc(
                         "Controls which format this converter will serialize decimals in. This value is case \
@@ -85,7 +85,7 @@ impl ConverterPlugin for JsonConverterPlugin {
                         "Whether to replace fields that have a default value and that are null to the default value. \
                          When set to true, the default value is used, otherwise null is used.",
                     )
-                    .group("Schemas", 3, Width::Medium)
+                    .group("Serialization", 1, Width::Medium)
                     .display_name("Replace null with default"),
             )
     }

@@ -1,28 +1,20 @@
 //! Replacements as Java writes them: `$1`, `${name}`, and `\` in front of a character that means itself.
 
-use connect_api::ConnectError;
-use regex::{Captures, Regex};
+use crate::error::ConnectError;
+use fancy_regex::{Captures, Regex};
 
 fn illegal(message: impl Into<String>) -> ConnectError {
     ConnectError::fatal(message).with_java_class("java.lang.IllegalArgumentException")
 }
 
-/// `text` with the first match of `regex` replaced; `text` itself without a match.
-pub(super) fn replace_first(regex: &Regex, text: &str, replacement: &str) -> Result<String, ConnectError> {
-    let Some(captures) = regex.captures(text) else {
-        return Ok(text.to_owned());
-    };
-    let Some(whole) = captures.get(0) else {
-        return Ok(text.to_owned());
-    };
-    let mut out = text.get(..whole.start()).unwrap_or_default().to_owned();
-    expand(&captures, replacement, &mut out)?;
-    out.push_str(text.get(whole.end()..).unwrap_or_default());
-    Ok(out)
-}
-
-/// Appends the replacement with its group references resolved (`Matcher.appendReplacement`).
-fn expand(captures: &Captures<'_>, replacement: &str, out: &mut String) -> Result<(), ConnectError> {
+/// Appends the replacement with its references resolved (`Matcher.appendReplacement`). A group that took no part in the
+/// match is empty.
+pub(super) fn expand(
+    regex: &Regex,
+    captures: &Captures<'_, str>,
+    replacement: &str,
+    out: &mut String,
+) -> Result<(), ConnectError> {
     let mut characters = replacement.chars().peekable();
     while let Some(character) = characters.next() {
         match character {
@@ -33,11 +25,22 @@ fn expand(captures: &Captures<'_>, replacement: &str, out: &mut String) -> Resul
             ),
             '$' => match characters.next() {
                 Some('{') => {
-                    let name: String = characters.by_ref().take_while(|character| *character != '}').collect();
-                    match captures.name(&name) {
-                        Some(group) => out.push_str(group.as_str()),
-                        None => return Err(illegal(format!("No group with name {{{name}}}"))),
+                    let name: String = std::iter::from_fn(|| characters.next_if(char::is_ascii_alphanumeric)).collect();
+                    if name.is_empty() {
+                        return Err(illegal("named capturing group has 0 length name"));
                     }
+                    if characters.next() != Some('}') {
+                        return Err(illegal("named capturing group is missing trailing '}'"));
+                    }
+                    if name.starts_with(|first: char| first.is_ascii_digit()) {
+                        return Err(illegal(format!(
+                            "capturing group name {{{name}}} starts with digit character"
+                        )));
+                    }
+                    if !regex.capture_names().flatten().any(|known| known == name) {
+                        return Err(illegal(format!("No group with name {{{name}}}")));
+                    }
+                    out.push_str(captures.name(&name).map_or("", |found| found.as_str()));
                 }
                 Some(first) if first.is_ascii_digit() => {
                     let mut group = first as usize - '0' as usize;
@@ -62,19 +65,4 @@ fn expand(captures: &Captures<'_>, replacement: &str, out: &mut String) -> Resul
         }
     }
     Ok(())
-}
-
-/// Compiles a pattern that a user wrote for `option`.
-pub(super) fn compile(option: &str, pattern: &str) -> Result<Regex, ConnectError> {
-    Regex::new(pattern).map_err(|error| {
-        ConnectError::config(format!(
-            "Invalid value {pattern} for configuration {option}: Invalid regex: {error}"
-        ))
-    })
-}
-
-/// The same pattern, matching whole texts only.
-pub(super) fn compile_whole(option: &str, pattern: &str) -> Result<Regex, ConnectError> {
-    compile(option, pattern)?;
-    compile(option, &format!(r"\A(?:{pattern})\z"))
 }
