@@ -38,8 +38,14 @@ test: ## install what is missing and run all tests, those against Apache Kafka i
 
 .PHONY: bench
 bench: build ## the product beside the programs it replaces: a table, and bench-results.json (ONLY="path latency" for some)
-	@scripts/install-packages.sh test
-	$(TARGET)/release/millrace-bench $(ONLY)
+	@scripts/install-packages.sh test bench
+	$(TARGET)/release/millrace-bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ONLY)
+
+.PHONY: bench-compare
+bench-compare: build ## two builds of millrace in turns: make bench-compare BEFORE=old/millrace AFTER=new/millrace ONLY="path latency"
+	@scripts/install-packages.sh test bench
+	@[ -n "$(BEFORE)" ] && [ -n "$(AFTER)" ] || { echo "bench-compare: BEFORE and AFTER are the two millrace commands" >&2; exit 2; }
+	$(TARGET)/release/millrace-bench compare --before $(BEFORE) --after $(AFTER) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ONLY)
 
 .PHONY: soak
 soak: build ## kill the worker 50 times at random moments under load (MILLRACE_SOAK_SEED=N repeats a run)

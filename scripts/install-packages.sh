@@ -2,6 +2,7 @@
 # Installs the system packages that are missing, after saying which and why.
 #   install-packages.sh build         what the build needs
 #   install-packages.sh build test    and what the tests need
+#   install-packages.sh bench         what the benchmarks need beside that
 set -euo pipefail
 
 declare -A reason=()
@@ -27,8 +28,11 @@ for purpose in "$@"; do
       need maven 'fetches Apache Kafka' command -v mvn
       need postgresql 'is what the Postgres connector reads from' compgen -G '/usr/lib/postgresql/*/bin/postgres'
       ;;
+    bench)
+      need default-jdk-headless 'compiles the Kafka Streams application that is measured beside millrace' command -v javac
+      ;;
     *)
-      echo "install-packages.sh: no such purpose: $purpose (build, test)" >&2
+      echo "install-packages.sh: no such purpose: $purpose (build, test, bench)" >&2
       exit 2
       ;;
   esac

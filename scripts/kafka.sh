@@ -5,6 +5,9 @@
 #   scripts/kafka.sh connect-plugins
 #                                as install, and the file connectors of Kafka Connect; prints their plugin path
 #   scripts/kafka.sh debezium    fetch Debezium's Postgres connector once; prints its plugin path
+#   scripts/kafka.sh streams-peer
+#                                build the Kafka Streams application of benches/streams-peer, once for each of its versions;
+#                                prints its class path
 #   scripts/kafka.sh tool CLASS ARGUMENT...
 #                                run one of its command line tools,
 #                                e.g. org.apache.kafka.tools.consumer.ConsoleConsumer
@@ -108,6 +111,38 @@ debezium() {
     echo "$plugins"
 }
 
+streams_peer() {
+    local project=$here/../benches/streams-peer application libraries
+    application=$services/streams-peer-$(cat "$project"/pom.xml "$project"/src/main/java/*.java | sha256sum | cut -c1-12)
+    # Versions of the application share what they are built with.
+    libraries=$services/streams-peer-libs-$(sha256sum <"$project/pom.xml" | cut -c1-12)
+    if [ ! -d "$application" ] || [ ! -d "$libraries" ]; then
+        mkdir -p "$services"
+        exec 9>"$services/.streams-peer.lock"
+        flock 9
+        if [ ! -d "$application" ] || [ ! -d "$libraries" ]; then
+            require javac default-jdk-headless
+            require mvn maven
+            local staging
+            staging=$(mktemp -d "$services/.streams-peer.XXXXXX")
+            echo "kafka.sh: building the Kafka Streams application of the benchmarks (fetches about 150 MB the first time)" >&2
+            if ! mvn --batch-mode --quiet --file "$project/pom.xml" package dependency:copy-dependencies \
+                -Doutdir="$staging/build" -DoutputDirectory="$staging/libraries" >&2; then
+                rm -rf "$staging"
+                echo "kafka.sh: Maven could not build the Kafka Streams application; see above" >&2
+                exit 1
+            fi
+            mkdir "$staging/application"
+            mv "$staging"/build/streams-peer-*.jar "$staging/application/"
+            [ -d "$libraries" ] || mv "$staging/libraries" "$libraries"
+            [ -d "$application" ] || mv "$staging/application" "$application"
+            rm -rf "$staging"
+        fi
+        flock -u 9
+    fi
+    echo "$application/*:$libraries/*"
+}
+
 case "${1:-}" in
 install)
     install
@@ -118,13 +153,16 @@ connect-plugins)
 debezium)
     debezium
     ;;
+streams-peer)
+    streams_peer
+    ;;
 tool)
     shift
     install >/dev/null
     exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$libs/*" "$@"
     ;;
 *)
-    sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -6,33 +6,42 @@
 //!   products, 7 text columns --snapshot--> topic: rows/s from its first to its last record
 //!   paused; updates in transactions of 500 rows; resumed --stream--> topic: as above
 //! ```
-//! Live changes wait in the log of PostgreSQL when the clock starts: what is measured is how fast a connector catches up, not
-//! how fast PostgreSQL takes updates.
+//! Both workers stay for all rounds, and have done a round that does not count: Java's compilers have had their time. Live
+//! changes wait in the log of PostgreSQL when the clock starts: what is measured is how fast a connector catches up, not how
+//! fast PostgreSQL takes updates.
 
-use crate::process::{self, Worker};
-use crate::report::{Report, median};
+use crate::contest::{self, Bench, Contest, Figure, Side, Terms};
+use crate::cores::Placement;
+use crate::job;
+use crate::process;
+use crate::scratch::Scratch;
+use crate::worker::{Place, Worker};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use kafka_client::{Admin, ClientConfig, Consumer, IsolationLevel, NewTopic, StartOffset, TopicPartition};
+use kafka_client::{Admin, ClientConfig, Consumer, IsolationLevel, StartOffset, TopicPartition};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write as _};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use tests::{KafkaBroker, PostgresServer};
 
-/// Pairs of runs; the figures are medians.
+/// Rounds; the figures are medians.
 const ROUNDS: usize = 3;
 /// Rows that one transaction updates.
 const TRANSACTION_ROWS: usize = 500;
-const CONNECTOR: &str = "catalog";
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks at the end of the topic.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Who runs the connector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Runner {
-    Millrace,
-    Debezium,
+/// In a Java worker.
+#[derive(Clone, Copy, Debug)]
+struct Debezium;
+
+impl Display for Debezium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Debezium 3.6.1 in a Java worker")
+    }
 }
 
 /// What it took to carry rows.
@@ -42,16 +51,19 @@ struct Cost {
     cpu_seconds_per_million: f64,
 }
 
-/// One run of one worker.
-struct Run {
-    snapshot: Cost,
-    live: Cost,
-    /// key and value of a row of the snapshot and of a changed one
-    samples: Vec<(Option<Bytes>, Option<Bytes>)>,
-}
+/// Key and value of a row of the snapshot and of a changed one.
+type Samples = [(Option<Bytes>, Option<Bytes>); 2];
 
 /// Measures both.
-pub async fn measure(report: &mut Report, rows: usize) -> Result<()> {
+pub async fn measure(bench: &mut Bench) -> Result<()> {
+    let Bench {
+        subjects,
+        rounds,
+        sizes,
+        scratch,
+        report,
+        ..
+    } = bench;
     let postgres = PostgresServer::start(&[]).await?;
     let broker = KafkaBroker::start().await?;
     postgres
@@ -60,53 +72,101 @@ pub async fn measure(report: &mut Report, rows: usize) -> Result<()> {
             "CREATE ROLE capture LOGIN REPLICATION SUPERUSER PASSWORD 'p'",
         )
         .await?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        for (runner, runs) in [(Runner::Debezium, &mut theirs), (Runner::Millrace, &mut ours)] {
-            let name = format!("{runner:?}-{round}").to_lowercase();
-            let bench = Bench {
-                postgres: &postgres,
-                broker: &broker,
-                topic: TopicPartition::new(format!("{name}.products"), 0),
-                admin: Admin::new(&broker.config())?,
-                rows,
-                changes: rows * 3 / 10,
-                name,
-            };
-            let run = bench.run(runner, round).await.with_context(|| bench.name.clone())?;
-            println!(
-                "    {}: snapshot {:.0} rows/s, {:.2} CPU-s per million; live {:.0} rows/s, {:.2} CPU-s per million",
-                bench.name,
-                run.snapshot.rows_per_second,
-                run.snapshot.cpu_seconds_per_million,
-                run.live.rows_per_second,
-                run.live.cpu_seconds_per_million,
-            );
-            runs.push(run);
-        }
-    }
-    for (one, other) in ours.iter().zip(&theirs) {
-        ensure!(
-            one.samples == other.samples,
-            "the records differ: {:?} and {:?}",
-            one.samples,
-            other.samples
-        );
-    }
-    add(report, "catalog from Postgres, snapshot", &ours, &theirs, |run| {
-        run.snapshot
-    });
-    add(report, "catalog from Postgres, live", &ours, &theirs, |run| run.live);
-    Ok(())
+    let mut catalog = Catalog {
+        postgres: &postgres,
+        bootstrap: broker.bootstrap(),
+        scratch,
+        rows: sizes.rows,
+        workers: BTreeMap::new(),
+        runs: 0,
+        samples: None,
+    };
+    let terms = Terms {
+        name: "catalog from Postgres".to_owned(),
+        cores: Placement::Own,
+        peers: vec![Debezium],
+        rounds: ROUNDS,
+        pairs: ROUNDS,
+    };
+    contest::hold(&mut catalog, &terms, subjects, *rounds, report).await
 }
 
-fn add(report: &mut Report, name: &str, ours: &[Run], theirs: &[Run], part: fn(&Run) -> Cost) {
-    let peer = "Debezium 3.6.1 in a Java worker, same run";
-    let rate = |runs: &[Run]| median(runs.iter().map(|run| part(run).rows_per_second));
-    report.beside(name, "rows/s", rate(ours), rate(theirs), peer, 1);
-    let cpu = |runs: &[Run]| median(runs.iter().map(|run| part(run).cpu_seconds_per_million));
-    let unit = "CPU-s per million rows";
-    report.beside(format!("{name}, CPU"), unit, cpu(ours), cpu(theirs), peer, 1);
+struct Catalog<'a> {
+    postgres: &'a PostgresServer,
+    bootstrap: String,
+    scratch: &'a Scratch,
+    rows: usize,
+    /// by their side's name, with their folder
+    workers: BTreeMap<String, (Worker, TempDir)>,
+    runs: usize,
+    /// of the first run
+    samples: Option<Samples>,
+}
+
+impl Contest for Catalog<'_> {
+    type Peer = Debezium;
+
+    async fn run(&mut self, side: &Side<Debezium>, _round: usize) -> Result<Vec<Figure>> {
+        let name = side.to_string();
+        if !self.workers.contains_key(&name) {
+            let worker = self.start(side).await?;
+            self.workers.insert(name.clone(), worker);
+            println!("    a run of {side} that does not count");
+            self.table(&name).await?;
+        }
+        self.table(&name).await
+    }
+}
+
+impl Catalog<'_> {
+    async fn start(&self, side: &Side<Debezium>) -> Result<(Worker, TempDir)> {
+        let directory = self.scratch.folder()?;
+        let group = format!("catalog-{}", self.workers.len());
+        let place = Place {
+            bootstrap: &self.bootstrap,
+            directory: directory.path(),
+            placement: Placement::Own,
+            group: &group,
+        };
+        let worker = match side {
+            Side::Millrace(build) => Worker::start(&build.binary, place, &[]).await?,
+            Side::Peer(Debezium) => Worker::start_java(&process::kafka_script("debezium")?, place).await?,
+        };
+        Ok((worker, directory))
+    }
+
+    /// A new table, carried by a connector of its own.
+    async fn table(&mut self, side: &str) -> Result<Vec<Figure>> {
+        self.runs += 1;
+        self.postgres.psql("postgres", &table(self.rows)).await?;
+        let name = format!("catalog{}", self.runs);
+        let topic = format!("{name}.products");
+        job::create_compacted(&self.bootstrap, &topic).await?;
+        let (worker, _) = self.workers.get(side).context("the worker has been started")?;
+        let run = Run {
+            postgres: self.postgres,
+            bootstrap: &self.bootstrap,
+            admin: Admin::new(&ClientConfig::new(&self.bootstrap))?,
+            worker,
+            topic: TopicPartition::new(topic, 0),
+            rows: self.rows,
+            changes: self.rows * 3 / 10,
+            name,
+        };
+        let (snapshot, live, samples) = run.carry().await.with_context(|| run.name.clone())?;
+        let same = self.samples.get_or_insert_with(|| samples.clone());
+        ensure!(*same == samples, "the records differ: {same:?} and {samples:?}");
+        let peak_bytes = worker.process.usage()?.peak_bytes;
+        job::delete_topics(&self.bootstrap, &run.topic.topic).await?;
+        let unit = "CPU-s per million rows";
+        Ok(vec![
+            Figure::rate("snapshot", "rows/s", snapshot.rows_per_second),
+            Figure::cost("snapshot, CPU", unit, snapshot.cpu_seconds_per_million),
+            Figure::rate("live", "rows/s", live.rows_per_second),
+            Figure::cost("live, CPU", unit, live.cpu_seconds_per_million),
+            Figure::peak_memory(peak_bytes),
+        ])
+    }
 }
 
 /// A new table as that of configs/retail/schema.sql, with keys of equal length, so that a range of them is a range of rows.
@@ -122,68 +182,49 @@ fn table(rows: usize) -> String {
     )
 }
 
-struct Bench<'a> {
+/// One table and its connector.
+struct Run<'a> {
     postgres: &'a PostgresServer,
-    broker: &'a KafkaBroker,
+    bootstrap: &'a str,
     admin: Admin,
+    worker: &'a Worker,
     topic: TopicPartition,
     rows: usize,
     changes: usize,
-    /// of this run: prefix of its topics, name of its slot
+    /// of the connector and its slot, and before the names of its topics
     name: String,
 }
 
-impl Bench<'_> {
-    async fn run(&self, runner: Runner, round: usize) -> Result<Run> {
-        self.postgres.psql("postgres", &table(self.rows)).await?;
-        let topic = NewTopic::new(self.topic.topic.to_string(), 1, 1).with("cleanup.policy", "compact");
-        for (topic, result) in self.admin.create_topics(&[topic]).await? {
-            result.with_context(|| format!("create {topic}"))?;
-        }
-        let directory = tempfile::tempdir()?;
-        let bootstrap = self.broker.bootstrap();
-        let topics = ["config", "offset", "status"]
-            .map(|kind| (format!("{kind}.storage.topic"), format!("{}-{kind}", self.name)));
-        let mut own: Vec<(&str, &str)> = vec![("group.id", &self.name)];
-        own.extend(topics.iter().map(|(name, topic)| (name.as_str(), topic.as_str())));
-        let worker = match runner {
-            Runner::Millrace => Worker::start(&bootstrap, directory.path(), &own).await?,
-            Runner::Debezium => {
-                let plugins = process::kafka_script("debezium")?;
-                Worker::start_java(&bootstrap, directory.path(), &plugins, &own).await?
-            }
-        };
+impl Run<'_> {
+    async fn carry(&self) -> Result<(Cost, Cost, Samples)> {
         let (start, end) = (self.rows, self.rows + self.changes);
-        let before = worker.usage()?;
-        worker
+        let cpu_seconds = || Ok::<f64, anyhow::Error>(self.worker.process.usage()?.cpu_seconds);
+        let before = cpu_seconds()?;
+        let created = self
+            .worker
             .request("POST", "/connectors", Some(&self.connector()))
-            .await
-            .context("create the connector")?;
-        self.reaches(start, &worker).await?;
-        let snapshot = self.cost(0, start, worker.usage()?.cpu_seconds - before.cpu_seconds)?;
+            .await;
+        created.context("create the connector")?;
+        self.reaches(start).await?;
+        let snapshot = self.cost(0, start, cpu_seconds()? - before)?;
 
-        self.pause(&worker).await?;
-        let before = worker.usage()?;
-        self.postgres.psql("postgres", &self.updates(round)).await?;
-        worker
-            .request("PUT", &format!("/connectors/{CONNECTOR}/resume"), None)
-            .await?;
-        self.reaches(end, &worker).await?;
-        let live = self.cost(start, end, worker.usage()?.cpu_seconds - before.cpu_seconds)?;
-        let samples = [0, end - 1].map(|at| self.record(at).map(|(_, key, value)| (key, value)));
-        let samples = samples.into_iter().collect::<Result<_>>()?;
-        drop(worker);
+        self.pause().await?;
+        let before = cpu_seconds()?;
+        self.postgres.psql("postgres", &self.updates()).await?;
+        let resume = format!("/connectors/{}/resume", self.name);
+        self.worker.request("PUT", &resume, None).await?;
+        self.reaches(end).await?;
+        let live = self.cost(start, end, cpu_seconds()? - before)?;
+        let [first, last] = [self.record(0)?, self.record(end - 1)?];
+        let delete = format!("/connectors/{}", self.name);
+        self.worker.request("DELETE", &delete, None).await?;
         self.drop_slot().await?;
-        Ok(Run {
-            snapshot,
-            live,
-            samples,
-        })
+        Ok((snapshot, live, [(first.1, first.2), (last.1, last.2)]))
     }
 
     /// configs/retail/catalog.json for this server, with topics and a slot of this run's own.
     fn connector(&self) -> Value {
-        json!({ "name": CONNECTOR, "config": {
+        json!({ "name": self.name, "config": {
             "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
             "tasks.max": "1",
             "database.hostname": "127.0.0.1", "database.port": self.postgres.port().to_string(),
@@ -191,7 +232,7 @@ impl Bench<'_> {
             "topic.prefix": "retail",
             "table.include.list": "public\\.products",
             "plugin.name": "pgoutput",
-            "slot.name": self.slot(),
+            "slot.name": self.name,
             "publication.name": "catalog", "publication.autocreate.mode": "disabled",
             "key.converter": "org.apache.kafka.connect.storage.StringConverter",
             "value.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -206,19 +247,13 @@ impl Bench<'_> {
         } })
     }
 
-    fn slot(&self) -> String {
-        self.name.replace('-', "_")
-    }
-
-    async fn pause(&self, worker: &Worker) -> Result<()> {
-        worker
-            .request("PUT", &format!("/connectors/{CONNECTOR}/pause"), None)
-            .await?;
+    async fn pause(&self) -> Result<()> {
+        let pause = format!("/connectors/{}/pause", self.name);
+        self.worker.request("PUT", &pause, None).await?;
         let deadline = Instant::now() + PATIENCE;
+        let status = format!("/connectors/{}/status", self.name);
         loop {
-            let status = worker
-                .request("GET", &format!("/connectors/{CONNECTOR}/status"), None)
-                .await?;
+            let status = self.worker.request("GET", &status, None).await?;
             if status["tasks"][0]["state"] == "PAUSED" {
                 return Ok(());
             }
@@ -228,21 +263,21 @@ impl Bench<'_> {
     }
 
     /// Changes the first rows, one transaction after the other.
-    fn updates(&self, round: usize) -> String {
+    fn updates(&self) -> String {
         let mut statements = String::new();
         for first in (0..self.changes).step_by(TRANSACTION_ROWS) {
             let behind = (first + TRANSACTION_ROWS).min(self.changes);
             // Writing to a String does not fail.
             let _ = writeln!(
                 statements,
-                "UPDATE products SET package_size = '2{round} OZ' WHERE product_id >= '{first:09}' AND product_id < '{behind:09}';"
+                "UPDATE products SET package_size = '21 OZ' WHERE product_id >= '{first:09}' AND product_id < '{behind:09}';"
             );
         }
         statements
     }
 
     /// Waits until the topic has so many records.
-    async fn reaches(&self, records: usize, worker: &Worker) -> Result<()> {
+    async fn reaches(&self, records: usize) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // A topic that was just made may have no leader yet.
@@ -254,7 +289,10 @@ impl Bench<'_> {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{end:?} instead of {records} records: {}", worker.log_tail());
+                bail!(
+                    "{end:?} instead of {records} records: {}",
+                    self.worker.process.log_tail()
+                );
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
@@ -282,7 +320,7 @@ impl Bench<'_> {
 
     /// Timestamp in ms, key and value of one record.
     fn record(&self, offset: usize) -> Result<(i64, Option<Bytes>, Option<Bytes>)> {
-        let consumer = Consumer::new(&ClientConfig::new(&self.broker.bootstrap()))?;
+        let consumer = Consumer::new(&ClientConfig::new(self.bootstrap))?;
         consumer.assign(&[(self.topic.clone(), StartOffset::At(i64::try_from(offset)?))])?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -299,12 +337,12 @@ impl Bench<'_> {
         bail!("record {offset} of {} does not come", self.topic)
     }
 
-    /// Once PostgreSQL has noticed that the worker is gone.
+    /// Once PostgreSQL has noticed that the connector is gone.
     async fn drop_slot(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let drop = format!(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{}'",
-            self.slot()
+            self.name
         );
         while let Err(error) = self.postgres.psql("postgres", &drop).await {
             ensure!(Instant::now() < deadline, "{error:#}");

@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Topic of the events, of [`PARTITIONS`] partitions, keyed by household.
-pub const TOPIC: &str = "events.purchases";
 /// Topic of the catalog.
 pub const CATALOG: &str = "catalog.products";
 /// Partitions of the events.
@@ -115,8 +113,8 @@ pub fn send(
     Ok(sent)
 }
 
-/// Sends `count` events.
-pub fn send_events(bootstrap: &str, purchases: &[Purchase], count: usize) -> Result<()> {
+/// Sends `count` events to a topic.
+pub fn send_events(bootstrap: &str, topic: &str, purchases: &[Purchase], count: usize) -> Result<()> {
     let all = (0..).flat_map(|replay| purchases.iter().map(move |purchase| (replay, purchase)));
     let records = all.take(count).enumerate().map(|(number, (replay, purchase))| {
         (
@@ -124,7 +122,7 @@ pub fn send_events(bootstrap: &str, purchases: &[Purchase], count: usize) -> Res
             Some(purchase.json(number, replay).into_bytes()),
         )
     });
-    send(bootstrap, TOPIC, records).map(drop)
+    send(bootstrap, topic, records).map(drop)
 }
 
 /// Sends the demo's products. Returns how many there are.

@@ -25,7 +25,7 @@ enum Command {
 /// One record.
 pub struct Event {
     /// where it goes; the partition by the key, as Java has it
-    pub topic: &'static str,
+    pub topic: String,
     /// the key
     pub key: String,
     /// the value
@@ -83,7 +83,7 @@ fn run(mut writer: RecordWriter, commands: &Receiver<Command>) -> Result<()> {
                 match command {
                     Command::Send(event) => {
                         let record = ProducerRecord {
-                            topic: event.topic,
+                            topic: &event.topic,
                             key: Some(event.key.as_bytes()),
                             value: Some(event.value.as_bytes()),
                             ..ProducerRecord::default()

@@ -1,118 +1,212 @@
-//! The whole path: topic, lookup, keyed state with changelog, models, outputs to topics. The worker has one core, the broker
-//! the other; all events are there before the worker starts.
+//! The whole path: topic, lookup, keyed state with changelog, models, outputs to topics; beside a Kafka Streams application that
+//! does the same. Whose turn it is has one core, the broker the other; all events are there before it starts.
+//!
+//! ```text
+//!   events, catalog --> millrace | Kafka Streams --> predictions, as a read_committed subscriber gets them
+//!                                                       half of them committed: the clock starts     all: it stops
+//! ```
+//! By half of the events Java's compilers have had 10 seconds and more. All outputs are read back and counted on both sides; in
+//! the first round the predictions themselves are compared.
 
-use crate::events::{self, Purchase};
+use crate::contest::{self, Bench, Contest, Figure, Side, Terms};
+use crate::cores::Placement;
+use crate::events;
 use crate::job::{self, Job};
-use crate::process::{Usage, Worker};
-use crate::report::Report;
-use anyhow::{Result, ensure};
-use std::time::{Duration, Instant};
+use crate::outputs::{Moment, Outputs};
+use crate::predictions::{self, Decode, Predictions};
+use crate::process::Program;
+use crate::scratch::Scratch;
+use crate::streams::Application;
+use crate::worker::{Place, Worker};
+use anyhow::{Context, Result};
+use std::fmt::{self, Display};
 use tests::kafka::KafkaBroker;
 
-/// Kafka Streams with ONNX Runtime on the same work, one core; see docs/BENCHMARKS.md.
-const PEER: &str = "Kafka Streams + ONNX Runtime, recorded";
-const PATIENCE: Duration = Duration::from_secs(300);
-const EVENTS_IN: &str = "millrace_inference_events_total";
+/// Topic of the events.
+const INPUT: &str = "events.purchases";
+/// Rounds of each case, and pairs of runs of two builds.
+const ROUNDS: usize = 3;
+const PAIRS: usize = 5;
 
-/// One run of the path.
-struct Run {
-    name: &'static str,
-    job: Job,
-    events: usize,
-    peer_events_per_second: f64,
+/// The peer, in one of its modes.
+#[derive(Clone, Copy, Debug)]
+struct Mode {
+    /// rows for which a model waits
+    batch: usize,
+}
+
+impl Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kafka Streams + ONNX Runtime, ")?;
+        match self.batch {
+            1 => f.write_str("per event"),
+            batch => write!(f, "in batches of {batch}"),
+        }
+    }
 }
 
 /// Measures with 1, 3 and 30 models, at least once and exactly once.
-pub async fn measure(report: &mut Report, purchases: &[Purchase], events: usize) -> Result<()> {
-    let exactly_once = |models| Job {
-        models,
-        guarantee: "exactly_once_v2",
-        ..Job::default()
-    };
-    let runs = [
-        Run {
-            name: "3 models, at least once",
-            job: Job::default(),
-            events,
-            peer_events_per_second: 25_800.0,
-        },
-        Run {
-            name: "3 models, exactly once",
-            job: exactly_once(3),
-            events,
-            peer_events_per_second: 19_000.0,
-        },
-        Run {
-            name: "1 model, at least once",
-            job: Job {
-                models: 1,
-                ..Job::default()
-            },
-            events,
-            peer_events_per_second: 44_000.0,
-        },
-        Run {
-            name: "30 models, at least once",
-            job: Job {
-                models: 30,
-                ..Job::default()
-            },
-            events: events / 4,
-            peer_events_per_second: 3_400.0,
-        },
+pub async fn measure(bench: &mut Bench) -> Result<()> {
+    let Bench {
+        subjects,
+        rounds,
+        sizes,
+        purchases,
+        scratch,
+        report,
+    } = bench;
+    let cases = [
+        (3, "at_least_once", sizes.events),
+        (3, "exactly_once_v2", sizes.events),
+        (1, "at_least_once", sizes.events),
+        (30, "at_least_once", sizes.events / 6),
     ];
-    for run in runs {
-        one(report, purchases, &run).await?;
+    for (models, guarantee, events) in cases {
+        let broker = KafkaBroker::start().await?;
+        let bootstrap = broker.bootstrap();
+        job::create_topics(&bootstrap, &[INPUT.to_owned()]).await?;
+        let catalog_rows = job::create_catalog(&bootstrap).await?;
+        events::send_events(&bootstrap, INPUT, purchases, events)?;
+        let mut path = Path {
+            bootstrap,
+            scratch,
+            models,
+            guarantee,
+            events,
+            catalog_rows,
+            runs: 0,
+            reference: None,
+        };
+        let plural = if models == 1 { "" } else { "s" };
+        let terms = Terms {
+            name: format!("path, {models} model{plural}, {guarantee}"),
+            cores: Placement::Own,
+            peers: vec![Mode { batch: 64 }, Mode { batch: 1 }],
+            rounds: ROUNDS,
+            pairs: PAIRS,
+        };
+        contest::hold(&mut path, &terms, subjects, *rounds, report).await?;
     }
     Ok(())
 }
 
-async fn one(report: &mut Report, purchases: &[Purchase], run: &Run) -> Result<()> {
-    let broker = KafkaBroker::start().await?;
-    let bootstrap = broker.bootstrap();
-    job::create_topics(&bootstrap).await?;
-    let rows = events::send_catalog(&bootstrap)?;
-    events::send_events(&bootstrap, purchases, run.events)?;
-    let directory = tempfile::tempdir()?;
-    let mut worker = Worker::start(&bootstrap, directory.path(), &[("inference.cores", "1")]).await?;
-    job::put_resources(&mut worker, &run.job, rows).await?;
-    let (from, to) = (run.events as f64 * 0.1, run.events as f64);
-    job::start(&worker, &run.job).await?;
-    let started = worker.wait_for(EVENTS_IN, from, PATIENCE).await?;
-    let (first, before) = (worker.metric(EVENTS_IN).await?, worker.usage()?);
-    worker.wait_for(EVENTS_IN, to, PATIENCE).await?;
-    let predictions = to * run.job.models as f64;
-    worker
-        .wait_for("millrace_inference_predictions_total", predictions, PATIENCE)
-        .await?;
-    let (ended, after) = (Instant::now(), worker.usage()?);
-    let made = worker.metric("millrace_inference_predictions_total").await?;
-    ensure!(made == predictions, "{}: {made} predictions of {predictions}", run.name);
-    let measured = to - first;
-    let seconds = (ended - started).as_secs_f64();
-    let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
-    report.beside(
-        format!("path, {}", run.name),
-        "events/s",
-        measured / seconds,
-        run.peer_events_per_second,
-        PEER,
-        1,
-    );
-    report.alone(
-        format!("path, {}, CPU", run.name),
-        "CPU-s per million events",
-        cpu_seconds / measured * 1e6,
-        1,
-    );
-    report.alone(
-        format!("path, {}, peak memory", run.name),
-        "MB",
-        after.peak_bytes / 1e6,
-        1,
-    );
-    print_stages(&before, &after, measured);
-    print_sizes(&worker, &bootstrap, run).await
+struct Path<'a> {
+    bootstrap: String,
+    scratch: &'a Scratch,
+    models: usize,
+    guarantee: &'static str,
+    events: usize,
+    catalog_rows: usize,
+    runs: usize,
+    /// what the first run has predicted
+    reference: Option<Predictions>,
+}
+
+impl Contest for Path<'_> {
+    type Peer = Mode;
+
+    async fn run(&mut self, side: &Side<Mode>, round: usize) -> Result<Vec<Figure>> {
+        self.runs += 1;
+        let job = Job {
+            name: format!("run-{}", self.runs),
+            input: INPUT.to_owned(),
+            models: self.models,
+            guarantee: self.guarantee,
+            options: Vec::new(),
+            key: "event.household_id",
+        };
+        let directory = self.scratch.folder()?;
+        let figures = match side {
+            Side::Millrace(build) => {
+                let topics = job.outputs();
+                job::create_topics(&self.bootstrap, &topics).await?;
+                let place = Place {
+                    bootstrap: &self.bootstrap,
+                    directory: directory.path(),
+                    placement: Placement::Own,
+                    group: &job.name,
+                };
+                let mut worker = Worker::start(&build.binary, place, &[("inference.cores", "1")]).await?;
+                job::put_resources(&mut worker, &job, self.catalog_rows).await?;
+                job::start(&worker, &job).await?;
+                let (half, all) = self
+                    .second_half(&mut worker.process, &topics, predictions::decode_millrace, round)
+                    .await?;
+                print_stages(&half, &all, self.models);
+                print_sizes(&worker, &self.bootstrap, &job, self.events as f64).await?;
+                worker.process.stop()?;
+                figures(&half, &all, self.models)
+            }
+            Side::Peer(mode) => {
+                let topic = job.output("all");
+                job::create_topics(&self.bootstrap, &[topic.clone()]).await?;
+                let application = Application {
+                    id: &job.name,
+                    models: &job.models_of_streams(),
+                    batch: mode.batch,
+                    guarantee: self.guarantee,
+                    events: INPUT,
+                    products: events::CATALOG,
+                    predictions: &topic,
+                    table_in_memory: true,
+                    more: &[],
+                };
+                let mut streams = application.start(&self.bootstrap, directory.path(), Placement::Own)?;
+                let (half, all) = self
+                    .second_half(&mut streams.process, &[topic], predictions::decode_streams, round)
+                    .await?;
+                figures(&half, &all, self.models)
+            }
+        };
+        job::delete_topics(&self.bootstrap, &job.name).await?;
+        Ok(figures)
+    }
+}
+
+impl Path<'_> {
+    /// From half of the outputs to all of them. In the first round the predictions are compared, too.
+    async fn second_half(
+        &mut self,
+        program: &mut Program,
+        topics: &[String],
+        decode: Decode,
+        round: usize,
+    ) -> Result<(Moment, Moment)> {
+        let expected = (self.events * self.models) as u64;
+        let decode = (round == 0).then_some(decode);
+        let outputs = Outputs::of(program, &self.bootstrap, topics, expected, decode).await?;
+        let (half, all) = (outputs.reached(expected / 2)?, outputs.all()?);
+        if round == 0 {
+            self.compare(outputs.predictions)?;
+        }
+        Ok((half, all))
+    }
+
+    /// Every event was predicted once by every model, and as by who went first.
+    fn compare(&mut self, predictions: Predictions) -> Result<()> {
+        predictions.check_complete(self.events, self.models)?;
+        match &self.reference {
+            Some(reference) => {
+                let difference = reference.check_same(&predictions);
+                let difference = difference.context("the sides do not predict the same")?;
+                println!("    predictions differ by {difference:e} at most");
+            }
+            None => self.reference = Some(predictions),
+        }
+        Ok(())
+    }
+}
+
+/// Of the events between two moments.
+fn figures(half: &Moment, all: &Moment, models: usize) -> Vec<Figure> {
+    let events = (all.outputs - half.outputs) as f64 / models as f64;
+    let seconds = (all.at - half.at).as_secs_f64();
+    let cpu_seconds = all.usage.cpu_seconds - half.usage.cpu_seconds;
+    vec![
+        Figure::rate("", "events/s", events / seconds),
+        Figure::cost("CPU", "CPU-s per million events", cpu_seconds / events * 1e6),
+        Figure::peak_memory(all.usage.peak_bytes),
+    ]
 }
 
 /// What a stage may cost for three models, in microseconds of CPU per event (design: budgets), and the threads that do it.
@@ -128,7 +222,9 @@ const STAGES: [(&str, f64, &[&str]); 4] = [
 ];
 
 /// Where the time goes: CPU microseconds per event by stage beside the stage's budget, and of each thread.
-fn print_stages(before: &Usage, after: &Usage, events: f64) {
+fn print_stages(half: &Moment, all: &Moment, models: usize) {
+    let events = (all.outputs - half.outputs) as f64 / models as f64;
+    let (before, after) = (&half.usage, &all.usage);
     let mut threads: Vec<(f64, &str)> = after
         .threads
         .iter()
@@ -153,7 +249,7 @@ fn print_stages(before: &Usage, after: &Usage, events: f64) {
 }
 
 /// How large the work is: state, changelog, outputs.
-async fn print_sizes(worker: &Worker, bootstrap: &str, run: &Run) -> Result<()> {
+async fn print_sizes(worker: &Worker, bootstrap: &str, job: &Job, events: f64) -> Result<()> {
     for (store, kind) in [
         ("household_state", "keyed"),
         ("basket_state", "keyed"),
@@ -166,7 +262,6 @@ async fn print_sizes(worker: &Worker, bootstrap: &str, run: &Run) -> Result<()> 
             worker.metric(&family).await?
         );
     }
-    let events = run.events as f64;
     let commits = worker.metric("millrace_inference_commits_total").await?;
     println!("    {:<50} {commits:>7}", "commits");
     let seconds = worker
@@ -177,8 +272,8 @@ async fn print_sizes(worker: &Worker, bootstrap: &str, run: &Run) -> Result<()> 
     println!("    {:<50} {:>7.2}", "changelog records per event", changes / events);
     let expired = worker.metric("millrace_inference_expired_total").await?;
     println!("    {:<50} {:>7.2}", "entries expired per event", expired / events);
-    let bytes = events::mean_bytes(bootstrap, &job::output_topic("gamma"))?;
-    let per_event = bytes * run.job.models as f64;
+    let bytes = events::mean_bytes(bootstrap, &job.output("gamma"))?;
+    let per_event = bytes * job.models as f64;
     println!("    {:<50} {per_event:>7.0}", "bytes of output per event");
     Ok(())
 }

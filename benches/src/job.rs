@@ -1,8 +1,7 @@
 //! The job that is measured, as an operator would set it up: topics, stores, one feature view, tenants with their models.
 
-use crate::events::{CATALOG, PARTITIONS, TOPIC};
-use crate::paced::STRAIGHT;
-use crate::process::Worker;
+use crate::events::{self, CATALOG, PARTITIONS};
+use crate::worker::Worker;
 use anyhow::{Context, Result};
 use kafka_client::{Admin, ClientConfig, NewTopic};
 use serde_json::{Value, json};
@@ -30,55 +29,89 @@ const MODELS: [(&str, &str); 3] = [("alpha", "logistic"), ("beta", "mlp"), ("gam
 /// What varies between runs.
 #[derive(Clone, Debug)]
 pub struct Job {
+    /// of the connector, and before the names of its outputs
+    pub name: String,
+    /// topic of the events
+    pub input: String,
     /// number of models, dealt to three tenants
     pub models: usize,
     /// `processing.guarantee`
     pub guarantee: &'static str,
-    /// `inference.commit.interval.ms`
-    pub commit_interval_ms: u64,
-    /// of the models
-    pub trigger: Value,
+    /// more options of the connector
+    pub options: Vec<(&'static str, String)>,
     /// the output's key
     pub key: &'static str,
-    /// tasks of the connector
-    pub tasks: u32,
 }
 
-impl Default for Job {
-    fn default() -> Job {
-        Job {
-            models: 3,
-            guarantee: "at_least_once",
-            commit_interval_ms: 100,
-            trigger: json!({ "each": {} }),
-            key: "event.household_id",
-            tasks: 1,
+impl Job {
+    /// The tenants' names.
+    pub const TENANTS: [&str; 3] = [MODELS[0].0, MODELS[1].0, MODELS[2].0];
+
+    /// Where a tenant's predictions go.
+    pub fn output(&self, tenant: &str) -> String {
+        format!("{}.{tenant}", self.name)
+    }
+
+    /// Where all predictions go.
+    pub fn outputs(&self) -> Vec<String> {
+        Self::TENANTS.iter().map(|tenant| self.output(tenant)).collect()
+    }
+
+    /// The models as [`crate::streams::Application`] names them.
+    pub fn models_of_streams(&self) -> String {
+        match self.models {
+            1 => MODELS[2].1.to_owned(),
+            models => format!(
+                "{}*{}",
+                MODELS.map(|(_, artifact)| artifact).join("+"),
+                models / MODELS.len()
+            ),
         }
     }
 }
 
-/// Makes the topics of the input.
-pub async fn create_topics(bootstrap: &str) -> Result<()> {
+/// Makes topics, of as many partitions as the events have.
+pub async fn create_topics(bootstrap: &str, names: &[String]) -> Result<()> {
+    let topics: Vec<NewTopic> = names.iter().map(|name| NewTopic::new(name, PARTITIONS, 1)).collect();
+    create(bootstrap, &topics).await
+}
+
+/// Makes the topic of the catalog, and fills it. Returns how many rows there are.
+pub async fn create_catalog(bootstrap: &str) -> Result<usize> {
+    create_compacted(bootstrap, CATALOG).await?;
+    events::send_catalog(bootstrap)
+}
+
+/// Makes a compacted topic of one partition.
+pub async fn create_compacted(bootstrap: &str, name: &str) -> Result<()> {
+    create(
+        bootstrap,
+        &[NewTopic::new(name, 1, 1).with("cleanup.policy", "compact")],
+    )
+    .await
+}
+
+async fn create(bootstrap: &str, topics: &[NewTopic]) -> Result<()> {
     let admin = Admin::new(&ClientConfig::new(bootstrap))?;
-    let mut topics = vec![
-        NewTopic::new(TOPIC, PARTITIONS, 1),
-        NewTopic::new(STRAIGHT, PARTITIONS, 1),
-        NewTopic::new(CATALOG, 1, 1).with("cleanup.policy", "compact"),
-    ];
-    topics.extend(
-        MODELS
-            .iter()
-            .map(|(tenant, _)| NewTopic::new(output_topic(tenant), PARTITIONS, 1)),
-    );
-    for (topic, result) in admin.create_topics(&topics).await? {
+    for (topic, result) in admin.create_topics(topics).await? {
         result.with_context(|| format!("create {topic}"))?;
     }
     Ok(())
 }
 
-/// Where a tenant's predictions go.
-pub fn output_topic(tenant: &str) -> String {
-    format!("predictions.{tenant}")
+/// Deletes the topics whose names have `name` in them: what a run has left.
+pub async fn delete_topics(bootstrap: &str, name: &str) -> Result<()> {
+    let admin = Admin::new(&ClientConfig::new(bootstrap))?;
+    let topics: Vec<String> = admin
+        .topics()
+        .await?
+        .into_iter()
+        .filter(|topic| topic.contains(name))
+        .collect();
+    if !topics.is_empty() {
+        admin.delete_topics(&topics).await?;
+    }
+    Ok(())
 }
 
 /// Puts stores, view, tenants and models, and waits for the catalog.
@@ -99,13 +132,13 @@ pub async fn put_resources(worker: &mut Worker, job: &Job, catalog_rows: usize) 
         let path = format!("/inference/stores/{}", store["name"].as_str().unwrap_or_default());
         worker.request("PUT", &path, Some(&document("store", store))).await?;
     }
-    let view = document("feature_view", feature_view());
+    let view = document("feature_view", feature_view(&job.input));
     worker
         .request("PUT", "/inference/feature-views/purchase", Some(&view))
         .await?;
     for (tenant, _) in MODELS {
         let body =
-            json!({ "name": tenant, "weight": 1, "memory": "256MiB", "outputs": { "topic": output_topic(tenant) } });
+            json!({ "name": tenant, "weight": 1, "memory": "256MiB", "outputs": { "topic": job.output(tenant) } });
         worker
             .request(
                 "PUT",
@@ -115,7 +148,7 @@ pub async fn put_resources(worker: &mut Worker, job: &Job, catalog_rows: usize) 
             .await?;
     }
     for number in 0..job.models {
-        // One model of each kind in turn; a single model is LightGBM, as the peer's.
+        // One model of each kind in turn; a single model is LightGBM.
         let (tenant, artifact) = if job.models == 1 {
             MODELS[2]
         } else {
@@ -125,9 +158,9 @@ pub async fn put_resources(worker: &mut Worker, job: &Job, catalog_rows: usize) 
         let body = json!({
             "tenant": tenant, "name": name,
             "artifact": format!("file://configs/demo/models/{artifact}.onnx"),
-            "subscribe": { "topics": [TOPIC] },
+            "subscribe": { "topics": [job.input] },
             "inputs": { "X": FEATURES },
-            "trigger": job.trigger,
+            "trigger": { "each": {} },
             "output": { "key": job.key, "fields": { "probability": "probabilities[1]" } },
         });
         worker
@@ -150,18 +183,21 @@ pub async fn put_resources(worker: &mut Worker, job: &Job, catalog_rows: usize) 
 
 /// Starts the connector.
 pub async fn start(worker: &Worker, job: &Job) -> Result<()> {
-    let connector = json!({ "name": "inference", "config": {
+    let mut config = json!({
         "connector.class": "millrace.InferenceSink",
-        "tasks.max": job.tasks.to_string(),
-        "topics": TOPIC,
+        "tasks.max": "1",
+        "topics": job.input,
         "processing.guarantee": job.guarantee,
-        "inference.commit.interval.ms": job.commit_interval_ms.to_string(),
-    } });
+    });
+    for (name, value) in &job.options {
+        config[*name] = value.as_str().into();
+    }
+    let connector = json!({ "name": job.name, "config": config });
     worker.request("POST", "/connectors", Some(&connector)).await.map(drop)
 }
 
 /// The demo's features: a catalog lookup and seven aggregates over three keys.
-fn feature_view() -> Value {
+fn feature_view(input: &str) -> Value {
     let by_type = json!(["event.household_id", "product.product_type"]);
     let by_household = json!(["event.household_id"]);
     let by_basket = json!(["event.household_id", "event.basket_id"]);
@@ -177,7 +213,7 @@ fn feature_view() -> Value {
     };
     let value = Some("event.sales_value");
     json!({
-        "name": "purchase", "source": TOPIC, "entity": "household",
+        "name": "purchase", "source": input, "entity": "household",
         "partitioned_by": "event.household_id", "event_time": "event.transaction_timestamp",
         "features": {
             "quantity": { "expression": "event.quantity", "default": 0.0 },

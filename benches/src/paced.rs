@@ -1,11 +1,12 @@
-//! Events at a steady rate, and how long each took to become predictions: from the moment it is sent to the moment a
-//! subscriber of the output topic has it.
+//! Events at a steady rate, and how long each took to become predictions: from the moment at which it was due to the moment at
+//! which a subscriber has the prediction. Where the generator is late, that counts.
 
-use crate::events::{PARTITIONS, Purchase, TOPIC};
+use crate::events::{PARTITIONS, Purchase};
 use crate::generator::{Event, Generator};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
-use kafka_client::{ClientConfig, Consumer, StartOffset, TopicPartition};
+use kafka_client::{ClientConfig, Consumer, Message, StartOffset, TopicPartition};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -13,13 +14,28 @@ use std::time::{Duration, Instant};
 
 /// What has not come by then, after the last event, is missing.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at the clock of the sender: what has become due meanwhile is sent at once.
-const TICK: Duration = Duration::from_millis(1);
+/// The sender sleeps no shorter: what has become due meanwhile is sent at once.
+const TICK: Duration = Duration::from_micros(200);
 
-/// A topic for events that go from the producer to the subscriber with nothing between.
-pub const STRAIGHT: &str = "straight";
+/// What is subscribed to.
+#[derive(Clone)]
+pub struct Subscription {
+    /// topics, of as many partitions as the events have
+    pub topics: Vec<String>,
+    /// predictions that each event gets
+    pub predictions: usize,
+    /// which of them a record is, and the number of its event
+    pub identify: fn(&Subscription, &Message) -> Option<(usize, usize)>,
+}
 
-/// Reads output topics from their ends on, for as long as it lives.
+/// Records whose key is the event's number; each topic has one prediction of each event.
+pub fn by_topic_and_key(subscription: &Subscription, message: &Message) -> Option<(usize, usize)> {
+    let topic = subscription.topics.iter().position(|topic| *topic == message.topic())?;
+    let number: f64 = std::str::from_utf8(message.key()?).ok()?.parse().ok()?;
+    Some((topic, number as usize))
+}
+
+/// Reads outputs from their ends on, for as long as it lives.
 pub struct Subscriber {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -27,21 +43,33 @@ pub struct Subscriber {
 
 struct Shared {
     started: Instant,
-    /// microseconds after `started` at which an event was sent, plus 1; 0 for none
-    sent: Vec<AtomicU64>,
-    /// microseconds from sending to reading, by event and topic, plus 1; 0 for none
+    /// microseconds after `started` at which an event was due, plus 1; 0 for one that was not sent yet
+    due: Vec<AtomicU64>,
+    /// microseconds from then to reading, by prediction and event, plus 1; 0 for none
     took: Vec<Vec<AtomicU64>>,
     /// partitions whose end was seen: the subscriber is there
     ended: AtomicUsize,
     stop: AtomicBool,
 }
 
-/// Latencies of one stretch of events in one topic, in microseconds.
+/// Events that are sent at a steady rate.
+pub struct Load<'a> {
+    /// by which they are sent
+    pub generator: &'a Generator,
+    /// what they are
+    pub purchases: &'a [Purchase],
+    /// to which topic they are sent
+    pub topic: &'a str,
+    /// their key is their number, not their household
+    pub keyed_by_number: bool,
+}
+
+/// Latencies of one stretch of events.
 pub struct Latencies {
-    /// of those that came
+    /// of all predictions, in microseconds
     pub micros: Histogram<u64>,
-    /// events without a prediction
-    pub missing: usize,
+    /// how late the generator was with the events, in microseconds
+    pub late_micros: Histogram<u64>,
 }
 
 impl Latencies {
@@ -52,8 +80,8 @@ impl Latencies {
 }
 
 impl Subscriber {
-    /// Subscribes to topics whose records have the event's number as their key; of `events` events at most.
-    pub fn start(bootstrap: &str, topics: &[String], events: usize) -> Result<Subscriber> {
+    /// Subscribes, of `events` events at most.
+    pub fn start(bootstrap: &str, subscription: Subscription, events: usize) -> Result<Subscriber> {
         let mut config = ClientConfig::new(bootstrap);
         config
             .set("isolation.level", "read_committed")
@@ -62,26 +90,26 @@ impl Subscriber {
         let zeros = || (0..events).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
         let shared = Arc::new(Shared {
             started: Instant::now(),
-            sent: zeros(),
-            took: topics.iter().map(|_| zeros()).collect(),
+            due: zeros(),
+            took: (0..subscription.predictions).map(|_| zeros()).collect(),
             ended: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
-        let assignment: Vec<_> = topics
+        let assignment: Vec<_> = subscription
+            .topics
             .iter()
             .flat_map(|topic| (0..PARTITIONS).map(|p| (TopicPartition::new(topic.clone(), p), StartOffset::End)))
             .collect();
         consumer.assign(&assignment)?;
-        let (own, topics) = (shared.clone(), topics.to_vec());
-        let partitions = assignment.len();
-        let thread = std::thread::spawn(move || own.read(&consumer, &topics));
+        let own = shared.clone();
+        let thread = std::thread::spawn(move || own.read(&consumer, &subscription));
         let deadline = Instant::now() + PATIENCE;
-        while shared.ended.load(Ordering::Acquire) < partitions {
+        while shared.ended.load(Ordering::Acquire) < assignment.len() {
             ensure!(
                 Instant::now() < deadline,
                 "the subscriber does not reach the ends of the output topics"
             );
-            std::thread::sleep(TICK);
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(Subscriber {
             shared,
@@ -89,105 +117,92 @@ impl Subscriber {
         })
     }
 
-    /// Sends events `numbers` at `rate` per second to the input topic, and waits for their predictions in every topic.
-    pub fn run(
-        &self,
-        generator: &Generator,
-        purchases: &[Purchase],
-        numbers: std::ops::Range<usize>,
-        rate: f64,
-        expected_topics: &[usize],
-    ) -> Result<Vec<Latencies>> {
-        self.send(generator, purchases, numbers.clone(), rate, None)?;
-        self.wait(numbers, expected_topics)
+    /// Sends events `numbers` at `rate` per second, and waits for all their predictions.
+    pub fn run(&self, load: &Load<'_>, numbers: Range<usize>, rate: usize) -> Result<Latencies> {
+        let late_micros = self.send(load, numbers.clone(), rate)?;
+        self.wait(numbers.clone())?;
+        let micros = self.latencies(0..self.shared.took.len(), numbers)?;
+        Ok(Latencies { micros, late_micros })
     }
 
-    /// Sends events straight to the topic that is subscribed to: what the broker and the clients take without a worker.
-    pub fn run_straight(
-        &self,
-        generator: &Generator,
-        purchases: &[Purchase],
-        numbers: std::ops::Range<usize>,
-        rate: f64,
-    ) -> Result<Vec<Latencies>> {
-        self.send(generator, purchases, numbers.clone(), rate, Some(STRAIGHT))?;
-        self.wait(numbers, &[0])
-    }
-
-    /// To the input topic with the household as key, or straight to a topic with the event's number as key.
-    fn send(
-        &self,
-        generator: &Generator,
-        purchases: &[Purchase],
-        numbers: std::ops::Range<usize>,
-        rate: f64,
-        straight_to: Option<&'static str>,
-    ) -> Result<()> {
+    fn send(&self, load: &Load<'_>, numbers: Range<usize>, rate: usize) -> Result<Histogram<u64>> {
         // Made before the clock runs: broker and clients share a core.
-        let events = numbers.map(|number| event(purchases, number, straight_to));
+        let events = numbers.map(|number| load.event(number).map(|event| (number, event)));
         let events: Vec<(usize, Event)> = events.collect::<Option<_>>().context("there are no purchases")?;
-        let started = Instant::now();
-        for (index, (number, event)) in events.into_iter().enumerate() {
-            let due = started + Duration::from_secs_f64(index as f64 / rate);
-            if Instant::now() < due {
-                std::thread::sleep(TICK.max(due.saturating_duration_since(Instant::now())));
+        let mut events = events.into_iter();
+        let late_micros = pace(events.len(), rate, |due| {
+            if let Some((number, event)) = events.next() {
+                if let Some(of_event) = self.shared.due.get(number) {
+                    of_event.store(self.shared.micros_at(due), Ordering::Release);
+                }
+                load.generator.send(event)?;
             }
-            if let Some(sent) = self.shared.sent.get(number) {
-                sent.store(self.shared.now_us(), Ordering::Release);
-            }
-            generator.send(event)?;
-        }
-        generator.flush()
+            Ok(())
+        })?;
+        load.generator.flush()?;
+        Ok(late_micros)
     }
 
-    fn wait(&self, numbers: std::ops::Range<usize>, expected_topics: &[usize]) -> Result<Vec<Latencies>> {
+    fn wait(&self, numbers: Range<usize>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let missing = |topic: &usize| numbers.clone().any(|number| self.took(*topic, number).is_none());
-        while expected_topics.iter().any(missing) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        expected_topics
-            .iter()
-            .map(|topic| self.latencies(*topic, numbers.clone()))
-            .collect()
-    }
-
-    fn took(&self, topic: usize, number: usize) -> Option<u64> {
-        match self.shared.took.get(topic)?.get(number)?.load(Ordering::Acquire) {
-            0 => None,
-            took => Some(took - 1),
-        }
-    }
-
-    /// Of some events in one topic, as far as they have come.
-    pub fn latencies(&self, topic: usize, numbers: std::ops::Range<usize>) -> Result<Latencies> {
-        let mut latencies = Latencies {
-            micros: Histogram::new(3)?,
-            missing: 0,
-        };
-        for number in numbers {
-            match self.took(topic, number) {
-                Some(took) => latencies.micros.record(took)?,
-                None => latencies.missing += 1,
+        for took in &self.shared.took {
+            for number in numbers.clone() {
+                while took.get(number).is_none_or(|took| took.load(Ordering::Acquire) == 0) {
+                    ensure!(
+                        Instant::now() < deadline,
+                        "event {number} has no prediction after {PATIENCE:?}"
+                    );
+                    std::thread::sleep(Duration::from_millis(5));
+                }
             }
         }
-        Ok(latencies)
+        Ok(())
+    }
+
+    /// Of some events in some predictions, in microseconds.
+    pub fn latencies(&self, predictions: Range<usize>, numbers: Range<usize>) -> Result<Histogram<u64>> {
+        let mut micros = Histogram::new(3)?;
+        for took in self.shared.took.get(predictions).unwrap_or_default() {
+            for took in took.get(numbers.clone()).unwrap_or_default() {
+                micros.record(took.load(Ordering::Acquire).saturating_sub(1))?;
+            }
+        }
+        Ok(micros)
     }
 }
 
-/// An event with its number.
-fn event(purchases: &[Purchase], number: usize, straight_to: Option<&'static str>) -> Option<(usize, Event)> {
-    let purchase = purchases.get(number.checked_rem(purchases.len())?)?;
-    let key = match straight_to {
-        None => purchase.key().to_owned(),
-        Some(_) => number.to_string(),
-    };
-    let event = Event {
-        topic: straight_to.unwrap_or(TOPIC),
-        key,
-        value: purchase.json(number, (number / purchases.len()) as i64),
-    };
-    Some((number, event))
+/// Calls back `count` times, `rate` times a second, with the moment at which each call was due. A call that takes long moves
+/// those after it, but not the moments at which they were due. Returns how late the calls were, in microseconds.
+fn pace(count: usize, rate: usize, mut hand_over: impl FnMut(Instant) -> Result<()>) -> Result<Histogram<u64>> {
+    let mut late_micros = Histogram::new(3)?;
+    let started = Instant::now();
+    for index in 0..count {
+        let due = started + Duration::from_secs_f64(index as f64 / rate as f64);
+        let early = due.saturating_duration_since(Instant::now());
+        if !early.is_zero() {
+            std::thread::sleep(TICK.max(early));
+        }
+        late_micros.record(Instant::now().saturating_duration_since(due).as_micros() as u64)?;
+        hand_over(due)?;
+    }
+    Ok(late_micros)
+}
+
+impl Load<'_> {
+    /// An event with its number.
+    fn event(&self, number: usize) -> Option<Event> {
+        let purchase = self.purchases.get(number.checked_rem(self.purchases.len())?)?;
+        let key = if self.keyed_by_number {
+            number.to_string()
+        } else {
+            purchase.key().to_owned()
+        };
+        Some(Event {
+            topic: self.topic.to_owned(),
+            key,
+            value: purchase.json(number, (number / self.purchases.len()) as i64),
+        })
+    }
 }
 
 impl Drop for Subscriber {
@@ -202,52 +217,58 @@ impl Drop for Subscriber {
 }
 
 impl Shared {
-    fn now_us(&self) -> u64 {
-        self.started.elapsed().as_micros() as u64 + 1
+    fn micros_at(&self, instant: Instant) -> u64 {
+        instant.saturating_duration_since(self.started).as_micros() as u64 + 1
     }
 
-    fn read(&self, consumer: &Consumer, topics: &[String]) -> Result<()> {
+    fn read(&self, consumer: &Consumer, subscription: &Subscription) -> Result<()> {
         while !self.stop.load(Ordering::Acquire) {
             let fetched = consumer.fetch(10_000, Duration::from_millis(100))?;
-            let now_us = self.now_us();
+            let now = self.micros_at(Instant::now());
             self.ended.fetch_add(fetched.end_of_partition.len(), Ordering::AcqRel);
             for message in &fetched.messages {
-                let number = message
-                    .key()
-                    .and_then(|key| std::str::from_utf8(key).ok()?.parse::<f64>().ok());
-                let topic = topics.iter().position(|topic| *topic == message.topic());
-                let (Some(number), Some(topic)) = (number, topic) else {
+                let Some((prediction, number)) = (subscription.identify)(subscription, message) else {
                     continue;
                 };
-                let number = number as usize;
-                let (Some(sent), Some(took)) = (
-                    self.sent.get(number),
-                    self.took.get(topic).and_then(|took| took.get(number)),
-                ) else {
+                let took = self.took.get(prediction).and_then(|took| took.get(number));
+                let (Some(due), Some(took)) = (self.due.get(number), took) else {
                     continue;
                 };
-                let sent = sent.load(Ordering::Acquire);
-                ensure!(sent > 0, "a prediction of event {number} came before the event");
-                took.store(now_us.saturating_sub(sent) + 1, Ordering::Release);
+                let due = due.load(Ordering::Acquire);
+                ensure!(due > 0, "a prediction of event {number} came before the event");
+                took.store(now.saturating_sub(due) + 1, Ordering::Release);
             }
         }
         Ok(())
     }
 }
 
-/// Events of a warm-up: the broker's hot paths are compiled by then.
-pub const WARM_UP_EVENTS: usize = 60_000;
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
 
-/// Lets a job run for a while, so that the broker has long carried it when something is measured.
-pub fn warm_up(
-    subscriber: &Subscriber,
-    generator: &Generator,
-    purchases: &[Purchase],
-    numbers: std::ops::Range<usize>,
-) -> Result<()> {
-    const RATE: f64 = 2_000.0;
-    let latencies = subscriber.run(generator, purchases, numbers, RATE, &[0, 1, 2])?;
-    let missing: usize = latencies.iter().map(|latencies| latencies.missing).sum();
-    ensure!(missing == 0, "{missing} predictions of the warm-up did not come");
-    Ok(())
+    use super::*;
+
+    #[test]
+    fn a_call_that_takes_long_does_not_move_when_the_others_were_due() {
+        let stall = Duration::from_millis(50);
+        let mut due = Vec::new();
+        let late_micros = pace(20, 1_000, |moment| {
+            if due.is_empty() {
+                std::thread::sleep(stall);
+            }
+            due.push(moment);
+            Ok(())
+        })
+        .unwrap();
+        let after: Vec<u128> = due.iter().map(|moment| (*moment - due[0]).as_micros()).collect();
+        let schedule: Vec<u128> = (0..20).map(|index| index * 1_000).collect();
+        assert_eq!(after, schedule);
+        // Those that were due meanwhile count as late by what the stall has cost them.
+        assert!(
+            late_micros.value_at_quantile(0.5) > 30_000,
+            "{}",
+            late_micros.value_at_quantile(0.5)
+        );
+    }
 }

@@ -1,38 +1,21 @@
-//! The measured process: a worker on a core of its own, with what it uses as the kernel counts it.
+//! A measured process: where it runs, what it has used as the kernel counts it, how it ends.
 
-use crate::cores;
+use crate::cores::Placement;
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A worker that does not answer by then will not.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// `USER_HZ`, in which Linux counts CPU time for programs; the same on every common architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Between two looks at whether a process has ended.
+const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What `kafka-run-class.sh` and `connect-distributed.sh` give a worker.
-const JAVA_OPTIONS: [&str; 7] = [
-    "-server",
-    "-Xms256M",
-    "-Xmx2G",
-    "-XX:+UseG1GC",
-    "-XX:MaxGCPauseMillis=20",
-    "-XX:InitiatingHeapOccupancyPercent=35",
-    "-XX:+ExplicitGCInvokesConcurrent",
-];
-
-/// A worker process with its REST interface.
-pub struct Worker {
+/// A running program. It is killed when it is dropped, and by the kernel when this process has gone, however that ended.
+pub struct Program {
     child: Child,
-    http: reqwest::Client,
-    url: String,
-    /// from the start of the process to the first answer of `GET /`
-    pub ready_after: Duration,
     log: PathBuf,
 }
 
@@ -41,6 +24,8 @@ pub struct Worker {
 pub struct Usage {
     /// seconds of CPU by the name of the thread
     pub threads: BTreeMap<String, f64>,
+    /// threads now
+    pub threads_now: f64,
     /// seconds of CPU, ended threads among them
     pub cpu_seconds: f64,
     /// resident memory now, in bytes
@@ -49,189 +34,61 @@ pub struct Usage {
     pub peak_bytes: f64,
 }
 
-impl Worker {
-    /// Starts a worker on its core against a broker, with its files below `directory`.
-    pub async fn start(bootstrap: &str, directory: &Path, extra: &[(&str, &str)]) -> Result<Worker> {
-        let core = cores::WORKER.to_string();
-        Self::launch(&core, &millrace()?, bootstrap, directory, extra).await
-    }
-
-    /// As [`Self::start`], on both cores.
-    pub async fn start_unbound(bootstrap: &str, directory: &Path, extra: &[(&str, &str)]) -> Result<Worker> {
-        let both = format!("{},{}", cores::WORKER, cores::OTHERS);
-        Self::launch(&both, &millrace()?, bootstrap, directory, extra).await
-    }
-
-    /// Starts a Java worker of Apache Kafka on the measured core, with the Java options that Kafka's own scripts give it.
-    /// `plugins` is its plugin path.
-    pub async fn start_java(
-        bootstrap: &str,
-        directory: &Path,
-        plugins: &str,
-        extra: &[(&str, &str)],
-    ) -> Result<Worker> {
-        let core = cores::WORKER.to_string();
-        let classes = format!("{}/*", kafka_script("install")?);
-        let main = "org.apache.kafka.connect.cli.ConnectDistributed";
-        let command: Vec<OsString> = ["java"]
-            .into_iter()
-            .chain(JAVA_OPTIONS)
-            .chain(["-cp", &classes, main])
-            .map(OsString::from)
-            .collect();
-        let mut properties = vec![("plugin.path", plugins), ("plugin.discovery", "service_load")];
-        properties.extend(extra);
-        Self::launch(&core, &command, bootstrap, directory, &properties).await
-    }
-
-    async fn launch(
-        cores: &str,
-        command: &[OsString],
-        bootstrap: &str,
-        directory: &Path,
-        extra: &[(&str, &str)],
-    ) -> Result<Worker> {
-        let port = free_port()?;
-        let mut properties = format!(
-            "bootstrap.servers={bootstrap}\ngroup.id=bench\nlisteners=http://127.0.0.1:{port}\n\
-             config.storage.topic=bench-configs\noffset.storage.topic=bench-offsets\nstatus.storage.topic=bench-status\n\
-             config.storage.replication.factor=1\noffset.storage.replication.factor=1\nstatus.storage.replication.factor=1\n\
-             key.converter=org.apache.kafka.connect.storage.StringConverter\n\
-             value.converter=org.apache.kafka.connect.json.JsonConverter\nvalue.converter.schemas.enable=false\n\
-             inference.registry.replication.factor=1\ninference.artifact.allowed.prefixes=file://configs/demo/models/\n\
-             state.dir={}\narchive.url=file://{}\n",
-            directory.join("state").display(),
-            directory.join("archive").display(),
-        );
-        for (name, value) in extra {
-            let _ = writeln!(properties, "{name}={value}");
-        }
-        std::fs::create_dir_all(directory)?;
-        let path = directory.join("worker.properties");
-        std::fs::write(&path, properties)?;
-        let log = directory.join("worker.log");
-        let started = Instant::now();
-        let child = Command::new("taskset")
-            .args(["-c", cores])
+impl Program {
+    /// Starts a command. What it prints goes to a file.
+    pub fn start(
+        placement: Placement,
+        command: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        log: PathBuf,
+    ) -> Result<Program> {
+        let output = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // Both replace themselves with what they start: the process keeps its id. The kernel's signal comes when the thread
+        // that starts it has ended: `main`'s, which lives as long as the process.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "taskset", "--cpu-list", &placement.list()])
             .args(command)
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log)?)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .spawn()
-            .context("run taskset")?;
-        let mut worker = Worker {
-            child,
-            http: reqwest::Client::new(),
-            url: format!("http://127.0.0.1:{port}"),
-            ready_after: Duration::ZERO,
-            log,
-        };
-        while worker.http.get(&worker.url).send().await.is_err() {
-            if let Some(status) = worker.child.try_wait()? {
-                bail!("the worker ended with {status}: {}", worker.log_tail());
-            }
-            if started.elapsed() > START_TIMEOUT {
-                bail!("the worker does not answer: {}", worker.log_tail());
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            .context("run setpriv, of util-linux")?;
+        Ok(Program { child, log })
+    }
+
+    /// Fails if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the process ended with {status}: {}", self.log_tail());
         }
-        worker.ready_after = started.elapsed();
-        Ok(worker)
+        Ok(())
     }
 
-    /// A request that must succeed; JSON in, JSON out.
-    pub async fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let method = reqwest::Method::from_bytes(method.as_bytes())?;
-            let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let answer = request.send().await?;
-            let status = answer.status();
-            let text = answer.text().await?;
-            // Until the worker has read its topics it says so; that is no failure of the request.
-            if matches!(status.as_u16(), 404 | 409 | 503) && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-            if !status.is_success() {
-                bail!("{method} {path}: {status} {text}");
-            }
-            return Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)));
-        }
-    }
-
-    /// The sum of a Prometheus family over its labels; 0 if there is none yet.
-    pub async fn metric(&self, family: &str) -> Result<f64> {
-        let text = self
-            .http
-            .get(format!("{}/metrics", self.url))
-            .send()
-            .await?
-            .text()
-            .await?;
-        Ok(text
-            .lines()
-            .filter_map(|line| line.strip_prefix(family))
-            .filter(|rest| rest.starts_with([' ', '{']))
-            .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum())
-    }
-
-    /// Waits until a family's sum is at least `value`; the instant at which it was seen.
-    pub async fn wait_for(&mut self, family: &str, value: f64, patience: Duration) -> Result<Instant> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let seen = self.metric(family).await?;
-            if seen >= value {
-                return Ok(Instant::now());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the worker ended with {status}: {}", self.log_tail());
-            }
-            if Instant::now() > deadline {
-                bail!(
-                    "{family} is {seen}, not {value}, after {patience:?}: {}",
-                    self.log_tail()
-                );
-            }
-            // Looking costs the worker time that is measured.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Waits until a connector and all its tasks run.
-    pub async fn until_running(&self, connector: &str) -> Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let status = self
-                .request("GET", &format!("/connectors/{connector}/status"), None)
-                .await?;
-            let tasks = status["tasks"].as_array().cloned().unwrap_or_default();
-            if !tasks.is_empty() && tasks.iter().all(|task| task["state"] == "RUNNING") {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("{connector} does not run: {status}");
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Stops it as an operator would, and waits until it has ended.
+    /// Stops it as an operator would (SIGTERM), and waits until it has ended.
     pub fn stop(mut self) -> Result<()> {
         let pid = i32::try_from(self.child.id())
             .ok()
             .and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(
-            pid.context("the worker has a process id")?,
-            rustix::process::Signal::TERM,
-        )?;
+        rustix::process::kill_process(pid.context("the process has an id")?, rustix::process::Signal::TERM)?;
         let status = self.child.wait()?;
-        ensure!(status.success(), "the worker ended with {status}: {}", self.log_tail());
+        ensure!(status.success(), "the process ended with {status}: {}", self.log_tail());
         Ok(())
+    }
+
+    /// Waits until it has ended, and returns what it has printed.
+    pub async fn finish(mut self, patience: Duration) -> Result<String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "the process ended with {status}: {}", self.log_tail());
+                return Ok(self.output());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the process does not end: {}",
+                self.log_tail()
+            );
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
     }
 
     /// What it has used so far.
@@ -239,9 +96,14 @@ impl Worker {
         usage(self.child.id())
     }
 
-    /// The end of its log.
+    /// Everything that it has printed.
+    pub fn output(&self) -> String {
+        std::fs::read(&self.log).map_or_else(|_| String::new(), |text| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The end of it.
     pub fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.output();
         let lines: Vec<&str> = text.lines().collect();
         lines
             .get(lines.len().saturating_sub(20)..)
@@ -250,18 +112,11 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The command beside this one.
-fn millrace() -> Result<Vec<OsString>> {
-    let binary = std::env::current_exe()?.with_file_name("millrace");
-    ensure!(binary.exists(), "{} is built by `make build`", binary.display());
-    Ok(vec![binary.into(), "worker".into()])
 }
 
 /// What `scripts/kafka.sh` prints.
@@ -273,10 +128,6 @@ pub fn kafka_script(command: &str) -> Result<String> {
         .context("scripts/kafka.sh: run from the root of the repository")?;
     ensure!(output.status.success(), "scripts/kafka.sh {command} failed; see above");
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// What a process has used, by `/proc`.
@@ -305,6 +156,7 @@ pub fn usage(pid: u32) -> Result<Usage> {
             .split_once('(')
             .and_then(|(_, rest)| rest.rsplit_once(')'))
             .map_or("", |(name, _)| name);
+        usage.threads_now += 1.0;
         *usage.threads.entry(name.to_owned()).or_default() += cpu_seconds(&stat);
     }
     Ok(usage)
