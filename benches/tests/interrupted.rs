@@ -42,7 +42,7 @@ fn a_killed_benchmark_leaves_nothing_behind() {
     std::fs::create_dir(&temporary).unwrap();
     let mut bench = Command::new(env!("CARGO_BIN_EXE_millrace-bench"))
         .arg("worker")
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .current_dir(Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(".."))
         .env("MILLRACE_BENCH_BINARY", &worker)
         .env("TMPDIR", &temporary)
         .stdout(Stdio::null())

@@ -67,6 +67,15 @@ pub enum Stopped {
     Abandoned,
 }
 
+/// Whether a number only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// it only grows, from 0 when the worker or the task starts
+    Counter,
+    /// it goes up and down
+    Gauge,
+}
+
 /// One number that a running task measures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TaskMetric {
@@ -74,6 +83,10 @@ pub struct TaskMetric {
     pub group: &'static str,
     /// name as upstream names it: `put-batch-avg-time-ms`
     pub name: &'static str,
+    /// whether it only grows
+    pub kind: MetricKind,
+    /// what it says, in one sentence
+    pub help: &'static str,
     /// its value now
     pub value: f64,
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 #[test]
 fn option_pages_match_the_declarations() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let package = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let root = Path::new(&package).parent().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_millrace"))
         .args(["options", "--check", "docs/options"])
         .current_dir(root)

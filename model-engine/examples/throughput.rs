@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use model_engine::{ElementType, Limits, Model, Values};
 
 fn main() {
-    let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/demo/models");
+    let demo = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../configs/demo/models");
     let mut files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     if files.is_empty() {
         files = ["logistic", "mlp", "lightgbm", "costly", "window"]

@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use model_engine::{Limits, Model, OutputValue, Values};
 
 fn models() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/demo/models")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../configs/demo/models")
 }
 
 fn rows(file: &str) -> (Vec<String>, Vec<Vec<String>>) {

@@ -1,54 +1,27 @@
-//! Drives an inference task as the worker does: a service over a broker, resources over its REST handler, one task whose
-//! partitions a consumer reads.
+//! The inference sink without a group: a service over a broker, resources over its REST handler, and tasks that the worker's
+//! own loop runs (`connect_runtime::TaskRunner`), with its clients, its headers and its dead letters.
+//!
+//! What must die, not stop, is a process: [`crate::worker::WorkerProcess`].
 
-use anyhow::{Context, Result, bail};
-use connect_api::config::ConfigMap;
-use connect_api::delivery::TopicPartition;
-use connect_api::error::{ConnectError, ErrorKind, Stage};
+use anyhow::{Context, Result, bail, ensure};
+use async_trait::async_trait;
+use connect_api::error::ConnectError;
 use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
-use connect_api::partitioned::{ClientSettings, PartitionedSinkTask, PartitionedTaskContext, RawRecord, StartAt};
-use connect_api::record::{SinkRecord, TimestampType};
-use connect_api::sink::ErrantRecordReporter;
-use inference_sink::{InferenceService, InferenceTask};
+use connect_api::record::SourceMap;
+use connect_api::{ConfigMap, ConnectorPlugin};
+use connect_runtime::storage::{OffsetStore, SourceOffset};
+use connect_runtime::{Plugins, Stopped, TaskEvents, TaskRunner, TaskSpec, TaskState, WorkerConfig};
+use inference_sink::{InferenceService, InferenceSink};
 use kafka_client::{
     Admin, ClientConfig, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord, StartOffset,
 };
 use serde_json::Value;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What was reported as a dead letter: offset, stage, message.
-type DeadLetters = Arc<Mutex<Vec<(i64, Stage, String)>>>;
-
-struct Reporter {
-    letters: DeadLetters,
-    /// `errors.tolerance`; `all` where it is not set
-    tolerates: bool,
-}
-
-impl ErrantRecordReporter for Reporter {
-    fn report(&self, _record: &SinkRecord, error: &ConnectError) -> Result<(), ConnectError> {
-        Err(error.clone())
-    }
-
-    fn report_raw(&self, record: &RawRecord<'_>, stage: Stage, error: &ConnectError) -> Result<(), ConnectError> {
-        if let Ok(mut letters) = self.letters.lock() {
-            letters.push((record.offset, stage, error.message().to_owned()));
-        }
-        match self.tolerates {
-            true => Ok(()),
-            false => Err(ConnectError::fatal("Tolerance exceeded in error handler").caused_by(error.clone())),
-        }
-    }
-
-    fn flush(&self, _timeout: Duration) -> Result<(), ConnectError> {
-        Ok(())
-    }
-}
 
 struct Ignored;
 
@@ -63,36 +36,39 @@ pub struct Worker {
     /// `bootstrap.servers`
     pub bootstrap: String,
     group: String,
+    runner: TaskRunner,
 }
 
 impl Worker {
-    /// Starts the service with its state under `directory` and models allowed below `models`.
-    pub async fn start(bootstrap: &str, group: &str, directory: &Path, models: &Path) -> Result<Worker> {
+    /// Starts the service with its state under `directory` and models below `allowed`.
+    pub async fn start(bootstrap: &str, group: &str, directory: &Path, allowed: &Path) -> Result<Worker> {
         let service = Arc::new(InferenceService::new());
-        let mut properties = ConfigMap::new();
+        let mut properties = crate::whole_worker::properties(bootstrap, group, directory);
         for (name, value) in [
-            ("state.dir", directory.join("state").display().to_string()),
             ("archive.url", format!("file://{}", directory.join("archive").display())),
-            ("inference.artifact.allowed.prefixes", models.display().to_string()),
-            ("inference.cores", "2".to_owned()),
-            ("inference.registry.replication.factor", "1".to_owned()),
+            ("inference.artifact.allowed.prefixes", allowed.display().to_string()),
+            // The last barrier of a task on a busy machine is waited for.
+            ("task.shutdown.graceful.timeout.ms", PATIENCE.as_millis().to_string()),
         ] {
             properties.insert(name.to_owned(), Some(value));
         }
+        let config = Arc::new(WorkerConfig::new(properties, &[service.config_def()])?);
         let context = WorkerContext {
-            properties,
-            group_id: group.into(),
+            properties: config.properties().clone(),
+            group_id: Arc::clone(&config.group_id),
             worker_id: "localhost:8083".into(),
-            clients: clients(bootstrap),
+            clients: config.own_clients(),
         };
         service
             .start(context)
             .await
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let runner = TaskRunner::new(Arc::new(Plugins::builtin()), config, Arc::new(NoSources));
         Ok(Worker {
             service,
             bootstrap: bootstrap.to_owned(),
             group: group.to_owned(),
+            runner,
         })
     }
 
@@ -139,220 +115,162 @@ impl Worker {
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    /// Runs a task over all partitions of `topics` on its own thread; `producer.override.` options are its producer's.
-    pub fn task(&self, connector: &str, topics: &[(&str, i32)], config: &[(&str, &str)]) -> Result<RunningTask> {
-        let mut map = ConfigMap::new();
-        map.insert("name".to_owned(), Some(connector.to_owned()));
-        let names: Vec<&str> = topics.iter().map(|(topic, _)| *topic).collect();
-        map.insert("topics".to_owned(), Some(names.join(",")));
-        for (name, value) in config {
-            map.insert((*name).to_owned(), Some((*value).to_owned()));
-        }
-        let partitions = topics
-            .iter()
-            .flat_map(|(topic, count)| (0..*count).map(move |partition| TopicPartition::new(*topic, partition)))
-            .collect();
-        RunningTask::start(self, connector, partitions, map)
-    }
-}
-
-fn clients(bootstrap: &str) -> ClientSettings {
-    let settings: indexmap::IndexMap<String, String> = [("bootstrap.servers".to_owned(), bootstrap.to_owned())]
-        .into_iter()
-        .collect();
-    ClientSettings {
-        consumer: settings.clone(),
-        producer: settings.clone(),
-        admin: settings,
-    }
-}
-
-/// A task on its thread.
-pub struct RunningTask {
-    commands: std::sync::mpsc::Sender<End>,
-    thread: Option<std::thread::JoinHandle<Result<()>>>,
-    waker: kafka_client::Waker,
-    dead_letters: DeadLetters,
-}
-
-/// How a task ends.
-enum End {
-    /// with a last barrier
-    Cleanly,
-    /// dropped where it stands
-    Crash,
-}
-
-impl RunningTask {
-    fn start(
-        worker: &Worker,
-        connector: &str,
-        partitions: Vec<TopicPartition>,
-        config: ConfigMap,
-    ) -> Result<RunningTask> {
-        let mut settings = ClientConfig::new(&worker.bootstrap);
-        settings.set("auto.offset.reset", "earliest");
-        let consumer = Consumer::new(&settings)?;
-        let waker = consumer.waker();
-        let wake = waker.clone();
-        let dead_letters = DeadLetters::default();
-        let mut clients = clients(&worker.bootstrap);
-        for (name, value) in &config {
-            if let (Some(option), Some(value)) = (name.strip_prefix("producer.override."), value) {
-                clients.producer.insert(option.to_owned(), value.clone());
-            }
-        }
-        let tolerates = config.get("errors.tolerance").cloned().flatten().as_deref() != Some("none");
-        let context = PartitionedTaskContext {
-            group_id: worker.group.as_str().into(),
+    /// Starts the one task of a connector. Its dead letters are read by [`dead_letters`].
+    pub fn task(&self, connector: &str, topics: &[&str], config: &[(&str, &str)]) -> RunningTask {
+        let config = connector_config(connector, topics, config);
+        let spec = TaskSpec {
             connector: connector.into(),
             task: 0,
             tasks: 1,
-            config,
-            clients,
-            reporter: Arc::new(Reporter {
-                letters: dead_letters.clone(),
-                tolerates,
-            }),
-            wake: Arc::new(move || wake.wake()),
+            generation: 1,
+            connector_config: config.clone(),
+            task_config: config,
+            plugin: Arc::new(InferenceSink::new(Arc::clone(&self.service))) as Arc<dyn ConnectorPlugin>,
+            paused: false,
         };
-        let task = InferenceTask::new(worker.service.clone(), context).map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        let (commands, received) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || drive(task, &consumer, &partitions, &received));
-        Ok(RunningTask {
-            commands,
-            thread: Some(thread),
-            waker,
-            dead_letters,
+        let events = Arc::new(LastState::default());
+        RunningTask {
+            task: self.runner.start(spec, Arc::clone(&events) as Arc<dyn TaskEvents>),
+            events,
+        }
+    }
+}
+
+/// The configuration of an inference connector with one task: what every one has, and `further`.
+pub fn connector_config(connector: &str, topics: &[&str], further: &[(&str, &str)]) -> ConfigMap {
+    let topics = topics.join(",");
+    let dead_letters = dead_letter_topic(connector);
+    let own = [
+        ("name", connector),
+        ("connector.class", "millrace.InferenceSink"),
+        ("tasks.max", "1"),
+        ("topics", topics.as_str()),
+        ("errors.tolerance", "all"),
+        ("errors.deadletterqueue.topic.name", dead_letters.as_str()),
+        ("errors.deadletterqueue.topic.replication.factor", "1"),
+        ("errors.deadletterqueue.context.headers.enable", "true"),
+    ];
+    own.iter()
+        .chain(further)
+        .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+        .collect()
+}
+
+fn dead_letter_topic(connector: &str) -> String {
+    format!("{connector}-dead-letters")
+}
+
+/// A record of a connector's dead letter topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// key of the record that it is a copy of
+    pub key: Option<String>,
+    /// offset of that record
+    pub offset: i64,
+    /// where it failed, as Kafka Connect names it
+    pub stage: String,
+    /// what was wrong with it
+    pub message: String,
+}
+
+/// Reads the dead letters of a connector until there are `count`, and then to the end of their topic.
+///
+/// # Errors
+/// When they do not come, or one does not say where it is from.
+pub async fn dead_letters(bootstrap: &str, connector: &str, count: usize) -> Result<Vec<DeadLetter>> {
+    let letters = read(bootstrap, &dead_letter_topic(connector), count).await?;
+    letters
+        .into_iter()
+        .map(|letter| {
+            let offset = letter.header("__connect.errors.offset");
+            Ok(DeadLetter {
+                offset: offset.parse().with_context(|| format!("the offset of {letter:?}"))?,
+                stage: letter.header("__connect.errors.stage").to_owned(),
+                message: letter.header("__connect.errors.exception.message").to_owned(),
+                key: letter.key,
+            })
         })
+        .collect()
+}
+
+/// The offsets of source connectors, of which there are none.
+struct NoSources;
+
+fn no_sources<T>() -> Result<T, ConnectError> {
+    Err(ConnectError::fatal("there are no source connectors here"))
+}
+
+#[async_trait]
+impl OffsetStore for NoSources {
+    async fn read(&self, _: &str, _: &SourceMap) -> Result<Option<SourceMap>, ConnectError> {
+        no_sources()
     }
 
-    /// What the task reported.
-    pub fn dead_letters(&self) -> Vec<(i64, Stage, String)> {
-        let letters = self.dead_letters.lock();
-        letters.unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    async fn read_all(&self, _: &str) -> Result<Vec<(SourceMap, SourceMap)>, ConnectError> {
+        no_sources()
     }
 
-    /// Stops after a last barrier.
-    pub fn stop(self) -> Result<()> {
-        self.end(End::Cleanly)
+    async fn write(&self, _: &str, _: &[SourceOffset]) -> Result<(), ConnectError> {
+        no_sources()
+    }
+}
+
+/// What a task reported last.
+#[derive(Default)]
+struct LastState(Mutex<Option<TaskState>>);
+
+impl LastState {
+    /// Why the task has failed.
+    fn failure(&self) -> Option<String> {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(TaskState::Failed { trace }) => Some(trace.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl TaskEvents for LastState {
+    fn state(&self, _connector: &str, _task: usize, state: TaskState) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
     }
 
-    /// Drops the task without a barrier, as a crash does.
-    pub fn crash(self) -> Result<()> {
-        self.end(End::Crash)
-    }
+    fn topic_used(&self, _connector: &str, _task: usize, _topic: &str) {}
+}
 
-    /// Waits until it has ended by itself: why.
+/// A task that the worker's loop runs, on a thread of its own.
+pub struct RunningTask {
+    task: Arc<dyn connect_runtime::RunningTask>,
+    events: Arc<LastState>,
+}
+
+impl RunningTask {
+    /// Stops after a last barrier. To be called on a runtime with several threads.
     ///
     /// # Errors
-    /// What it ended with, or that it goes on.
-    pub async fn ended(mut self) -> Result<()> {
+    /// When it does not stop, or had failed.
+    pub fn stop(self) -> Result<()> {
+        let stop = self.task.stop(PATIENCE);
+        let stopped = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(stop));
+        if let Some(trace) = self.events.failure() {
+            bail!("the task had failed: {trace}");
+        }
+        ensure!(stopped == Stopped::Clean, "the task does not stop");
+        Ok(())
+    }
+
+    /// Waits until it has failed: why, as an error.
+    ///
+    /// # Errors
+    /// What it failed with, or that it goes on.
+    pub async fn ended(self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            if Instant::now() > deadline {
-                bail!("the task goes on");
+        loop {
+            if let Some(trace) = self.events.failure() {
+                bail!("{trace}");
             }
+            ensure!(Instant::now() < deadline, "the task goes on");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        match self.thread.take().map(std::thread::JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => bail!("the task's thread panicked"),
-        }
-    }
-
-    fn end(mut self, how: End) -> Result<()> {
-        // A thread that has failed has dropped its end.
-        let _ = self.commands.send(how);
-        self.waker.wake();
-        match self.thread.take().map(std::thread::JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => bail!("the task's thread panicked"),
-        }
-    }
-}
-
-/// Between a retriable error of a task and its next opening.
-const REOPEN_WAIT: Duration = Duration::from_millis(100);
-
-/// As the worker's loop: after a retriable error the task is closed, and opened again after a wait.
-fn drive(
-    mut task: InferenceTask,
-    consumer: &Consumer,
-    partitions: &[TopicPartition],
-    commands: &std::sync::mpsc::Receiver<End>,
-) -> Result<()> {
-    loop {
-        match session(&mut task, consumer, partitions, commands) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::Retriable => {
-                task.close();
-                if commands.recv_timeout(REOPEN_WAIT).is_ok() {
-                    bail!("the task was ended while it could not be opened: {error:?}");
-                }
-            }
-            Err(error) => bail!("{error:?}"),
-        }
-    }
-}
-
-fn session(
-    task: &mut InferenceTask,
-    consumer: &Consumer,
-    partitions: &[TopicPartition],
-    commands: &std::sync::mpsc::Receiver<End>,
-) -> Result<(), ConnectError> {
-    let failed = |error: KafkaError| ConnectError::fatal(error.to_string());
-    let to_client = |p: &TopicPartition| kafka_client::TopicPartition::new(p.topic.clone(), p.partition);
-    let starts = task.open(partitions)?;
-    let assignment: Vec<_> = starts
-        .iter()
-        .map(|(partition, start)| {
-            let start = match start {
-                StartAt::Beginning => StartOffset::Beginning,
-                StartAt::End => StartOffset::End,
-                StartAt::Offset(offset) => StartOffset::At(*offset),
-            };
-            (to_client(partition), start)
-        })
-        .collect();
-    consumer.assign(&assignment).map_err(failed)?;
-    let mut wait = Duration::from_millis(10);
-    loop {
-        match commands.try_recv() {
-            Ok(End::Cleanly) => {
-                let _ = task.barrier(PATIENCE)?;
-                return Ok(());
-            }
-            Ok(End::Crash) => return Ok(()),
-            Err(_) => {}
-        }
-        let fetched = consumer.fetch(1000, wait).map_err(failed)?;
-        let records: Vec<RawRecord<'_>> = fetched
-            .messages
-            .iter()
-            .map(|message| RawRecord {
-                topic: message.topic(),
-                partition: message.partition(),
-                offset: message.offset(),
-                timestamp_ms: message.timestamp_ms(),
-                timestamp_type: TimestampType::CreateTime,
-                key: message.key(),
-                value: message.value(),
-                headers: &(),
-            })
-            .collect();
-        if !records.is_empty() {
-            let _ = task.hand_over(&records)?;
-        }
-        let advance = task.advance(Instant::now())?;
-        for (partition, offset) in advance.rewind.into_iter().flatten() {
-            consumer.seek(&to_client(&partition), offset).map_err(failed)?;
-        }
-        let until = advance.wake_at.map_or(Duration::from_millis(100), |at| {
-            at.saturating_duration_since(Instant::now())
-        });
-        wait = until.min(Duration::from_millis(100));
     }
 }
 

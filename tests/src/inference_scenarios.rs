@@ -13,18 +13,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use kafka_client::{ClientConfig, Producer, ProducerRecord};
 use serde_json::{Value, json};
 
+use crate::broker_laws::records::Ignored;
 use crate::broker_laws::unique;
-use crate::inference::{Output, RunningTask, Worker, create_topics, produce, read};
+use crate::inference::{
+    DeadLetter, Output, PATIENCE, RunningTask, Worker, connector_config, create_topics, dead_letters, produce, read,
+};
+use crate::process::workspace;
+use crate::worker::WorkerProcess;
 
 pub mod durability;
+pub mod fairness;
 pub mod outage;
 pub mod refusals;
+pub mod subscription;
 pub mod tenants;
 pub mod views;
 
@@ -46,6 +57,10 @@ macro_rules! inference_scenarios {
             tenants::a_model_that_fails_at_every_event_is_felt_by_no_other,
             tenants::a_topic_that_refuses_records_is_its_tenants_trouble_alone,
             tenants::another_groups_connector_of_that_name_is_refused,
+            fairness::cpu_is_shared_by_weight_and_what_is_idle_is_lent,
+            fairness::a_ceiling_holds_and_is_reached,
+            subscription::a_header_says_which_events_a_model_gets,
+            subscription::a_missed_deadline_is_counted_and_the_prediction_is_made,
             refusals::a_topic_that_refuses_costs_the_others_nothing_exactly_once,
             refusals::a_topic_that_refuses_costs_the_others_nothing_at_least_once,
             refusals::what_was_refused_survives_a_crash,
@@ -182,9 +197,44 @@ impl Stage {
     /// Starts the connector's task.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// None: one that cannot start has failed.
     pub fn task(&self, config: &[(&str, &str)]) -> Result<RunningTask> {
-        self.worker.task(&self.connector, &[(&self.events, PARTITIONS)], config)
+        Ok(self.worker.task(&self.connector, &[&self.events], config))
+    }
+
+    /// Stops the worker in this process and starts one of its group as a process, which a scenario may kill: it has the
+    /// same resources, and runs the connector.
+    ///
+    /// # Errors
+    /// When it does not start or refuses the connector.
+    pub async fn in_a_process(&self, config: &[(&str, &str)]) -> Result<WorkerProcess> {
+        self.worker.stop().await;
+        let mut worker = WorkerProcess::new(self.bootstrap(), self.worker.group())?;
+        worker.set("inference.artifact.allowed.prefixes", &models().display().to_string());
+        worker.start().await?;
+        self.configure(&worker, config).await?;
+        Ok(worker)
+    }
+
+    /// Puts the connector's configuration to a worker that is a process.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn configure(&self, worker: &WorkerProcess, config: &[(&str, &str)]) -> Result<()> {
+        let config: BTreeMap<_, _> = connector_config(&self.connector, &[&self.events], config)
+            .into_iter()
+            .collect();
+        let path = format!("/connectors/{}/config", self.connector);
+        worker.put(&path, &serde_json::to_value(config)?).await?;
+        Ok(())
+    }
+
+    /// Reads at least `count` of the connector's dead letters, and to the end of their topic.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub async fn dead_letters(&self, count: i64) -> Result<Vec<DeadLetter>> {
+        dead_letters(self.bootstrap(), &self.connector, usize::try_from(count)?).await
     }
 
     /// Sends events.
@@ -224,7 +274,7 @@ impl Stage {
     /// # Errors
     /// When it does not get it.
     pub async fn wait_for_status(&self, field: &str, value: &Value) -> Result<()> {
-        let deadline = Instant::now() + crate::inference::PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self.status().await?;
             if status.get(field) == Some(value) {
@@ -244,7 +294,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// # Errors
 /// When it does not within a minute.
 pub async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + crate::inference::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         ensure!(Instant::now() < deadline, "{what} did not come true");
         tokio::time::sleep(LOOK).await;
@@ -254,7 +304,7 @@ pub async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) -> Result
 
 /// The folder of the models that scenarios use.
 pub fn models() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference-sink/tests/vectors");
+    let folder = workspace().join("inference-sink/tests/vectors");
     // A model is allowed by the path that it really has.
     folder.canonicalize().unwrap_or(folder)
 }
@@ -352,4 +402,56 @@ pub fn check_lineage(outputs: &[Output]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Events that come one after the other for as long as it lives, whatever becomes of the broker.
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<i64>>,
+}
+
+impl Stream {
+    /// Events sent before any is acknowledged.
+    const CHUNK: i64 = 20;
+    /// Between two chunks.
+    const PACE: Duration = Duration::from_millis(5);
+
+    /// Starts with event number `first`.
+    ///
+    /// # Errors
+    /// When there can be no producer.
+    pub fn start(bootstrap: &str, topic: &str, first: i64) -> Result<Self> {
+        let producer = Producer::new(&ClientConfig::new(bootstrap), Arc::new(Ignored))?;
+        let (topic, stop) = (topic.to_owned(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut sent = first;
+            while !stopped.load(Ordering::Relaxed) {
+                for (key, value) in events(sent..sent + Self::CHUNK) {
+                    let record = ProducerRecord {
+                        topic: &topic,
+                        key: Some(key.as_bytes()),
+                        value: Some(value.as_bytes()),
+                        ..ProducerRecord::default()
+                    };
+                    producer.send_waiting(&record, 0, PATIENCE)?;
+                }
+                producer.flush(PATIENCE)?;
+                sent += Self::CHUNK;
+                std::thread::sleep(Self::PACE);
+            }
+            Ok(sent)
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends it; the number of the next event: all before it have been sent.
+    ///
+    /// # Errors
+    /// When one could not be sent.
+    pub fn finish(self) -> Result<i64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.thread.join();
+        sent.unwrap_or_else(|_| Err(anyhow::anyhow!("the stream of events panicked")))
+    }
 }

@@ -1,22 +1,23 @@
 //! An Apache Kafka broker for a test: one node, its own folder and ports, gone with the test.
 //!
 //! ```text
-//!  KafkaBroker::start -> scripts/kafka.sh install (once per machine) -> format -> a shell that watches over the JVM
-//!     the shell's input: "stop" ends the broker cleanly, "kill" at once; when it closes (drop, or the test process died),
-//!     the broker is killed and its folder removed
+//!  KafkaBroker::start -> scripts/kafka.sh install (once per machine) -> format -> the JVM as a ServiceProcess, whose folder
+//!     goes with it
 //! ```
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kafka_client::{ClientConfig, Consumer, IsolationLevel, LogRecord, RawConnection, StartOffset, TopicPartition};
+use rustix::process::Signal;
 use tokio::sync::OnceCell;
+
+use crate::process::{ServiceProcess, Watch, tail, workspace};
 
 /// A broker that does not answer within this time will not come.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -53,33 +54,13 @@ impl Jvm {
     }
 }
 
-/// Runs "$@" and watches over it; see the module's documentation. $1 is the broker's folder.
-const WATCHDOG: &str = r#"
-folder=$1; shift
-exec 3<&0
-"$@" </dev/null >>"$folder/broker.log" 2>&1 3<&- &
-broker=$!
-{
-    how=; read how <&3
-    case "$how" in
-    stop) kill -TERM $broker ;;
-    kill) kill -KILL $broker ;;
-    *) kill -KILL $broker; while kill -0 $broker; do :; done; rm -rf "$folder" ;;
-    esac
-} 2>/dev/null &
-wait $broker
-status=$?
-exec 3<&-
-exit $status
-"#;
-
 /// A running broker of Apache Kafka 4.3.1.
 pub struct KafkaBroker {
     folder: PathBuf,
     libs: PathBuf,
     port: u16,
     jvm: Jvm,
-    watchdog: Mutex<Option<Child>>,
+    process: Mutex<Option<ServiceProcess>>,
 }
 
 /// One broker for all tests of a binary.
@@ -129,7 +110,7 @@ impl KafkaBroker {
     }
 
     fn prepare(jvm: Jvm, properties: &[(String, String)]) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
+        let script = workspace().join("scripts/kafka.sh");
         let installed = Command::new(&script).arg("install").stderr(Stdio::inherit()).output();
         let installed = installed.with_context(|| format!("run {}", script.display()))?;
         if !installed.status.success() {
@@ -143,7 +124,7 @@ impl KafkaBroker {
             libs,
             port,
             jvm,
-            watchdog: Mutex::new(None),
+            process: Mutex::new(None),
         };
         broker.write_properties(controller_port, properties)?;
         broker.format()?;
@@ -220,26 +201,21 @@ impl KafkaBroker {
 
     /// Starts the JVM and waits until the broker answers.
     async fn run(&self) -> Result<()> {
-        let java = self.java("kafka.Kafka");
-        let watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "kafka"])
-            .arg(&self.folder)
-            .arg(java.get_program())
-            .args(java.get_args())
-            .arg(self.folder.join("server.properties"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("run sh")?;
-        *self.watchdog() = Some(watchdog);
+        let mut java = self.java("kafka.Kafka");
+        java.arg(self.folder.join("server.properties"));
+        let watch = Watch {
+            log: &self.log(),
+            folder: Some(&self.folder),
+            stop: Signal::TERM,
+        };
+        *self.process() = Some(ServiceProcess::watch("Kafka", &java, &watch)?);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let Err(error) = RawConnection::connect(&self.bootstrap()).await else {
                 return Ok(());
             };
-            let ended = match self.watchdog().as_mut() {
-                Some(watchdog) => watchdog.try_wait()?,
+            let ended = match self.process().as_mut() {
+                Some(process) => process.ended()?,
                 None => bail!("the broker was stopped while it started"),
             };
             if let Some(status) = ended {
@@ -258,8 +234,8 @@ impl KafkaBroker {
         }
     }
 
-    fn watchdog(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn process(&self) -> std::sync::MutexGuard<'_, Option<ServiceProcess>> {
+        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// `host:port` for `bootstrap.servers`.
@@ -277,7 +253,8 @@ impl KafkaBroker {
     /// # Errors
     /// When it does not run.
     pub async fn kill(&self) -> Result<()> {
-        self.end("kill\n").await
+        let process = self.process().take().context("the broker does not run")?;
+        tokio::task::spawn_blocking(move || process.kill()).await?
     }
 
     /// Stops the broker cleanly (SIGTERM); its data stays. Returns when it is gone.
@@ -285,20 +262,8 @@ impl KafkaBroker {
     /// # Errors
     /// When it does not run.
     pub async fn stop(&self) -> Result<()> {
-        self.end("stop\n").await
-    }
-
-    async fn end(&self, how: &'static str) -> Result<()> {
-        let Some(mut watchdog) = self.watchdog().take() else {
-            bail!("the broker does not run")
-        };
-        tokio::task::spawn_blocking(move || {
-            let mut input = watchdog.stdin.take().context("the watchdog has no input")?;
-            input.write_all(how.as_bytes())?;
-            watchdog.wait()?;
-            Ok(())
-        })
-        .await?
+        let process = self.process().take().context("the broker does not run")?;
+        tokio::task::spawn_blocking(move || process.stop().map(|_| ())).await?
     }
 
     /// Starts the broker again after `kill` or `stop`, on the same port with the same data; kills it first if it runs.
@@ -306,22 +271,20 @@ impl KafkaBroker {
     /// # Errors
     /// As [`Self::start`].
     pub async fn restart(&self) -> Result<()> {
-        let runs = self.watchdog().is_some();
+        let runs = self.process().is_some();
         if runs {
             self.kill().await?;
         }
         self.run().await
     }
 
+    fn log(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+
     /// The last lines of the broker's log.
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read(self.folder.join("broker.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(40)..)
-            .unwrap_or_default()
-            .join("\n")
+        tail(&self.log(), 40)
     }
 
     /// Everything in a topic as it is now, by partition and offset.
@@ -350,15 +313,9 @@ impl KafkaBroker {
 
 impl Drop for KafkaBroker {
     fn drop(&mut self) {
-        match self.watchdog().take() {
-            Some(mut watchdog) => {
-                // Closing its input has the broker killed and its folder removed.
-                drop(watchdog.stdin.take());
-                let _ = watchdog.wait();
-            }
-            None => {
-                let _ = std::fs::remove_dir_all(&self.folder);
-            }
+        // A process takes the folder with it.
+        if self.process().take().is_none() {
+            let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 }

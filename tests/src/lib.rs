@@ -14,6 +14,7 @@
 
 pub mod broker;
 pub mod broker_laws;
+pub mod exposition;
 pub mod fault_job;
 pub mod fault_proxy;
 pub mod global_store_scenarios;

@@ -1,55 +1,36 @@
 //! A PostgreSQL server for a test: its own folder and port, gone with the test.
 //!
 //! ```text
-//!  PostgresServer::start -> scripts/install-packages.sh (once per machine) -> initdb -> a shell that watches over postgres
-//!     the shell's input: "stop" ends the server cleanly, "kill" at once; when it closes (drop, or the test process died),
-//!     the server is killed and its folder removed
+//!  PostgresServer::start -> scripts/install-packages.sh (once per machine) -> initdb -> postgres as a ServiceProcess, whose
+//!     folder goes with it
 //!  psql: runs statements as the superuser `postgres`, over the server's socket
 //! ```
 //! PostgreSQL does not run as root: where the tests do, it runs as the user `postgres`, which the package made.
 
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use tokio::sync::OnceCell;
+
+use crate::process::{ServiceProcess, Watch, tail, workspace};
 
 /// A server that does not answer within this time will not come.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks at whether it answers.
 const PROBE_INTERVAL: Duration = Duration::from_millis(30);
 
-/// Runs "$@" and watches over it; see the module's documentation. $1 is the server's folder. SIGINT is PostgreSQL's fast
-/// shutdown; a killed postmaster takes its children with it when they notice, so its whole process group is killed.
-const WATCHDOG: &str = r#"
-folder=$1; shift
-exec 3<&0
-setsid "$@" </dev/null >>"$folder/server.log" 2>&1 3<&- &
-server=$!
-{
-    how=; read how <&3
-    case "$how" in
-    stop) kill -INT $server ;;
-    kill) kill -KILL -$server ;;
-    *) kill -KILL -$server; while kill -0 $server; do :; done; rm -rf "$folder" ;;
-    esac
-} 2>/dev/null &
-wait $server
-status=$?
-exec 3<&-
-exit $status
-"#;
-
 /// A running PostgreSQL server with `wal_level=logical`. Users log in with their password over TCP (scram-sha-256).
 pub struct PostgresServer {
     folder: PathBuf,
     binaries: PathBuf,
     port: u16,
-    watchdog: Mutex<Option<Child>>,
+    process: Mutex<Option<ServiceProcess>>,
 }
 
 /// One server for all tests of a binary.
@@ -79,7 +60,7 @@ impl PostgresServer {
     }
 
     fn prepare(settings: &[(String, String)]) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/install-packages.sh");
+        let script = workspace().join("scripts/install-packages.sh");
         let installed = Command::new(&script)
             .arg("test")
             .stdout(Stdio::null())
@@ -96,7 +77,7 @@ impl PostgresServer {
             folder,
             binaries: binaries()?,
             port: TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
-            watchdog: Mutex::new(None),
+            process: Mutex::new(None),
         };
         server.initialise(settings)?;
         Ok(server)
@@ -177,25 +158,21 @@ impl PostgresServer {
     async fn run(&self) -> Result<()> {
         let mut server = self.program("postgres");
         server.arg("-D").arg(self.data());
-        let watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "postgres"])
-            .arg(&self.folder)
-            .arg(server.get_program())
-            .args(server.get_args())
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("run sh")?;
-        *self.watchdog() = Some(watchdog);
+        server.current_dir("/");
+        let watch = Watch {
+            log: &self.log(),
+            folder: Some(&self.folder),
+            // PostgreSQL's fast shutdown: it waits for no client.
+            stop: Signal::INT,
+        };
+        *self.process() = Some(ServiceProcess::watch("PostgreSQL", &server, &watch)?);
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let Err(error) = self.psql("postgres", "SELECT 1").await else {
                 return Ok(());
             };
-            let ended = match self.watchdog().as_mut() {
-                Some(watchdog) => watchdog.try_wait()?,
+            let ended = match self.process().as_mut() {
+                Some(process) => process.ended()?,
                 None => bail!("the server was stopped while it started"),
             };
             if let Some(status) = ended {
@@ -214,8 +191,8 @@ impl PostgresServer {
         }
     }
 
-    fn watchdog(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.watchdog.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn process(&self) -> std::sync::MutexGuard<'_, Option<ServiceProcess>> {
+        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The port it listens on, on 127.0.0.1.
@@ -272,7 +249,8 @@ impl PostgresServer {
     /// # Errors
     /// When it does not run.
     pub async fn kill(&self) -> Result<()> {
-        self.end("kill\n").await
+        let process = self.process().take().context("the server does not run")?;
+        tokio::task::spawn_blocking(move || process.kill()).await?
     }
 
     /// Stops the server cleanly, without waiting for clients; its data stays. Returns when it is gone.
@@ -280,20 +258,8 @@ impl PostgresServer {
     /// # Errors
     /// When it does not run.
     pub async fn stop(&self) -> Result<()> {
-        self.end("stop\n").await
-    }
-
-    async fn end(&self, how: &'static str) -> Result<()> {
-        let Some(mut watchdog) = self.watchdog().take() else {
-            bail!("the server does not run")
-        };
-        tokio::task::spawn_blocking(move || {
-            let mut input = watchdog.stdin.take().context("the watchdog has no input")?;
-            input.write_all(how.as_bytes())?;
-            watchdog.wait()?;
-            Ok(())
-        })
-        .await?
+        let process = self.process().take().context("the server does not run")?;
+        tokio::task::spawn_blocking(move || process.stop().map(|_| ())).await?
     }
 
     /// Starts the server again after `kill` or `stop`, on the same port with the same data.
@@ -306,15 +272,13 @@ impl PostgresServer {
         self.run().await
     }
 
+    fn log(&self) -> PathBuf {
+        self.folder.join("server.log")
+    }
+
     /// The last lines of the server's log.
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read(self.folder.join("server.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(40)..)
-            .unwrap_or_default()
-            .join("\n")
+        tail(&self.log(), 40)
     }
 }
 
@@ -324,15 +288,9 @@ impl Drop for PostgresServer {
             // the test fails: its folder goes, so the log is kept by being shown
             let _ = writeln!(std::io::stderr(), "the end of PostgreSQL's log:\n{}", self.log_tail());
         }
-        match self.watchdog().take() {
-            Some(mut watchdog) => {
-                // Closing its input has the server killed and its folder removed.
-                drop(watchdog.stdin.take());
-                let _ = watchdog.wait();
-            }
-            None => {
-                let _ = std::fs::remove_dir_all(&self.folder);
-            }
+        // A process takes the folder with it.
+        if self.process().take().is_none() {
+            let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 }

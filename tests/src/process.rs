@@ -1,33 +1,42 @@
 //! A service as a process of its own: killed or stopped on request, and never left behind.
 //!
 //! ```text
-//!  ServiceProcess::spawn -> a shell that watches over the service
-//!     the shell's input: "stop" ends the service with SIGTERM, "kill" with SIGKILL; when it closes (drop, or the test
-//!     process died), the service is killed
+//!  ServiceProcess::spawn -> a shell that watches over the service and says its process id
+//!     the shell's input: "stop" ends the service cleanly, "kill" at once; when it closes (drop, or the test process
+//!     died), the service is killed, and its folder removed where it has one
 //! ```
-//! What the service prints goes to `test-logs/TEST-NAME.log` in the target directory and stays there until the next run of
-//! the same test.
+//! A service that has ended by itself can be neither killed nor stopped: whoever disturbs it would take a crash of its own
+//! making for the one that was asked for.
+//!
+//! What a service without a folder prints goes to `test-logs/TEST-NAME.log` in the target directory and stays there until the
+//! next run of the same test.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs "$@" and watches over it; see the module's documentation.
+/// Runs "$@" in a process group of its own and watches over it; see the module's documentation. $1: the signal for "stop";
+/// $2: where its output goes; $3: its folder, or nothing.
 const WATCHDOG: &str = r#"
+stop=$1; log=$2; folder=$3; shift 3
 exec 3<&0
-"$@" </dev/null 3<&- &
+setsid "$@" </dev/null >>"$log" 2>&1 3<&- &
 service=$!
+echo $service
+exec >/dev/null 2>&1
 {
     how=; read -r how <&3
     case "$how" in
-    stop) kill -TERM $service ;;
-    *) kill -KILL $service ;;
+    stop) kill -$stop $service ;;
+    kill) kill -KILL -$service ;;
+    *) kill -KILL -$service; while kill -0 $service; do :; done; [ -z "$folder" ] || rm -rf "$folder" ;;
     esac
-} 2>/dev/null &
+} &
 wait $service
 status=$?
 exec 3<&-
@@ -35,14 +44,26 @@ exit $status
 "#;
 /// Between two looks at whether a process has ended.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
+/// A process that has not ended by then, having been told to, never will.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a shell adds to the number of the signal that ended a process.
 const BY_SIGNAL: i32 = 128;
-const SIGKILL: i32 = 9;
+
+/// How a service is watched over.
+pub struct Watch<'a> {
+    /// where its output goes, behind what is there
+    pub log: &'a Path,
+    /// removed when the service is dropped, or the test process died; not after a kill or stop on request
+    pub folder: Option<&'a Path>,
+    /// what ends it cleanly
+    pub stop: Signal,
+}
 
 /// A running service.
 pub struct ServiceProcess {
     name: String,
     log: PathBuf,
+    pid: Pid,
     watchdog: Child,
 }
 
@@ -73,23 +94,50 @@ impl ServiceProcess {
         environment: &[(&str, &str)],
     ) -> Result<ServiceProcess> {
         let log = log_path(name)?;
-        let output = File::options().create(true).append(true).open(&log);
-        let mut output = output.with_context(|| format!("write {}", log.display()))?;
-        writeln!(output, "--- {}", program.display())?;
-        let watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "watchdog"])
-            .arg(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .current_dir(directory)
-            .envs(environment.iter().copied())
+            .envs(environment.iter().copied());
+        let watch = Watch {
+            log: &log,
+            folder: None,
+            stop: Signal::TERM,
+        };
+        Self::watch(name, &command, &watch)
+    }
+
+    /// Starts `command`: its program, arguments, directory and the variables that it sets. `name` is for messages.
+    ///
+    /// # Errors
+    /// When there is no shell, or the log cannot be written.
+    pub fn watch(name: &str, command: &Command, watch: &Watch<'_>) -> Result<ServiceProcess> {
+        let output = File::options().create(true).append(true).open(watch.log);
+        let mut output = output.with_context(|| format!("write {}", watch.log.display()))?;
+        writeln!(output, "--- {}", Path::new(command.get_program()).display())?;
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", WATCHDOG, "watchdog", &watch.stop.as_raw().to_string()])
+            .args([watch.log, watch.folder.unwrap_or(Path::new(""))])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .stdin(Stdio::piped())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("run sh")?;
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        if let Some(directory) = command.get_current_dir() {
+            shell.current_dir(directory);
+        }
+        let mut watchdog = shell.spawn().context("run sh")?;
+        let mut said = String::new();
+        if let Some(output) = watchdog.stdout.take() {
+            BufReader::new(output).read_line(&mut said)?;
+        }
+        let pid = said.trim().parse().ok().and_then(Pid::from_raw);
         Ok(ServiceProcess {
             name: name.to_owned(),
-            log,
+            log: watch.log.to_owned(),
+            pid: pid.with_context(|| format!("{name} has no process id: {said:?}"))?,
             watchdog,
         })
     }
@@ -97,29 +145,57 @@ impl ServiceProcess {
     /// Kills it at once (SIGKILL). Returns when it is gone.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn kill(self) -> Result<()> {
-        self.end("kill\n").map(|_| ())
+    /// When it had ended by itself, or does not end.
+    pub fn kill(mut self) -> Result<()> {
+        let status = self.end("kill\n")?;
+        ensure!(
+            is_killed(status),
+            "{} ended by itself with {status} before it was killed; log {}",
+            self.name,
+            self.log_tail()
+        );
+        Ok(())
     }
 
-    /// Asks it to stop (SIGTERM). Returns its exit code when it is gone.
+    /// Asks it to stop. Returns its exit code when it is gone.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn stop(self) -> Result<i32> {
-        self.end("stop\n")
+    /// When it had ended by itself, or does not end.
+    pub fn stop(mut self) -> Result<i32> {
+        let status = self.end("stop\n")?;
+        Ok(status.code().unwrap_or(-1))
     }
 
-    fn end(mut self, how: &str) -> Result<i32> {
+    fn end(&mut self, how: &str) -> Result<ExitStatus> {
+        self.expect_running()?;
         if let Some(input) = &mut self.watchdog.stdin {
-            // It may have ended by itself.
-            let _ = input.write_all(how.as_bytes());
+            input.write_all(how.as_bytes()).context("tell the watchdog")?;
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
-        match self.wait(deadline)? {
-            Some(status) => Ok(status.code().unwrap_or(-1)),
+        match self.wait(Instant::now() + END_TIMEOUT)? {
+            Some(status) => Ok(status),
             None => bail!("{} did not end; see {}", self.name, self.log.display()),
         }
+    }
+
+    /// Fails unless it still runs.
+    fn expect_running(&mut self) -> Result<()> {
+        match self.watchdog.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!(
+                "{} had ended by itself with {status}; log {}",
+                self.name,
+                self.log_tail()
+            ),
+        }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it had ended by itself.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.expect_running()?;
+        Ok(kill_process(self.pid, signal)?)
     }
 
     /// Whether it still runs.
@@ -128,6 +204,14 @@ impl ServiceProcess {
     /// The operating system's.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.watchdog.try_wait()?.is_none())
+    }
+
+    /// How it has ended. None: it still runs.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.watchdog.try_wait()?)
     }
 
     /// Waits for its end. None: it still runs at the deadline.
@@ -151,7 +235,7 @@ impl ServiceProcess {
     /// # Errors
     /// The operating system's.
     pub fn was_killed(&mut self) -> Result<bool> {
-        Ok(self.watchdog.try_wait()?.and_then(|status| status.code()) == Some(BY_SIGNAL + SIGKILL))
+        Ok(self.watchdog.try_wait()?.is_some_and(is_killed))
     }
 
     /// Where its log is.
@@ -161,11 +245,7 @@ impl ServiceProcess {
 
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default();
-        format!("{}, its end:\n{}", self.log.display(), last.join("\n"))
+        format!("{}, its end:\n{}", self.log.display(), tail(&self.log, 40))
     }
 }
 
@@ -175,6 +255,31 @@ impl Drop for ServiceProcess {
         drop(self.watchdog.stdin.take());
         let _ = self.watchdog.wait();
     }
+}
+
+/// How a shell tells that a signal ended its child.
+fn is_killed(status: ExitStatus) -> bool {
+    status.code() == Some(BY_SIGNAL + Signal::KILL.as_raw())
+}
+
+/// The last lines of a file; nothing where there is none.
+pub fn tail(log: &Path, count: usize) -> String {
+    let log = std::fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(count)..)
+        .unwrap_or_default()
+        .join("\n")
+}
+
+/// The workspace whose tests are running: where the files lie that tests read. Asked of cargo as the test runs: what was
+/// compiled in is another checkout's where two share a target directory.
+pub fn workspace() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let start = package.or_else(|| std::env::current_dir().ok()).unwrap_or_default();
+    let root = start.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    root.unwrap_or(&start).to_owned()
 }
 
 /// `target/PROFILE`, where this test was built.

@@ -5,9 +5,9 @@
 //!     kill, stop -> start_again: the same port and the same objects
 //! ```
 
-use crate::process::{ServiceProcess, free_port};
+use crate::process::{ServiceProcess, free_port, workspace};
 use anyhow::{Context, Result, bail};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -145,7 +145,7 @@ impl S3Server {
 }
 
 fn install() -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/s3-server.sh");
+    let script = workspace().join("scripts/s3-server.sh");
     let installed = Command::new(&script).arg("install").stderr(Stdio::inherit()).output();
     let installed = installed.with_context(|| format!("run {}", script.display()))?;
     if !installed.status.success() {

@@ -62,7 +62,8 @@ impl WholeWorker {
     }
 }
 
-fn properties(bootstrap: &str, group: &str, directory: &std::path::Path) -> ConfigMap {
+/// Properties of a worker on one broker, with its files below `directory` and the models of the scenarios.
+pub fn properties(bootstrap: &str, group: &str, directory: &std::path::Path) -> ConfigMap {
     let topic = |name: &str| format!("{group}-{name}");
     [
         ("bootstrap.servers", bootstrap.to_owned()),

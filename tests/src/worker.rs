@@ -7,7 +7,7 @@
 //! ```
 //! Its log is kept (see [`crate::process`]).
 
-use crate::process::{ServiceProcess, build_directory, free_port};
+use crate::process::{ServiceProcess, build_directory, free_port, workspace};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ impl WorkerProcess {
     /// Kills the process at once (SIGKILL). Returns when it is gone.
     ///
     /// # Errors
-    /// When none runs.
+    /// When none runs, or it had ended by itself.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("the worker does not run")?.kill()
     }
@@ -173,7 +173,7 @@ impl WorkerProcess {
     /// Stops the process (SIGTERM). Returns its exit code when it is gone.
     ///
     /// # Errors
-    /// When none runs.
+    /// When none runs, or it had ended by itself.
     pub fn stop(&mut self) -> Result<i32> {
         self.process.take().context("the worker does not run")?.stop()
     }
@@ -309,8 +309,7 @@ fn binary() -> Result<PathBuf> {
     let binary = build_directory()?.join("millrace");
     let built = std::fs::metadata(&binary).and_then(|file| file.modified());
     let built = built.with_context(|| format!("{} is not there: {BUILD}", binary.display()))?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut open: Vec<PathBuf> = std::fs::read_dir(&root)?
+    let mut open: Vec<PathBuf> = std::fs::read_dir(workspace())?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     // Those two use the command, and are no part of it.

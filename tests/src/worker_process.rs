@@ -2,47 +2,32 @@
 //! stopped, killed, frozen and thawed.
 //!
 //! ```text
-//!  WorkerProcess::start -> the command, built once -> a shell that watches over the worker
-//!     when the shell's input closes (drop, or the test process died), the worker is killed and its folder removed
+//!  WorkerProcess::start -> the command, built once -> a ServiceProcess, whose folder goes with it
 //! ```
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+
+use crate::process::{ServiceProcess, Watch, tail, workspace};
 
 /// A worker that does not answer within this time will not come.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A worker that has not ended by then never will.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs "$@" and says its process id; see the module's documentation. $1 is the worker's folder.
-const WATCHDOG: &str = r#"
-folder=$1; shift
-exec 3<&0
-"$@" </dev/null >>"$folder/worker.log" 2>&1 3<&- &
-worker=$!
-echo $worker
-{ read how <&3; kill -KILL $worker; while kill -0 $worker; do :; done; rm -rf "$folder"; } >/dev/null 2>&1 &
-wait $worker
-status=$?
-exec 3<&-
-exit $status
-"#;
-
 /// A running worker.
 pub struct WorkerProcess {
     /// `http://127.0.0.1:PORT`
     pub url: String,
     folder: PathBuf,
-    pid: Pid,
-    watchdog: Mutex<Child>,
+    process: Mutex<ServiceProcess>,
 }
 
 impl WorkerProcess {
@@ -77,7 +62,7 @@ impl WorkerProcess {
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(worker);
             }
-            let ended = worker.watchdog().try_wait()?;
+            let ended = worker.process().ended()?;
             if ended.is_some() || Instant::now() > deadline {
                 bail!(
                     "the worker does not answer ({ended:?}); the end of its log:\n{}",
@@ -104,30 +89,23 @@ impl WorkerProcess {
         }
         let path = folder.join("worker.properties");
         std::fs::write(&path, text)?;
-        let mut watchdog = Command::new("sh")
-            .args(["-c", WATCHDOG, "worker"])
-            .arg(&folder)
-            .args(command)
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("run sh")?;
-        let output = watchdog.stdout.take().context("the watchdog has no output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        let pid = Pid::from_raw(line.trim().parse()?).context("the worker has no process id")?;
+        let mut command = command.iter();
+        let mut worker = Command::new(command.next().context("a worker without a command")?);
+        worker.args(command).arg(&path);
+        let watch = Watch {
+            log: &folder.join("worker.log"),
+            folder: Some(&folder),
+            stop: Signal::TERM,
+        };
         Ok(Self {
             url: format!("http://127.0.0.1:{port}"),
+            process: Mutex::new(ServiceProcess::watch("the worker", &worker, &watch)?),
             folder,
-            pid,
-            watchdog: Mutex::new(watchdog),
         })
     }
 
-    fn watchdog(&self) -> std::sync::MutexGuard<'_, Child> {
-        self.watchdog.lock().unwrap_or_else(PoisonError::into_inner)
+    fn process(&self) -> std::sync::MutexGuard<'_, ServiceProcess> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `host:port`, as statuses name this worker.
@@ -140,10 +118,10 @@ impl WorkerProcess {
     /// # Errors
     /// When it does not end, or not with success.
     pub async fn stop(&self) -> Result<()> {
-        kill_process(self.pid, Signal::TERM)?;
+        self.process().signal(Signal::TERM)?;
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
-            let ended = self.watchdog().try_wait()?;
+            let ended = self.process().ended()?;
             match ended {
                 Some(status) => {
                     ensure!(status.success(), "the worker ended with {status}:\n{}", self.log_tail());
@@ -160,7 +138,7 @@ impl WorkerProcess {
     /// # Errors
     /// When it does not run.
     pub fn kill(&self) -> Result<()> {
-        Ok(kill_process(self.pid, Signal::KILL)?)
+        self.process().signal(Signal::KILL)
     }
 
     /// Freezes the worker (SIGSTOP): it holds its connections and does nothing.
@@ -168,7 +146,7 @@ impl WorkerProcess {
     /// # Errors
     /// When it does not run.
     pub fn freeze(&self) -> Result<()> {
-        Ok(kill_process(self.pid, Signal::STOP)?)
+        self.process().signal(Signal::STOP)
     }
 
     /// Lets a frozen worker go on (SIGCONT).
@@ -176,7 +154,7 @@ impl WorkerProcess {
     /// # Errors
     /// When it does not run.
     pub fn thaw(&self) -> Result<()> {
-        Ok(kill_process(self.pid, Signal::CONT)?)
+        self.process().signal(Signal::CONT)
     }
 
     /// The whole log so far.
@@ -187,12 +165,7 @@ impl WorkerProcess {
 
     /// The last lines of the log.
     pub fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(60)..)
-            .unwrap_or_default()
-            .join("\n")
+        tail(&self.folder.join("worker.log"), 60)
     }
 }
 
@@ -209,10 +182,6 @@ impl Drop for WorkerProcess {
                 kept.display()
             );
         }
-        let mut watchdog = self.watchdog();
-        // closing its input has the worker killed, frozen or not, and its folder removed
-        drop(watchdog.stdin.take());
-        let _ = watchdog.wait();
     }
 }
 
@@ -237,7 +206,7 @@ fn java_worker(properties: &mut Vec<(String, String)>) -> Result<Vec<OsString>> 
 }
 
 fn kafka_script(command: &str) -> Result<String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka.sh");
+    let script = workspace().join("scripts/kafka.sh");
     let output = Command::new(&script).arg(command).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("run {}", script.display()))?;
     ensure!(
@@ -259,14 +228,13 @@ fn millrace() -> Result<&'static Path> {
 }
 
 fn build() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     // target/PROFILE/deps/THIS
     let this = std::env::current_exe()?;
     let profile = this.parent().and_then(Path::parent).context("no target directory")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["test", "--no-run", "--workspace", "--test", "demo"])
-        .current_dir(workspace);
+        .current_dir(workspace());
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

@@ -3,9 +3,9 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::time::Duration;
 use tests::fault_job::{BUCKET, FaultJob, Outcome, Progress};
+use tests::inference_scenarios::models;
 use tests::s3::SECRET_KEY;
 use tests::{Fault, FaultProxy, KafkaBroker, S3Server};
 use tokio::sync::OnceCell;
@@ -86,7 +86,7 @@ async fn a_server_that_is_down_is_waited_for() -> Result<()> {
     let mut gone = expected
         .archived
         .iter()
-        .filter(|(name, _)| !expected.alive.contains(name));
+        .filter(|(name, _)| !expected.alive.contains_key(name));
     let path = format!("/inference/stores/households/keys/{}", gone.next().unwrap().0);
     let (status, body) = job.worker.request("GET", &path, None).await?;
     assert_eq!(status, 404, "{body}");
@@ -149,20 +149,19 @@ async fn a_refusal_is_told_without_the_secret() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn models_come_from_s3() -> Result<()> {
     let mut s3 = S3Server::start(BUCKET).await?;
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference-sink/tests/vectors");
     s3.put(
         BUCKET,
         "models/linear.onnx",
-        &std::fs::read(vectors.join("linear.onnx"))?,
+        &std::fs::read(models().join("linear.onnx"))?,
     )?;
     s3.put(
         BUCKET,
         "other/linear.onnx",
-        &std::fs::read(vectors.join("linear.onnx"))?,
+        &std::fs::read(models().join("linear.onnx"))?,
     )?;
     let mut job = job("model-on-s3", &s3.endpoint()).await?;
     job.worker.stop()?;
-    let allowed = format!("{},s3://{BUCKET}/models", vectors.canonicalize()?.display());
+    let allowed = format!("{},s3://{BUCKET}/models", models().display());
     job.worker.set("inference.artifact.allowed.prefixes", &allowed);
     job.worker.start().await?;
     const MODEL: &str = "/inference/models/shop/score";

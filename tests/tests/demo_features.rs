@@ -19,10 +19,7 @@ const NUMERIC: [&str; 6] = [
 ];
 
 fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .join("configs/demo")
+    tests::process::workspace().join("configs/demo")
 }
 
 fn rows(path: &Path) -> Vec<BTreeMap<String, String>> {

@@ -13,9 +13,10 @@ use kafka_client::{Admin, IsolationLevel, LogRecord, NewTopic};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tests::inference::produce;
+use tests::inference_scenarios::models;
 use tests::kafka::KafkaBroker;
 use tests::worker_process::WorkerProcess;
 
@@ -50,13 +51,6 @@ fn properties(broker: &KafkaBroker, group: &str) -> Vec<(&'static str, String)> 
         ("inference.registry.replication.factor", "1".to_owned()),
         ("inference.artifact.allowed.prefixes", models().display().to_string()),
     ]
-}
-
-fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../inference-sink/tests/vectors")
-        .canonicalize()
-        .unwrap()
 }
 
 async fn send(worker: &WorkerProcess, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {

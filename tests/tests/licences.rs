@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::path::Path;
 use std::process::Command;
 
 /// Whether an SPDX expression can be met with the allowed licences. Knows `OR`, `AND`, parentheses and the old `/`.
@@ -59,7 +58,7 @@ fn split_and(expression: &str) -> Vec<String> {
 
 #[test]
 fn every_dependency_has_an_allowed_licence() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = tests::process::workspace();
     let deny = std::fs::read_to_string(root.join("deny.toml")).unwrap();
     let list = deny.split("allow = [").nth(1).unwrap().split(']').next().unwrap();
     let licences: Vec<String> = list

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tests::broker::OwnDevBroker;
 use tests::broker_laws::unique;
-use tests::inference::{create_topics, read};
+use tests::inference::read;
 use tests::inference_scenarios::{START_MS, Stage, artifact};
 
 /// Cases of a run. They are always the same, so that a run says the same twice.

@@ -29,13 +29,13 @@ const QUEUED_COMMANDS: usize = 1024;
 /// Counts of what this worker has started.
 #[derive(Debug, Default)]
 pub struct StartCounters {
-    /// connectors, every attempt
-    pub connector_attempts: AtomicU64,
+    /// connectors that started
+    pub connector_successes: AtomicU64,
     /// connectors that could not be started
     pub connector_failures: AtomicU64,
-    /// tasks, every attempt
-    pub task_attempts: AtomicU64,
-    /// tasks that failed, at start or later
+    /// tasks that started
+    pub task_successes: AtomicU64,
+    /// tasks that failed before they had started
     pub task_failures: AtomicU64,
 }
 

@@ -82,7 +82,6 @@ impl ConnectorActor {
     }
 
     async fn start_instance(&mut self, state: &ConnectorState) {
-        self.shared.counters.connector_attempts.fetch_add(1, Ordering::Relaxed);
         self.instance = Instance::Absent;
         let released = released(self.desired.clone(), STOP_DEADLINE);
         let started = tokio::select! {
@@ -94,6 +93,7 @@ impl ConnectorActor {
         };
         match started {
             Ok(connector) => {
+                self.shared.counters.connector_successes.fetch_add(1, Ordering::Relaxed);
                 self.instance = Instance::Running(connector);
                 self.generate = true;
                 self.shared

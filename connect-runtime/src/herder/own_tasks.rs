@@ -68,7 +68,6 @@ impl ConnectorActor {
     }
 
     async fn start_task(&mut self, state: &ConnectorState, task: usize) {
-        self.shared.counters.task_attempts.fetch_add(1, Ordering::Relaxed);
         if let Ok(plugin) = self.shared.plugin_of(&state.config) {
             self.version = plugin.version();
         }
@@ -76,6 +75,7 @@ impl ConnectorActor {
             shared: Arc::clone(&self.shared),
             version: self.version,
             live: AtomicBool::new(true),
+            start_counted: AtomicBool::new(false),
         });
         let slot = match self.spec_of(state, task).await {
             Ok(spec) => {
@@ -161,6 +161,8 @@ struct Events {
     shared: Arc<Shared>,
     version: &'static str,
     live: AtomicBool,
+    /// whether its start is counted, as a success or a failure
+    start_counted: AtomicBool,
 }
 
 impl TaskEvents for Events {
@@ -168,12 +170,19 @@ impl TaskEvents for Events {
         if !self.live.load(Ordering::Acquire) {
             return;
         }
+        if !self.start_counted.swap(true, Ordering::AcqRel) {
+            let counters = &self.shared.counters;
+            let counter = match state {
+                TaskState::Running | TaskState::Paused => &counters.task_successes,
+                TaskState::Failed { .. } => &counters.task_failures,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
         let (state, trace) = match state {
             TaskState::Running => (State::Running, None),
             TaskState::Paused => (State::Paused, None),
             TaskState::Failed { trace } => {
                 tracing::error!(connector, task, %trace, "task has failed");
-                self.shared.counters.task_failures.fetch_add(1, Ordering::Relaxed);
                 (State::Failed, Some(trace))
             }
         };

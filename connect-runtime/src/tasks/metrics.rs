@@ -1,14 +1,16 @@
 //! What a task counts (contract part 10).
 
+use crate::task_runner::MetricKind::{Counter, Gauge};
 use crate::task_runner::TaskMetric;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Count(AtomicU64);
 
-impl Counter {
+impl Count {
     pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
@@ -20,11 +22,15 @@ impl Counter {
 
 /// A number that is set.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicU64);
+pub(crate) struct Level(AtomicU64);
 
-impl Gauge {
+impl Level {
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::Relaxed);
     }
 
     pub(crate) fn raise(&self, value: u64) {
@@ -39,9 +45,9 @@ impl Gauge {
 /// Durations: how many, their sum and the longest.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
-    count: Counter,
-    micros: Counter,
-    longest_micros: Gauge,
+    count: Count,
+    micros: Count,
+    longest_micros: Level,
 }
 
 impl Timer {
@@ -61,30 +67,40 @@ impl Timer {
     }
 }
 
+/// What kind of task counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskKind {
+    Source,
+    Sink,
+    /// a sink that commits its positions by itself
+    Partitioned,
+}
+
 /// Everything that one task counts. Groups that do not fit the task's kind stay out of the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) is_source: AtomicBool,
-    pub(crate) record_failures: Counter,
-    pub(crate) record_errors: Counter,
-    pub(crate) records_skipped: Counter,
-    pub(crate) retries: Counter,
-    pub(crate) errors_logged: Counter,
-    pub(crate) dead_letter_requests: Counter,
-    pub(crate) dead_letter_failures: Counter,
-    last_error_ms: Gauge,
+    /// set once, when the task starts
+    pub(crate) kind: OnceLock<TaskKind>,
+    pub(crate) record_failures: Count,
+    pub(crate) record_errors: Count,
+    pub(crate) records_skipped: Count,
+    pub(crate) retries: Count,
+    pub(crate) errors_logged: Count,
+    pub(crate) dead_letter_requests: Count,
+    pub(crate) dead_letter_failures: Count,
+    last_error_ms: Level,
     /// records polled from the source, or read from Kafka: before transforms
-    pub(crate) records_in: Counter,
+    pub(crate) records_in: Count,
     /// records acknowledged by Kafka, or given to `put`
-    pub(crate) records_out: Counter,
-    /// records between being read and being acknowledged
-    pub(crate) active: Gauge,
+    pub(crate) records_out: Count,
+    /// records of a source that are not acknowledged; offsets of a sink that are not committed
+    pub(crate) active: Level,
     pub(crate) batch: Timer,
     pub(crate) commit: Timer,
-    pub(crate) commit_successes: Counter,
-    pub(crate) commit_failures: Counter,
-    pub(crate) partitions: Gauge,
-    pub(crate) commit_sequence: Gauge,
+    pub(crate) commit_successes: Count,
+    pub(crate) commit_failures: Count,
+    pub(crate) partitions: Level,
+    pub(crate) commit_sequence: Level,
 }
 
 impl Counters {
@@ -96,60 +112,217 @@ impl Counters {
 
     pub(crate) fn metrics(&self) -> Vec<TaskMetric> {
         let mut all = Vec::with_capacity(24);
-        let mut put = |group: &'static str, name: &'static str, value: f64| all.push(TaskMetric { group, name, value });
-        let errors = "task-error-metrics";
-        put(errors, "total-record-failures", self.record_failures.get() as f64);
-        put(errors, "total-record-errors", self.record_errors.get() as f64);
-        put(errors, "total-records-skipped", self.records_skipped.get() as f64);
-        put(errors, "total-retries", self.retries.get() as f64);
-        put(errors, "total-errors-logged", self.errors_logged.get() as f64);
+        let kind = *self.kind.get().unwrap_or(&TaskKind::Sink);
+        self.error_metrics(&mut all);
+        self.commit_metrics(kind, &mut all);
+        match kind {
+            TaskKind::Source => self.source_metrics(&mut all),
+            TaskKind::Sink | TaskKind::Partitioned => self.sink_metrics(&mut all),
+        }
+        all
+    }
+
+    fn error_metrics(&self, all: &mut Vec<TaskMetric>) {
+        let mut put = |name, kind, help, value: u64| {
+            let group = "task-error-metrics";
+            let value = value as f64;
+            all.push(TaskMetric {
+                group,
+                name,
+                kind,
+                help,
+                value,
+            });
+        };
         put(
-            errors,
+            "total-record-failures",
+            Counter,
+            "Operations on a record that failed, attempts counted singly.",
+            self.record_failures.get(),
+        );
+        put(
+            "total-record-errors",
+            Counter,
+            "Records that failed for good.",
+            self.record_errors.get(),
+        );
+        put(
+            "total-records-skipped",
+            Counter,
+            "Records that were left out because of errors that are tolerated.",
+            self.records_skipped.get(),
+        );
+        put(
+            "total-retries",
+            Counter,
+            "Operations that were tried again.",
+            self.retries.get(),
+        );
+        put(
+            "total-errors-logged",
+            Counter,
+            "Errors that were written to the log.",
+            self.errors_logged.get(),
+        );
+        put(
             "deadletterqueue-produce-requests",
-            self.dead_letter_requests.get() as f64,
+            Counter,
+            "Records sent to the dead letter topic.",
+            self.dead_letter_requests.get(),
         );
         put(
-            errors,
             "deadletterqueue-produce-failures",
-            self.dead_letter_failures.get() as f64,
+            Counter,
+            "Records that the dead letter topic did not take.",
+            self.dead_letter_failures.get(),
         );
-        put(errors, "last-error-timestamp", self.last_error_ms.get() as f64);
-        let task = "connector-task-metrics";
-        put(task, "offset-commit-avg-time-ms", self.commit.average_ms());
-        put(task, "offset-commit-max-time-ms", self.commit.longest_ms());
+        put(
+            "last-error-timestamp",
+            Gauge,
+            "Time of the last error, in milliseconds since 1970; 0: there was none.",
+            self.last_error_ms.get(),
+        );
+    }
+
+    fn commit_metrics(&self, kind: TaskKind, all: &mut Vec<TaskMetric>) {
+        let mut put = |name, help, value| {
+            let group = "connector-task-metrics";
+            let kind = Gauge;
+            all.push(TaskMetric {
+                group,
+                name,
+                kind,
+                help,
+                value,
+            });
+        };
+        // How long a task that commits by itself takes is not known here.
+        if kind != TaskKind::Partitioned {
+            put(
+                "offset-commit-avg-time-ms",
+                "Average time of a commit of offsets, in milliseconds.",
+                self.commit.average_ms(),
+            );
+            put(
+                "offset-commit-max-time-ms",
+                "Longest time of a commit of offsets, in milliseconds.",
+                self.commit.longest_ms(),
+            );
+        }
         let commits = (self.commit_successes.get() + self.commit_failures.get()).max(1) as f64;
         put(
-            task,
             "offset-commit-success-percentage",
+            "Part of the commits of offsets that succeeded, from 0 to 1.",
             self.commit_successes.get() as f64 / commits,
         );
         put(
-            task,
             "offset-commit-failure-percentage",
+            "Part of the commits of offsets that failed, from 0 to 1.",
             self.commit_failures.get() as f64 / commits,
         );
-        if self.is_source.load(Ordering::Relaxed) {
-            let source = "source-task-metrics";
-            put(source, "source-record-poll-total", self.records_in.get() as f64);
-            put(source, "source-record-write-total", self.records_out.get() as f64);
-            put(source, "source-record-active-count", self.active.get() as f64);
-            put(source, "poll-batch-avg-time-ms", self.batch.average_ms());
-            put(source, "poll-batch-max-time-ms", self.batch.longest_ms());
-        } else {
-            let sink = "sink-task-metrics";
-            put(sink, "sink-record-read-total", self.records_in.get() as f64);
-            put(sink, "sink-record-send-total", self.records_out.get() as f64);
-            put(sink, "sink-record-active-count", self.active.get() as f64);
-            put(sink, "put-batch-avg-time-ms", self.batch.average_ms());
-            put(sink, "put-batch-max-time-ms", self.batch.longest_ms());
-            put(sink, "partition-count", self.partitions.get() as f64);
-            put(sink, "offset-commit-seq-no", self.commit_sequence.get() as f64);
-            put(
-                sink,
-                "offset-commit-completion-total",
-                self.commit_successes.get() as f64,
-            );
-        }
-        all
+    }
+
+    fn source_metrics(&self, all: &mut Vec<TaskMetric>) {
+        let mut put = |name, kind, help, value| {
+            let group = "source-task-metrics";
+            all.push(TaskMetric {
+                group,
+                name,
+                kind,
+                help,
+                value,
+            });
+        };
+        put(
+            "source-record-poll-total",
+            Counter,
+            "Records that the connector gave, before transforms.",
+            self.records_in.get() as f64,
+        );
+        put(
+            "source-record-write-total",
+            Counter,
+            "Records that Kafka has acknowledged.",
+            self.records_out.get() as f64,
+        );
+        put(
+            "source-record-active-count",
+            Gauge,
+            "Records that the connector gave and Kafka has not acknowledged.",
+            self.active.get() as f64,
+        );
+        put(
+            "poll-batch-avg-time-ms",
+            Gauge,
+            "Average time of a poll of the connector, in milliseconds.",
+            self.batch.average_ms(),
+        );
+        put(
+            "poll-batch-max-time-ms",
+            Gauge,
+            "Longest time of a poll of the connector, in milliseconds.",
+            self.batch.longest_ms(),
+        );
+    }
+
+    fn sink_metrics(&self, all: &mut Vec<TaskMetric>) {
+        let mut put = |name, kind, help, value| {
+            let group = "sink-task-metrics";
+            all.push(TaskMetric {
+                group,
+                name,
+                kind,
+                help,
+                value,
+            });
+        };
+        put(
+            "sink-record-read-total",
+            Counter,
+            "Records read from Kafka, before transforms.",
+            self.records_in.get() as f64,
+        );
+        put(
+            "sink-record-send-total",
+            Counter,
+            "Records given to the connector.",
+            self.records_out.get() as f64,
+        );
+        put(
+            "sink-record-active-count",
+            Gauge,
+            "Offsets read and not committed yet.",
+            self.active.get() as f64,
+        );
+        put(
+            "put-batch-avg-time-ms",
+            Gauge,
+            "Average time that the connector took over a batch, in milliseconds.",
+            self.batch.average_ms(),
+        );
+        put(
+            "put-batch-max-time-ms",
+            Gauge,
+            "Longest time that the connector took over a batch, in milliseconds.",
+            self.batch.longest_ms(),
+        );
+        put(
+            "partition-count",
+            Gauge,
+            "Partitions that the task has.",
+            self.partitions.get() as f64,
+        );
+        put(
+            "offset-commit-seq-no",
+            Gauge,
+            "Number of the last commit of offsets.",
+            self.commit_sequence.get() as f64,
+        );
+        put(
+            "offset-commit-completion-total",
+            Counter,
+            "Commits of offsets that succeeded.",
+            self.commit_successes.get() as f64,
+        );
     }
 }

@@ -31,6 +31,7 @@ mod written_topics;
 pub(crate) use control::Control;
 use control::TaskHandle;
 pub(crate) use metrics::Counters;
+use metrics::TaskKind;
 pub use topic_creation::definition as topic_creation_definition;
 
 use crate::errors::{DeadLetters, ErrorConfig, ErrorHandler, Reporter};
@@ -79,6 +80,13 @@ impl TaskRunner {
             control,
             clients,
         };
+        let kind = match &task {
+            Task::Source(_) => TaskKind::Source,
+            Task::Sink(_) => TaskKind::Sink,
+            Task::Partitioned(_) => TaskKind::Partitioned,
+        };
+        // Set here alone.
+        let _ = environment.control.counters.kind.set(kind);
         match task {
             Task::Source(task) => source::spawn(environment, task),
             Task::Sink(task) => sink::spawn(environment, task),

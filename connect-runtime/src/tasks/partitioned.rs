@@ -187,6 +187,7 @@ impl PartitionedLoop<'_> {
             consumer: &consumer,
             wake: &self.wake,
             mirror: Mirror::default(),
+            progress: Progress::default(),
             full: false,
             wake_at: None,
         };
@@ -288,8 +289,8 @@ struct Mirror {
 }
 
 impl Mirror {
-    fn add(&mut self, durable: Durable<SinkOffsets>, now: Instant) {
-        self.offsets.extend(durable.into_positions());
+    fn add(&mut self, durable: SinkOffsets, now: Instant) {
+        self.offsets.extend(durable);
         if !self.offsets.is_empty() {
             self.due.get_or_insert(now + MIRROR_INTERVAL);
         }
@@ -312,12 +313,69 @@ impl Mirror {
     }
 }
 
+/// How far each partition has been handed over, and how far that is durable, since the session began.
+#[derive(Default)]
+struct Progress(Vec<PartitionProgress>);
+
+struct PartitionProgress {
+    topic: Arc<str>,
+    partition: i32,
+    durable: i64,
+    next: i64,
+}
+
+impl Progress {
+    fn handed_over(&mut self, messages: &[Message]) {
+        for run in messages.chunk_by(Message::same_partition) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let next = last.offset() + 1;
+            match self.of(first.topic(), first.partition()) {
+                Some(known) => known.next = next,
+                None => self.0.push(PartitionProgress {
+                    topic: first.topic().into(),
+                    partition: first.partition(),
+                    durable: first.offset(),
+                    next,
+                }),
+            }
+        }
+    }
+
+    fn of(&mut self, topic: &str, partition: i32) -> Option<&mut PartitionProgress> {
+        let mut all = self.0.iter_mut();
+        all.find(|known| known.partition == partition && *known.topic == *topic)
+    }
+
+    fn durable(&mut self, positions: &SinkOffsets) {
+        for (partition, offset) in positions {
+            if let Some(known) = self.of(&partition.topic, partition.partition) {
+                known.durable = *offset;
+            }
+        }
+    }
+
+    fn rewound(&mut self, partition: &TopicPartition, offset: i64) {
+        if let Some(known) = self.of(&partition.topic, partition.partition) {
+            known.next = offset;
+        }
+    }
+
+    /// Offsets that are handed over and not durable.
+    fn open(&self) -> u64 {
+        let open = |known: &PartitionProgress| u64::try_from(known.next.saturating_sub(known.durable)).ok();
+        self.0.iter().filter_map(open).sum()
+    }
+}
+
 struct Session<'a> {
     environment: &'a TaskEnvironment,
     task: &'a mut dyn PartitionedSinkTask,
     consumer: &'a Consumer,
     wake: &'a Wake,
     mirror: Mirror,
+    progress: Progress,
     full: bool,
     wake_at: Option<Instant>,
 }
@@ -400,15 +458,20 @@ impl Session<'_> {
         counters.batch.record(started.elapsed());
         counters.records_in.add(messages.len() as u64);
         counters.records_out.add(accepted.records as u64);
+        self.progress.handed_over(messages);
+        counters.active.set(self.progress.open());
         Ok(())
     }
 
     fn follow(&mut self, advance: Advance) -> Result<(), ConnectError> {
         if let Some(durable) = advance.durable {
-            self.environment.control.counters.commit_successes.add(1);
-            self.mirror.add(durable, Instant::now());
+            let counters = &self.environment.control.counters;
+            counters.commit_successes.add(1);
+            counters.commit_sequence.set(counters.commit_successes.get());
+            self.made_durable(durable);
         }
         for (partition, offset) in advance.rewind.into_iter().flatten() {
+            self.progress.rewound(&partition, offset);
             self.consumer.seek(&to_client(&partition), offset).map_err(|error| {
                 ConnectError::retriable(format!("could not seek to {partition} offset {offset}: {error}"))
             })?;
@@ -427,9 +490,16 @@ impl Session<'_> {
             .task_shutdown_graceful_timeout
             .mul_f64(0.8);
         let durable = self.task.barrier(timeout)?;
-        self.mirror.add(durable, Instant::now());
+        self.made_durable(durable);
         self.mirror.commit(self.consumer, CommitMode::Sync);
         Ok(())
+    }
+
+    fn made_durable(&mut self, durable: Durable<SinkOffsets>) {
+        let positions = durable.into_positions();
+        self.progress.durable(&positions);
+        self.environment.control.counters.active.set(self.progress.open());
+        self.mirror.add(positions, Instant::now());
     }
 }
 

@@ -274,6 +274,7 @@ impl Session {
                 .any(|gone| gone.partition == record.partition && gone.topic == *record.original_topic())
         });
         self.control.counters.partitions.set(self.owned.len() as u64);
+        self.count_active();
     }
 
     /// What the task says is durable of `partitions`, checked.
@@ -313,6 +314,17 @@ impl Session {
         Ok(checked)
     }
 
+    /// Counts the offsets that were read and that no commit says yet.
+    fn count_active(&self) {
+        let of = |partition: &TopicPartition| {
+            let read = self.reached.get(partition).or_else(|| self.accepted.get(partition));
+            let committed = self.committed.get(partition).or_else(|| self.first.get(partition));
+            let open = read?.saturating_sub(*committed?);
+            u64::try_from(open).ok()
+        };
+        self.control.counters.active.set(self.owned.iter().filter_map(of).sum());
+    }
+
     /// Everything converted so far was taken.
     fn accept_reached(&mut self) {
         for (partition, offset) in std::mem::take(&mut self.reached) {
@@ -343,6 +355,7 @@ impl Session {
                 self.accepted.shift_remove(&partition);
             }
         }
+        self.count_active();
         Ok(())
     }
 }
@@ -464,7 +477,9 @@ impl SinkLoop<'_> {
 
     /// Converts records and gives them to the task.
     fn deliver(&mut self, messages: &Arc<Messages>) -> Result<(), ConnectError> {
-        self.environment.control.counters.records_in.add(messages.len() as u64);
+        let counters = &self.environment.control.counters;
+        counters.records_in.add(messages.len() as u64);
+        counters.active.add(messages.len() as u64);
         let session = Arc::clone(&self.session);
         let mut session = session.lock();
         let (mut kept, mut at) = (Vec::new(), 0);
@@ -609,7 +624,10 @@ impl SinkLoop<'_> {
             }
         };
         match self.consumer.commit_with(&to_client_offsets(&changed), Box::new(done)) {
-            Ok(()) => session.committed.extend(changed),
+            Ok(()) => {
+                session.committed.extend(changed);
+                session.count_active();
+            }
             Err(error) => tracing::error!(error = %error, "could not commit offsets"),
         }
     }

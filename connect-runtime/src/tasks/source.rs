@@ -27,7 +27,6 @@ use connect_api::{ConnectError, Durable, ErrorKind, SourceRecord, SourceTask, So
 use futures::FutureExt as _;
 use kafka_client::{ProducerRecord, SendError};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -41,7 +40,6 @@ const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// Starts the loop.
 pub(super) fn spawn(environment: TaskEnvironment, task: Box<dyn SourceTask>) {
     let control = Arc::clone(&environment.control);
-    control.counters.is_source.store(true, Ordering::Relaxed);
     tokio::spawn(async move {
         let run = std::panic::AssertUnwindSafe(run(environment, task)).catch_unwind();
         let result = run.await.unwrap_or_else(|panic| Err(panic_error(panic.as_ref())));

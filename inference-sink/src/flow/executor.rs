@@ -4,6 +4,7 @@ use super::outbox::{BatchResult, Outbox};
 use super::pool::{Flow, Shared};
 use super::queue::Batch;
 use super::rows::RowBlock;
+use crate::breaker::Run;
 use crate::models::ServedModel;
 use crate::output::{EncodedOutputs, encode_batch};
 use model_engine::Session;
@@ -173,13 +174,13 @@ fn execute(shared: &Arc<Shared>, slot: &Slot) {
     let mut untold = Untold::default();
     while let Some((flow, budget_us)) = shared.next(slot, &mut untold) {
         let now_us = shared.now_us();
-        let allowed = flow.runtime.allows(crate::clock::wall_ms());
-        let batch = if allowed {
-            flow.queue.lock().take(budget_us, now_us)
-        } else {
-            None
+        let Some(leave) = flow.runtime.start(crate::clock::wall_ms()) else {
+            shared.settle(&flow, 0.0);
+            continue;
         };
-        let Some(batch) = batch else {
+        let taken = flow.queue.lock().take(budget_us, now_us);
+        let Some(batch) = taken else {
+            flow.runtime.given_back(leave);
             shared.settle(&flow, 0.0);
             continue;
         };
@@ -191,12 +192,16 @@ fn execute(shared: &Arc<Shared>, slot: &Slot) {
         }
         slot.begin(&flow, now_us);
         let before_us = thread_cpu_us();
-        let outputs = run(shared, &mut sessions, &flow, &batch);
+        let outputs = run(shared, &mut sessions, &flow, &batch, leave);
         let spent_us = (thread_cpu_us() - before_us).max(0.1);
         if !slot.end() {
             return;
         }
+        let resumes = flow.runtime.ended(leave);
         finish(shared, &flow, &batch, outputs, spent_us);
+        if resumes {
+            shared.resume(&flow.runtime);
+        }
         if flow.outbox.sender().is_some() {
             untold.add(&flow.outbox, spent_us, shared.now_us());
         }
@@ -206,7 +211,7 @@ fn execute(shared: &Arc<Shared>, slot: &Slot) {
 /// Leaves the results, unless the rows were taken back.
 fn finish(shared: &Shared, flow: &Arc<Flow>, batch: &Batch, outputs: EncodedOutputs, spent_us: f64) {
     let runtime = &flow.runtime;
-    runtime.cpu_us.fetch_add(spent_us as u64, Ordering::Relaxed);
+    runtime.cpu_ns.fetch_add((spent_us * 1e3) as u64, Ordering::Relaxed);
     runtime.batches.fetch_add(1, Ordering::Relaxed);
     let (mut empty, mut valid) = (false, false);
     {
@@ -258,20 +263,21 @@ fn log_positions(batch: &Batch) -> Vec<(i32, i64)> {
 }
 
 /// Runs a batch; if it fails as a whole, row by row, so that one bad row costs only itself.
-fn run(shared: &Shared, sessions: &mut Sessions, flow: &Arc<Flow>, batch: &Batch) -> EncodedOutputs {
+fn run(shared: &Shared, sessions: &mut Sessions, flow: &Arc<Flow>, batch: &Batch, leave: Run) -> EncodedOutputs {
     let number = shared.batches.fetch_add(1, Ordering::Relaxed);
     let name = format!("{}-{number}", shared.started_ms);
     let block = &batch.block;
     let now_ms = crate::clock::wall_ms();
+    let fails = |error: &str| flow.runtime.failed(error, Some(leave), now_ms);
     match run_rows(sessions, flow, block, batch.rows.clone(), name.clone()) {
         Ok((outputs, failed)) => {
             for _ in failed {
-                flow.runtime.failed("an output is not a finite number", now_ms);
+                fails("an output is not a finite number");
             }
             outputs
         }
         Err(error) if batch.rows.len() == 1 => {
-            flow.runtime.failed(&error, now_ms);
+            fails(&error);
             EncodedOutputs::new(block.model.clone(), name)
         }
         Err(_) => {
@@ -279,8 +285,8 @@ fn run(shared: &Shared, sessions: &mut Sessions, flow: &Arc<Flow>, batch: &Batch
             for row in batch.rows.clone() {
                 match run_rows(sessions, flow, block, row..row + 1, name.clone()) {
                     Ok((outputs, failed)) if failed.is_empty() => all.append(outputs),
-                    Ok(_) => flow.runtime.failed("an output is not a finite number", now_ms),
-                    Err(error) => flow.runtime.failed(&error, now_ms),
+                    Ok(_) => fails("an output is not a finite number"),
+                    Err(error) => fails(&error),
                 }
             }
             all

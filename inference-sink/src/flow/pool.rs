@@ -36,6 +36,9 @@ pub struct TenantFigures {
     pub max_share: Option<f64>,
     /// CPU microseconds of its models' runs
     pub cpu_us: u64,
+    /// the same in nanoseconds: a run of a cheap model takes a few microseconds, of which none is to be rounded away
+    #[serde(skip)]
+    cpu_ns: u64,
     /// CPU microseconds of its part of feature computation
     pub feature_us: u64,
 }
@@ -346,9 +349,11 @@ impl Shared {
     pub(super) fn settle(&self, flow: &Flow, spent_us: f64) {
         let due = flow.queue.lock().due(self.now_us());
         let mut state = self.state.lock();
-        state.tenant(&flow.tenant).1.cpu_us += spent_us as u64;
-        // A stopped model's rows wait for their task to take them back.
-        let may_run = !flow.runtime.is_stopped();
+        let (_, figures) = state.tenant(&flow.tenant);
+        figures.cpu_ns += (spent_us * 1e3) as u64;
+        figures.cpu_us = figures.cpu_ns / 1_000;
+        // A stopped model's rows wait for their task to take them back, or for another flow's run on trial.
+        let may_run = flow.runtime.allows(crate::clock::wall_ms());
         state
             .drr
             .charge(flow.id, spent_us, may_run && matches!(due, Due::Now(_)));
@@ -357,6 +362,14 @@ impl Shared {
         }
         drop(state);
         self.work.notify_one();
+    }
+
+    /// Looks at every flow of a model again that may run from now on.
+    pub(super) fn resume(&self, runtime: &Arc<ModelRuntime>) {
+        let all = self.state.lock().flows.values().cloned().collect::<Vec<_>>();
+        let own = all.iter().filter(|flow| Arc::ptr_eq(&flow.runtime, runtime));
+        let scheduled = own.filter(|flow| self.schedule(flow)).count();
+        self.wake_executors(scheduled);
     }
 
     /// Gives up executors whose run has passed the limit, and starts others. False: the pool stops.

@@ -65,8 +65,6 @@ pub struct Metrics {
     pub expired: AtomicU64,
     /// entries that were archived
     pub archived: AtomicU64,
-    /// models that are detached, by partition
-    pub detached: AtomicU64,
     /// by stage
     pub stages: Stages,
     shed: Mutex<BTreeMap<(String, ShedReason), u64>>,

@@ -1,6 +1,7 @@
-//! Prometheus text (exposition format 0.0.4).
+//! Prometheus text (exposition format 0.0.4). docs/METRICS.md lists every name with its labels; a test compares the two.
 
 use super::Metrics;
+use crate::detach::Mode;
 use crate::service::Started;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
@@ -47,28 +48,33 @@ impl Metrics {
         text.single(
             "events_total",
             "counter",
-            "Events handed over.",
+            "Records handed over to inference tasks, those that came again after an abort included.",
             snapshot.events_in as f64,
         );
         text.single(
             "dead_letters_total",
             "counter",
-            "Events sent to the dead letter topic.",
+            "Events that could not be read, and were reported as dead letters.",
             snapshot.dead_lettered as f64,
         );
-        text.single("commits_total", "counter", "Transactions.", snapshot.commits as f64);
+        text.single(
+            "commits_total",
+            "counter",
+            "Transactions of state, positions and outputs that were committed.",
+            snapshot.commits as f64,
+        );
         let aborted = self.aborted.load(Ordering::Relaxed) as f64;
         text.single(
             "commits_aborted_total",
             "counter",
-            "Transactions that were aborted.",
+            "Transactions that were aborted: their records are read again.",
             aborted,
         );
         let changes = self.state_changes.load(Ordering::Relaxed) as f64;
         text.single(
             "state_changes_total",
             "counter",
-            "Changelog records of keyed stores.",
+            "Changelog records of keyed stores that were sent.",
             changes,
         );
         text.single(
@@ -99,10 +105,14 @@ impl Metrics {
         text.single(
             "fairness_index",
             "gauge",
-            "Jain's index over CPU by weight.",
+            "Jain's index over the CPU of tenants by weight since start: from 0 to 1, 1 is fair.",
             snapshot.fairness,
         );
-        text.family("stage_seconds_total", "counter", "Time by stage.");
+        text.family(
+            "stage_seconds_total",
+            "counter",
+            "Time of tasks by stage: match_and_features (sampled), commit, drain.",
+        );
         for (stage, nanos) in [
             ("match_and_features", &self.stages.match_and_features_ns),
             ("commit", &self.stages.commit_ns),
@@ -114,7 +124,11 @@ impl Metrics {
                 nanos.load(Ordering::Relaxed) as f64 / 1e9,
             );
         }
-        text.family("shed_total", "counter", "Events that were dropped, by reason.");
+        text.family(
+            "shed_total",
+            "counter",
+            "Events that were dropped for a tenant's model, by reason: rate, late.",
+        );
         for ((tenant, reason), count) in self.shed_counts() {
             text.value(
                 "shed_total",
@@ -123,7 +137,11 @@ impl Metrics {
             );
         }
         add_views(&mut text, &self.views());
-        text.family("tenant_cpu_seconds_total", "counter", "CPU of a tenant's runs.");
+        text.family(
+            "tenant_cpu_seconds_total",
+            "counter",
+            "CPU of the runs of a tenant's models.",
+        );
         for (name, tenant) in &snapshot.tenants {
             text.value(
                 "tenant_cpu_seconds_total",
@@ -131,7 +149,11 @@ impl Metrics {
                 tenant.cpu_us as f64 / 1e6,
             );
         }
-        text.family("store_rows", "gauge", "Rows of a store on this worker.");
+        text.family(
+            "store_rows",
+            "gauge",
+            "Rows of a store on this worker, of keyed stores estimated.",
+        );
         for (name, store) in &snapshot.stores {
             text.value(
                 "store_rows",
@@ -235,21 +257,48 @@ fn add_features(text: &mut Text, views: &std::collections::BTreeMap<String, supe
 
 fn add_models(text: &mut Text, started: &Started) {
     let deployment = started.deployment();
+    text.single(
+        "tasks_waiting_for_kafka",
+        "gauge",
+        "Tasks whose transaction Kafka keeps waiting.",
+        started.tasks_waiting() as f64,
+    );
     let models: Vec<_> = deployment
         .runtimes
         .iter()
         .map(|(name, runtime)| (name.as_str(), runtime.figures()))
         .collect();
+    let detached = |model: &str| started.modes_of(model).into_values().filter(Mode::is_detached);
+    for (name, help, value) in [
+        (
+            "detached_partitions",
+            "Partitions in which a model reads from the feature log.",
+            &(|model: &str| detached(model).count() as f64) as &dyn Fn(&str) -> f64,
+        ),
+        (
+            "detached_lag_rows",
+            "Rows of the feature log that a detached model has not done, at most.",
+            &(|model: &str| detached(model).map(|mode| mode.lag() as f64).sum::<f64>()) as &dyn Fn(&str) -> f64,
+        ),
+    ] {
+        text.family(name, "gauge", help);
+        for (model, _) in &models {
+            text.value(name, &[("tenant", tenant_of(model)), ("model", model)], value(model));
+        }
+    }
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&crate::models::RuntimeFigures) -> f64| {
         text.family(name, kind, help);
         for (model, figures) in &models {
-            let tenant = model.split('/').next().unwrap_or(model);
-            text.value(name, &[("tenant", tenant), ("model", model)], value(figures));
+            let labels = [("tenant", tenant_of(model)), ("model", model)];
+            text.value(name, &labels, value(figures));
         }
     };
-    family("predictions_total", "counter", "Predictions.", &|figures| {
-        figures.predictions as f64
-    });
+    family(
+        "predictions_total",
+        "counter",
+        "Rows that gave an output.",
+        &|figures| figures.predictions as f64,
+    );
     family(
         "model_errors_total",
         "counter",
@@ -271,7 +320,7 @@ fn add_models(text: &mut Text, started: &Started) {
     family(
         "deadlines_missed_total",
         "counter",
-        "Predictions after the deadline.",
+        "Predictions that came after the model's deadline.",
         &|figures| figures.deadlines_missed as f64,
     );
     family(
@@ -283,12 +332,16 @@ fn add_models(text: &mut Text, started: &Started) {
     family(
         "detached_rows_total",
         "counter",
-        "Rows read from the feature log.",
+        "Rows of a detached model that were read from the feature log.",
         &|figures| figures.detached_rows as f64,
     );
-    text.family("latency_seconds", "gauge", "Time from event to prediction.");
+    text.family(
+        "latency_seconds",
+        "gauge",
+        "Time from a record's arrival at the task to its prediction, since start, by quantile.",
+    );
     for (model, figures) in &models {
-        let tenant = model.split('/').next().unwrap_or(model);
+        let tenant = tenant_of(model);
         for (quantile, ms) in [("0.5", figures.latency_p50_ms), ("0.99", figures.latency_p99_ms)] {
             text.value(
                 "latency_seconds",
@@ -297,4 +350,9 @@ fn add_models(text: &mut Text, started: &Started) {
             );
         }
     }
+}
+
+/// The tenant of `tenant/name`.
+fn tenant_of(model: &str) -> &str {
+    model.split('/').next().unwrap_or(model)
 }

@@ -71,7 +71,7 @@ pub struct Snapshot {
     pub stores: BTreeMap<String, StoreFigures>,
     /// records of global stores not read yet
     pub global_lag: i64,
-    /// models that read from the feature log: `tenant/name`, number of partitions
+    /// models that read from the feature log, each counted once for each partition
     pub detached: u64,
 }
 
@@ -85,7 +85,6 @@ impl Metrics {
             expired: get(&self.expired),
             archived: get(&self.archived),
             commits: get(&self.commits),
-            detached: get(&self.detached),
             fairness: 1.0,
             ..Snapshot::default()
         };
@@ -113,11 +112,10 @@ fn add_models(snapshot: &mut Snapshot, started: &Started) {
         tenant.predictions += predictions;
         tenant.errors += runtime.errors.load(Ordering::Relaxed);
         tenant.input_errors += runtime.input_errors.load(Ordering::Relaxed);
-        tenant.lag += started
-            .modes_of(identity)
-            .values()
-            .map(|mode| mode.lag().unsigned_abs())
-            .sum::<u64>();
+        for mode in started.modes_of(identity).values() {
+            tenant.lag += mode.lag().unsigned_abs();
+            snapshot.detached += u64::from(mode.is_detached());
+        }
         let own = by_tenant
             .entry(runtime.tenant.to_string())
             .or_insert_with(crate::models::latency_histogram);

@@ -1,6 +1,6 @@
 //! What a model does on this worker, whatever its version: breaker, suspension, counters, latency.
 
-use crate::breaker::{Breaker, BreakerPolicy, BreakerState};
+use crate::breaker::{Breaker, BreakerPolicy, BreakerState, Run};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub struct ModelRuntime {
     pub input_errors: AtomicU64,
     /// rows that came in
     pub rows: AtomicU64,
-    /// CPU microseconds of its runs
-    pub cpu_us: AtomicU64,
+    /// CPU nanoseconds of its runs
+    pub cpu_ns: AtomicU64,
     /// batches
     pub batches: AtomicU64,
     /// predictions that came after the model's deadline
@@ -98,7 +98,7 @@ impl ModelRuntime {
             errors: AtomicU64::new(0),
             input_errors: AtomicU64::new(0),
             rows: AtomicU64::new(0),
-            cpu_us: AtomicU64::new(0),
+            cpu_ns: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             deadlines_missed: AtomicU64::new(0),
             late: AtomicU64::new(0),
@@ -109,18 +109,32 @@ impl ModelRuntime {
 
     /// Takes over a new document's `on_error`, and gives a suspended model another chance.
     pub fn renew(&self, policy: BreakerPolicy) {
-        *self.breaker.lock() = Breaker::new(policy);
+        self.breaker.lock().renew(policy);
         self.suspended.store(false, Ordering::Release);
     }
 
     /// Whether a run may start now.
     pub fn allows(&self, now_ms: i64) -> bool {
-        !self.suspended.load(Ordering::Acquire) && self.breaker.lock().allows(now_ms)
+        !self.is_suspended() && self.breaker.lock().allows(now_ms)
     }
 
-    /// Whether its runs are stopped: the breaker is open, or it is suspended.
-    pub fn is_stopped(&self) -> bool {
-        self.is_suspended() || matches!(self.breaker.lock().state(), BreakerState::Open { .. })
+    /// Starts a run if one may start now; whoever does tells how it ended.
+    pub fn start(&self, now_ms: i64) -> Option<Run> {
+        match self.is_suspended() {
+            true => None,
+            false => self.breaker.lock().start(now_ms),
+        }
+    }
+
+    /// Whether none of its rows will run for a while: the breaker is open, or it is suspended.
+    pub fn is_stopped(&self, now_ms: i64) -> bool {
+        let waits = |state| matches!(state, BreakerState::Open { until_ms } if now_ms < until_ms);
+        self.is_suspended() || waits(self.breaker.lock().state())
+    }
+
+    /// Whether its breaker has opened, and no run has gone well since.
+    pub fn is_broken(&self) -> bool {
+        self.breaker.lock().state() != BreakerState::Closed
     }
 
     /// Whether a run took too long; only a new version or `resume` lifts that.
@@ -135,19 +149,32 @@ impl ModelRuntime {
         self.suspended.store(true, Ordering::Release);
     }
 
-    /// A row went well.
+    /// Rows gave outputs.
     pub fn succeeded(&self, rows: u64) {
         self.predictions.fetch_add(rows, Ordering::Relaxed);
-        self.breaker.lock().success();
     }
 
-    /// A row failed.
-    pub fn failed(&self, error: &str, now_ms: i64) {
+    /// A row failed, in a run or before it came to one.
+    pub fn failed(&self, error: &str, run: Option<Run>, now_ms: i64) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         *self.last_error.lock() = Some(error.to_owned());
-        if self.breaker.lock().failure(now_ms) {
+        if self.breaker.lock().failure(run, now_ms) {
             tracing::warn!(model = %self.identity, error = %error, "circuit breaker opened");
         }
+    }
+
+    /// A run is over, and its failures are told. True: its model may run again from now on.
+    pub fn ended(&self, run: Run) -> bool {
+        let closed = self.breaker.lock().ended(run);
+        if closed {
+            tracing::info!(model = %self.identity, "circuit breaker closed");
+        }
+        closed
+    }
+
+    /// A run had nothing to run.
+    pub fn given_back(&self, run: Run) {
+        self.breaker.lock().given_back(run);
     }
 
     /// An event gave it no row. That is the event's fault and not the model's: its breaker does not move.
@@ -191,15 +218,15 @@ impl ModelRuntime {
             let latency = self.latency.lock();
             (latency.value_at_quantile(0.5), latency.value_at_quantile(0.99))
         };
-        let (cpu_us, rows) = (get(&self.cpu_us), get(&self.predictions) + get(&self.errors));
+        let (cpu_ns, rows) = (get(&self.cpu_ns), get(&self.predictions) + get(&self.errors));
         RuntimeFigures {
             rows: get(&self.rows),
             predictions: get(&self.predictions),
             errors: get(&self.errors),
             input_errors: get(&self.input_errors),
             batches: get(&self.batches),
-            cpu_us,
-            cpu_us_per_row: cpu_us as f64 / rows.max(1) as f64,
+            cpu_us: cpu_ns / 1_000,
+            cpu_us_per_row: cpu_ns as f64 / 1e3 / rows.max(1) as f64,
             latency_p50_ms: p50 as f64 / 1e3,
             latency_p99_ms: p99 as f64 / 1e3,
             deadlines_missed: get(&self.deadlines_missed),

@@ -76,7 +76,8 @@ impl Deployment {
         let document = self.resources.models.get(model)?;
         let served = self.models.get(model);
         let failure = self.failures.get(model);
-        let stopped = self.runtimes.get(model).is_some_and(|runtime| runtime.is_stopped());
+        let runtime = self.runtimes.get(model);
+        let stopped = runtime.is_some_and(|runtime| runtime.is_suspended() || runtime.is_broken());
         let state = match (served, failure) {
             _ if self.resources.is_paused(model) => LifeCycle::Paused,
             (Some(_), _) if stopped => LifeCycle::Suspended,

@@ -247,6 +247,11 @@ impl Started {
         open.waiting.iter().any(|(waiting, _)| waiting == connector)
     }
 
+    /// Tasks whose transaction Kafka keeps waiting.
+    pub(crate) fn tasks_waiting(&self) -> usize {
+        self.open_partitions.lock().waiting.len()
+    }
+
     /// Waits until this worker serves what the registry says now; false: it took more than a minute.
     pub async fn settle(self: &Arc<Self>) -> bool {
         // One wake-up that waits is enough.

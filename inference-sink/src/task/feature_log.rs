@@ -88,7 +88,7 @@ impl Open {
         )?;
         for (index, error) in unusable {
             if let Some(model) = self.models.get(index) {
-                model.flow.runtime.failed(&error, now_ms);
+                model.flow.runtime.failed(&error, None, now_ms);
             }
         }
         if !blocks.is_empty() {

@@ -97,7 +97,8 @@ impl Open {
     fn drain(&mut self, drain: Duration) {
         let started_at = Instant::now();
         let pool = &self.started.pool;
-        let busy = |model: &super::TaskModel| model.flow.outstanding() > 0 && !model.flow.runtime.is_stopped();
+        let is_stopped = |flow: &crate::flow::Flow| flow.runtime.is_stopped(crate::clock::wall_ms());
+        let busy = |model: &super::TaskModel| model.flow.outstanding() > 0 && !is_stopped(&model.flow);
         for model in self.models.iter().filter(|model| busy(model)) {
             pool.set_closing(&model.flow, true);
         }
@@ -108,9 +109,7 @@ impl Open {
             .map(|m| m.flow.clone())
             .collect();
         self.outbox.wait_until(Instant::now() + drain, || {
-            waited
-                .iter()
-                .all(|flow| flow.outstanding() == 0 || flow.runtime.is_stopped())
+            waited.iter().all(|flow| flow.outstanding() == 0 || is_stopped(flow))
         });
         let nanos = u64::try_from(started_at.elapsed().as_nanos()).unwrap_or(0);
         self.metrics.stages.drain_ns.fetch_add(nanos, Ordering::Relaxed);
@@ -122,7 +121,7 @@ impl Open {
             }
             let reason = match &model.flow.runtime {
                 runtime if runtime.is_suspended() => Reason::Suspended,
-                runtime if runtime.is_stopped() => Reason::Breaker,
+                runtime if runtime.is_broken() => Reason::Breaker,
                 _ => Reason::Slow,
             };
             let identity = &model.pending.model.identity;
@@ -374,7 +373,9 @@ impl Open {
                 .store
                 .and_then(|index| partition.archivers.get_mut(index)?.as_mut());
             if let Some(archiver) = archiver {
-                self.metrics.archived.fetch_add(archiver.committed(), Ordering::Relaxed);
+                let archived = archiver.committed();
+                self.metrics.archived.fetch_add(archived, Ordering::Relaxed);
+                self.metrics.expired.fetch_add(archived, Ordering::Relaxed);
                 self.changed = true;
             }
         }

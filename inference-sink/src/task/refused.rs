@@ -119,7 +119,7 @@ impl Open {
             match self.refusals.refused(&served.identity, *of_records, now) {
                 Fate::Wait => model.flow.runtime.note(text),
                 Fate::GivenUp => {
-                    model.flow.runtime.failed(&text, crate::clock::wall_ms());
+                    model.flow.runtime.failed(&text, None, crate::clock::wall_ms());
                     given_up.insert(served.identity.clone());
                 }
             }

@@ -37,6 +37,17 @@ pub struct Predictions {
     probabilities: Vec<Vec<f32>>,
 }
 
+/// How far what a model predicted is from what the training script predicted for the same events.
+#[derive(Default)]
+pub struct Agreement {
+    /// AUC of the predictions, over the events whose answer is known
+    pub online_auc: Option<f64>,
+    /// AUC of the training script's, over the same
+    pub offline_auc: Option<f64>,
+    /// the largest difference of two probabilities of one event
+    pub largest_difference: Option<f32>,
+}
+
 /// Which topics hold what.
 pub struct Topics {
     /// the events
@@ -169,30 +180,39 @@ impl Findings {
         }
     }
 
-    /// AUC of a model over the events that it predicted and whose answer is known: of what was predicted here, and of
-    /// what `offline` says for the same events.
-    pub fn auc(&self, model: &str, purchases: &Purchases, offline: Option<&[f32]>) -> (Option<f64>, Option<f64>) {
+    /// Compares what a model predicted with what `offline` says for the same events.
+    pub fn agreement(&self, model: &str, purchases: &Purchases, offline: Option<&[f32]>) -> Agreement {
         let Some(predictions) = self.models.get(model) else {
-            return (None, None);
+            return Agreement::default();
         };
         let (mut online_scores, mut offline_scores) = (Vec::new(), Vec::new());
+        let mut largest_difference: Option<f32> = None;
         for (partition, probabilities) in predictions.probabilities.iter().enumerate() {
             let rows = self.rows.get(partition).map(Vec::as_slice).unwrap_or_default();
             for (probability, row) in probabilities.iter().zip(rows) {
                 let row = *row as usize;
-                let Some(label) = purchases.bought_again(row) else {
-                    continue;
-                };
                 if probability.is_nan() {
                     continue;
                 }
+                let trained = offline.and_then(|offline| offline.get(row));
+                if let Some(trained) = trained {
+                    let difference = (probability - trained).abs();
+                    largest_difference = Some(largest_difference.map_or(difference, |most| most.max(difference)));
+                }
+                let Some(label) = purchases.bought_again(row) else {
+                    continue;
+                };
                 online_scores.push((*probability, label));
-                if let Some(probability) = offline.and_then(|offline| offline.get(row)) {
-                    offline_scores.push((*probability, label));
+                if let Some(trained) = trained {
+                    offline_scores.push((*trained, label));
                 }
             }
         }
-        (auc(online_scores), auc(offline_scores))
+        Agreement {
+            online_auc: auc(online_scores),
+            offline_auc: auc(offline_scores),
+            largest_difference,
+        }
     }
 }
 

@@ -127,7 +127,7 @@ fn complaints(findings: &Findings, models: &[DemoModel], purchases: &Purchases, 
         }
         if model.windowed {
             let closed = purchases.closed_windows(DAY_MS, HOUR_MS, partitions) as u64;
-            if records < closed {
+            if records != closed {
                 complaints.push(format!(
                     "{identity}: {closed} windows have closed, {records} have a result"
                 ));
@@ -160,10 +160,14 @@ fn line(
             identity.clone(),
             json!(findings.models.get(identity).map_or(0, |found| found.records)),
         );
-        let (online, trained) = findings.auc(identity, purchases, offline.get(&model.artifact).map(Vec::as_slice));
+        let trained = offline.get(&model.artifact).map(Vec::as_slice);
+        let agreement = findings.agreement(identity, purchases, trained);
         auc.insert(
             identity.clone(),
-            json!({ "online": rounded(online), "offline": rounded(trained) }),
+            json!({
+                "online": rounded(agreement.online_auc), "offline": rounded(agreement.offline_auc),
+                "largest_difference": agreement.largest_difference,
+            }),
         );
     }
     json!({

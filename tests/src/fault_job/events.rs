@@ -92,8 +92,8 @@ pub struct Expected {
     pub windows: BTreeMap<String, f64>,
     /// what is archived
     pub archived: BTreeSet<Life>,
-    /// households whose state lives at the end
-    pub alive: BTreeSet<String>,
+    /// households whose state lives at the end, and when they were touched last
+    pub alive: BTreeMap<String, i64>,
 }
 
 #[derive(Default)]
@@ -137,7 +137,7 @@ pub fn expected(topic: &str) -> Expected {
     for (name, household) in &households {
         match household.touched_ms + TTL_MS <= end_ms(household.partition) {
             true => drop(expected.archived.insert((name.clone(), household.touched_ms))),
-            false => drop(expected.alive.insert(name.clone())),
+            false => drop(expected.alive.insert(name.clone(), household.touched_ms)),
         }
     }
     for ((name, start_ms), (source, score)) in windows {

@@ -11,6 +11,7 @@
 pub mod events;
 
 use crate::inference::create_topics;
+use crate::inference_scenarios::models;
 use crate::s3::{ACCESS_KEY, REGION, S3Server, SECRET_KEY};
 use crate::worker::{PATIENCE, WorkerProcess};
 use anyhow::{Context, Result, bail, ensure};
@@ -21,7 +22,6 @@ use kafka_client::{
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -315,7 +315,12 @@ impl FaultJob {
             });
             keyed.collect()
         };
-        let alive = |_, body: &Value| by_key(body).keys().eq(&expected.alive);
+        let alive = |_, body: &Value| {
+            let touched = by_key(body)
+                .into_iter()
+                .map(|(name, (touched_ms, _))| (name, touched_ms));
+            touched.eq(expected.alive.clone())
+        };
         let body = self
             .worker
             .until("/inference/stores/households/keys?limit=10000", alive)
@@ -333,7 +338,8 @@ impl FaultJob {
         let expected = events::expected(&self.topic("events"));
         let state = self.state(&expected).await?;
         self.archived(&expected).await?;
-        self.worker.stop()?;
+        let code = self.worker.stop()?;
+        ensure!(code == 0, "the worker ended with {code}");
         Ok(state)
     }
 
@@ -398,11 +404,6 @@ impl FaultJob {
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
-}
-
-fn models() -> std::path::PathBuf {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference-sink/tests/vectors");
-    vectors.canonicalize().unwrap_or(vectors)
 }
 
 struct Reported;

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::{START_MS, Stage, by_household, check_lineage, events, expected, models, wait_for};
-use crate::inference::{Worker, read};
+use super::{START_MS, Stage, Stream, by_household, check_lineage, events, expected, wait_for};
+use crate::inference::read;
 
 /// Often enough that every scenario commits many times.
 const OFTEN: [(&str, &str); 1] = [("inference.commit.interval.ms", "10")];
@@ -36,27 +36,28 @@ pub async fn outputs_carry_lineage_and_go_on_after_a_restart(mut stage: Stage) -
     Ok(())
 }
 
+/// The worker is a process that is killed while events come; once its local copy is gone as well, and state comes back from
+/// the changelog alone.
+///
 /// # Errors
 /// When an output is missing, wrong or there twice.
-pub async fn a_crash_at_any_moment_changes_no_output_and_no_state(mut stage: Stage) -> Result<()> {
+pub async fn a_crash_at_any_moment_changes_no_output_and_no_state(stage: Stage) -> Result<()> {
+    let mut worker = stage.in_a_process(&[("inference.commit.interval.ms", "5")]).await?;
     let mut sent = 0;
     for round in 1..=5 {
-        stage.produce(events(sent..sent + 150))?;
-        sent += 150;
-        let task = stage.task(&[("inference.commit.interval.ms", "5")])?;
-        // Some of it is committed, and the rest is lost with the task.
-        stage.outputs(sent - 100).await?;
-        task.crash()?;
+        let stream = Stream::start(stage.bootstrap(), &stage.events, sent)?;
+        // Some of it is committed, and the rest is lost with the process.
+        stage.outputs(sent + 100).await?;
+        worker.kill()?;
+        sent = stream.finish()?;
         if round == 3 {
-            // Another worker, without the local copy: state comes back from the changelog alone.
-            stage.worker.stop().await;
-            let other = stage.directory.path().join("other");
-            stage.worker = Worker::start(stage.bootstrap(), stage.worker.group(), &other, &models()).await?;
+            worker.wipe_state()?;
         }
+        worker.start().await?;
     }
-    let task = stage.task(&[])?;
     let outputs = stage.outputs(sent).await?;
-    task.stop()?;
+    let code = worker.stop()?;
+    ensure!(code == 0, "the worker ended with {code}");
     check_lineage(&outputs)?;
     ensure!(by_household(&outputs)? == expected(0..sent), "scores");
     Ok(())
@@ -73,8 +74,16 @@ pub async fn what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on(stage: St
     let task = stage.task(&[])?;
     let outputs = stage.outputs(10).await?;
     ensure!(by_household(&outputs)? == expected(0..10), "{outputs:?}");
-    let letters = task.dead_letters();
-    ensure!(letters.len() == 2, "{letters:?}");
+    let letters = stage.dead_letters(2).await?;
+    let mut reasons: Vec<(&str, &str)> = letters
+        .iter()
+        .map(|letter| (letter.key.as_deref().unwrap_or_default(), letter.stage.as_str()))
+        .collect();
+    reasons.sort_unstable();
+    ensure!(
+        reasons == [("h1", "VALUE_CONVERTER"), ("h2", "VALUE_CONVERTER")],
+        "{letters:?}"
+    );
     task.stop()
 }
 

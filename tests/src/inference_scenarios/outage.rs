@@ -1,18 +1,13 @@
 //! A broker that goes away and comes back costs nothing but time: nothing is lost, nothing is there twice, and keyed state
 //! is that of an undisturbed run.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kafka_client::{ClientConfig, Producer, ProducerRecord};
 
-use super::{Stage, by_household, check_lineage, distinct, events, expected, models, wait_for};
+use super::{Stage, Stream, by_household, check_lineage, distinct, events, expected, models, wait_for};
 use crate::broker::BrokerUnderTest;
-use crate::broker_laws::records::Ignored;
-use crate::inference::{Output, PATIENCE, Worker};
+use crate::inference::{Output, Worker};
 
 /// Outages of a scenario: clean (false) and without notice (true).
 const OUTAGES: [bool; 4] = [true, false, true, true];
@@ -79,7 +74,7 @@ async fn through_outages(
     ];
     config.extend(further);
     let task = stage.task(&config)?;
-    let stream = Stream::start(stage.bootstrap(), &stage.events)?;
+    let stream = Stream::start(stage.bootstrap(), &stage.events, 0)?;
     let predictions = || stage.worker.service.snapshot().predictions;
     for crash in OUTAGES {
         let before = predictions();
@@ -106,7 +101,7 @@ async fn through_outages(
 pub async fn the_status_says_that_a_task_waits(broker: &mut impl BrokerUnderTest) -> Result<()> {
     let stage = Stage::start(&broker.bootstrap()).await?;
     let task = stage.task(&[("inference.commit.interval.ms", "10")])?;
-    let stream = Stream::start(stage.bootstrap(), &stage.events)?;
+    let stream = Stream::start(stage.bootstrap(), &stage.events, 0)?;
     wait_for("predictions", || stage.worker.service.snapshot().predictions >= BETWEEN).await?;
     broker.end(true).await?;
     stage.wait_for_status("waits_for_kafka", &true.into()).await?;
@@ -137,49 +132,4 @@ pub async fn a_task_starts_while_the_broker_is_away(broker: &mut impl BrokerUnde
     check_lineage(&outputs)?;
     ensure!(by_household(&outputs)? == expected(0..150), "scores");
     task.stop()
-}
-
-/// Events that come one after the other for as long as it lives, whatever becomes of the broker.
-struct Stream {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<i64>>,
-}
-
-impl Stream {
-    /// Events sent before any is acknowledged.
-    const CHUNK: i64 = 20;
-    /// Between two chunks.
-    const PACE: Duration = Duration::from_millis(5);
-
-    fn start(bootstrap: &str, topic: &str) -> Result<Self> {
-        let producer = Producer::new(&ClientConfig::new(bootstrap), Arc::new(Ignored))?;
-        let (topic, stop) = (topic.to_owned(), Arc::new(AtomicBool::new(false)));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut sent = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                for (key, value) in events(sent..sent + Self::CHUNK) {
-                    let record = ProducerRecord {
-                        topic: &topic,
-                        key: Some(key.as_bytes()),
-                        value: Some(value.as_bytes()),
-                        ..ProducerRecord::default()
-                    };
-                    producer.send_waiting(&record, 0, PATIENCE)?;
-                }
-                producer.flush(PATIENCE)?;
-                sent += Self::CHUNK;
-                std::thread::sleep(Self::PACE);
-            }
-            Ok(sent)
-        });
-        Ok(Self { stop, thread })
-    }
-
-    /// Ends it; the number of events.
-    fn finish(self) -> Result<i64> {
-        self.stop.store(true, Ordering::Relaxed);
-        let sent = self.thread.join();
-        sent.unwrap_or_else(|_| Err(anyhow::anyhow!("the stream of events panicked")))
-    }
 }

@@ -111,26 +111,29 @@ pub async fn a_topic_that_refuses_costs_the_others_nothing_at_least_once(stage: 
 /// When a refused output is missing or there twice after crashes.
 pub async fn what_was_refused_survives_a_crash(stage: Stage) -> Result<()> {
     let (narrow, other) = with_refused(&stage, "10").await?;
-    let config = often("exactly_once_v2");
+    let mut worker = stage.in_a_process(&often("exactly_once_v2")).await?;
     let mut sent = 0;
     for _ in 0..4 {
-        let task = stage.task(&config)?;
         stage.produce(events(sent..sent + 300))?;
         sent += 300;
         stage.outputs(sent - 150).await?;
-        task.crash()?;
+        worker.kill()?;
+        worker.start().await?;
     }
-    let task = stage.task(&config)?;
-    stage.until_model("refused/score", is_refused).await?;
+    worker
+        .until("/inference/models/refused/score/status", |_, status| is_refused(status))
+        .await?;
     widen(&stage, &narrow).await?;
     // While it catches up.
     stage.outputs_in(&narrow, 100).await?;
-    task.crash()?;
-    let task = stage.task(&config)?;
+    worker.kill()?;
+    worker.start().await?;
     check_undisturbed("refused", &stage.outputs_in(&narrow, sent).await?, sent)?;
     check_undisturbed("shop", &stage.outputs(sent).await?, sent)?;
     check_undisturbed("other", &stage.outputs_in(&other, sent).await?, sent)?;
-    task.stop()
+    let code = worker.stop()?;
+    ensure!(code == 0, "the worker ended with {code}");
+    Ok(())
 }
 
 /// One record in many is too large for its topic, as its key is.

@@ -61,11 +61,7 @@ impl Stage {
     /// Input offsets that are committed with the state of the households, over all partitions.
     async fn committed(&self) -> Result<i64> {
         let status = self.worker.ok("GET", "stores/households/status", &Value::Null).await?;
-        let partitions = status["partitions"].as_array().context("partitions")?;
-        Ok(partitions
-            .iter()
-            .filter_map(|partition| partition["input_offset"].as_i64())
-            .sum())
+        Ok(committed(&status))
     }
 
     /// Waits until so many events are committed.
@@ -88,6 +84,14 @@ impl Stage {
     pub(super) async fn outputs_in(&self, topic: &str, count: i64) -> Result<Vec<Output>> {
         read(self.bootstrap(), topic, usize::try_from(count)?).await
     }
+}
+
+/// Input offsets that are committed with a store's state, over all partitions, as its status says.
+fn committed(status: &Value) -> i64 {
+    let partitions = status["partitions"].as_array().into_iter().flatten();
+    partitions
+        .filter_map(|partition| partition["input_offset"].as_i64())
+        .sum()
 }
 
 /// Every event has its output, none has two, and all are those of an undisturbed run, in its order.
@@ -199,22 +203,31 @@ pub async fn what_a_model_has_not_run_before_it_is_over_its_rate_survives_a_cras
         ("inference.commit.interval.ms", "2000"),
         ("inference.commit.drain.ms", "50"),
     ];
-    let task = stage.task(&long)?;
-    stage.until_committed(EVENTS).await?;
-    let status = stage
-        .until_model("slow/score", |status| status["mode"] == "detached")
+    let mut worker = stage.in_a_process(&long).await?;
+    worker
+        .until("/inference/stores/households/status", |_, status| {
+            committed(status) >= EVENTS
+        })
+        .await?;
+    let status = worker
+        .until("/inference/models/slow/score/status", |_, status| {
+            status["mode"] == "detached"
+        })
         .await?;
     ensure!(
         status["figures"]["rows"].as_i64() < Some(EVENTS),
         "nothing was over the rate: {status}"
     );
-    task.crash()?;
+    worker.kill()?;
 
-    stage.put("tenants/slow", &json!({})).await?;
-    let task = stage.task(&OFTEN)?;
+    worker.start().await?;
+    worker.put("/inference/tenants/slow", &json!({})).await?;
+    stage.configure(&worker, &OFTEN).await?;
     check_undisturbed("slow", &stage.outputs_in(&slow, EVENTS).await?, EVENTS)?;
     check_undisturbed("shop", &stage.outputs(EVENTS).await?, EVENTS)?;
-    task.stop()
+    let code = worker.stop()?;
+    ensure!(code == 0, "the worker ended with {code}");
+    Ok(())
 }
 
 /// A model gives no finite number for any event; its breaker opens, tries again, and opens again.

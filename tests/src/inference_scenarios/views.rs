@@ -76,10 +76,10 @@ pub async fn what_is_no_object_is_no_event(stage: Stage) -> Result<()> {
     let task = stage.task(&OFTEN)?;
     let outputs = stage.outputs_in(&outputs, 1).await?;
     ensure!(outputs.len() == 1, "{outputs:?}");
-    let letters = task.dead_letters();
+    let letters = stage.dead_letters(i64::try_from(nothing.len())?).await?;
     ensure!(letters.len() == nothing.len(), "{letters:?}");
-    for (_, _, message) in &letters {
-        ensure!(message.contains("an event must be a JSON object"), "{message}");
+    for letter in &letters {
+        ensure!(letter.message.contains("an event must be a JSON object"), "{letter:?}");
     }
     task.stop()
 }
@@ -106,13 +106,13 @@ pub async fn an_event_that_one_view_cannot_use_is_lost_to_no_other(stage: Stage)
     check_undisturbed("shop", &stage.outputs(EVENTS).await?, EVENTS)?;
     check_undisturbed("other", &stage.outputs_in(&other, EVENTS).await?, EVENTS)?;
     stage.until_committed(EVENTS).await?;
-    let letters = task.dead_letters();
+    let letters = stage.dead_letters(2 * EVENTS).await?;
     for (tenant, topic) in [("a-timeless", &before), ("z-timeless", &after)] {
         let view = format!("{tenant}-view");
         ensure!(stage.outputs_in(topic, 0).await?.is_empty(), "{tenant}");
         let figures = stage.view_figures(&view).await?;
         ensure!(figures["failed"].as_i64() == Some(EVENTS), "{figures}");
-        let named = letters.iter().filter(|(_, _, message)| message.contains(&view)).count();
+        let named = letters.iter().filter(|letter| letter.message.contains(&view)).count();
         ensure!(named == usize::try_from(EVENTS)?, "{named} dead letters name {view}");
         let says = |status: &Value| {
             let error = status["figures"]["last_error"].as_str().unwrap_or_default();

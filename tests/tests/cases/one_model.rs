@@ -1,6 +1,6 @@
 //! A worker that runs one model over one topic, on the development broker.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use dev_broker::DevBroker;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tests::broker::OwnDevBroker;
 use tests::inference::{Output, RunningTask, Worker, create_topics, produce, read};
 use tests::inference_scenarios::wait_for;
+use tests::process::workspace;
 
 const TOPIC: &str = "events";
 const OUTPUTS: &str = "predictions";
@@ -26,10 +27,7 @@ impl OneModel {
     pub async fn start(case: &str) -> Result<OneModel> {
         let broker = DevBroker::start(OwnDevBroker::quick())?;
         let directory = tempfile::tempdir()?;
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/cases/data")
-            .join(case)
-            .canonicalize()?;
+        let folder = workspace().join("tests/tests/cases/data").join(case).canonicalize()?;
         create_topics(&broker.bootstrap(), &[(TOPIC, 1), (OUTPUTS, 1)]).await?;
         let worker = Worker::start(&broker.bootstrap(), "group", directory.path(), &folder).await?;
         worker.ok("PUT", "tenants/shop", &json!({})).await?;
@@ -71,8 +69,9 @@ impl OneModel {
 
     /// Starts the connector's task.
     pub fn task(&self) -> Result<RunningTask> {
-        self.worker
-            .task("sink", &[(TOPIC, 1)], &[("inference.commit.interval.ms", "10")])
+        Ok(self
+            .worker
+            .task("sink", &[TOPIC], &[("inference.commit.interval.ms", "10")]))
     }
 
     /// Sends events.

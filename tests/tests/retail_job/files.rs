@@ -14,8 +14,7 @@ const KINDS: [&str; 4] = ["stores", "feature-views", "tenants", "models"];
 
 /// The root of the repository, which workers run in.
 pub fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    root.canonicalize().unwrap_or(root)
+    tests::process::workspace()
 }
 
 /// The text of a file below the root.

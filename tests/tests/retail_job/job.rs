@@ -150,8 +150,13 @@ impl Job {
             .get("/connectors?expand=info&expand=status")
             .await?
             .to_string();
-        let logs = self.workers.iter().map(WorkerProcess::log);
-        for text in logs.chain([shown]) {
+        // Those of workers that were killed among them.
+        let logs = tests::process::logs_of_this_test()?;
+        ensure!(
+            logs.contains("Kafka Connect started"),
+            "the logs of the workers are not where they were looked for"
+        );
+        for text in [logs, shown] {
             let told = SECRETS.iter().any(|secret| text.contains(secret));
             ensure!(!told, "a password is told");
         }
