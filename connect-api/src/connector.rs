@@ -96,9 +96,9 @@ pub trait ConnectorPlugin: Send + Sync {
     /// A task, not yet started.
     fn task(&self) -> Task;
 
-    /// Checks source offsets that a person wants to set (KIP-875); true if the connector keeps no offsets elsewhere.
-    /// `None` resets the partition.
-    fn alter_offsets(
+    /// Checks source offsets that a person wants to set (KIP-875), and may look at the source for it; true if the connector
+    /// keeps no offsets elsewhere. `None` resets the partition.
+    async fn alter_offsets(
         &self,
         config: &ConfigMap,
         offsets: &[(SourceMap, Option<SourceMap>)],

@@ -85,6 +85,14 @@ pub trait SourceTask: Send {
     /// The next records; pending until there are some.
     async fn poll(&mut self) -> Result<Vec<SourceRecord>, ConnectError>;
 
+    /// Where reading has come to behind every record that `poll` has returned so far, for a source that moves on without
+    /// records (a log in which only other tables change). The runtime asks after each `poll`, an empty one too, and commits
+    /// these offsets as if they were a record's; what is returned is not returned again. (KIP-910 means the same by
+    /// offsets without records.)
+    fn positions(&mut self) -> SourcePositions {
+        SourcePositions::new()
+    }
+
     /// The offsets, by source partition, are in the offsets topic: what lies before them will never be asked for again
     /// and may be confirmed to the source (an LSN, an acknowledgement).
     async fn commit(&mut self, durable: Durable<SourcePositions>) -> Result<(), ConnectError> {

@@ -83,6 +83,11 @@ impl PostgresServer {
         Ok(server)
     }
 
+    /// Its own folder, which the server's user may read.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
@@ -244,6 +249,29 @@ impl PostgresServer {
         Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
     }
 
+    /// Runs statements in `database` as the superuser without waiting for them; they end, and what they hold is let go, when what
+    /// is returned is dropped.
+    ///
+    /// # Errors
+    /// When psql does not start.
+    pub async fn psql_in_background(&self, database: &str, statements: &str) -> Result<BackgroundPsql> {
+        let mut psql = Command::new(self.binaries.join("psql"))
+            .args(["-X", "-q", "-U", "postgres", "-d", database, "-c", statements, "-p"])
+            .arg(self.port.to_string())
+            .arg("-h")
+            .arg(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/")
+            .spawn()
+            .context("run psql")?;
+        match psql.try_wait()? {
+            Some(status) => bail!("psql ended with {status}"),
+            None => Ok(BackgroundPsql(psql)),
+        }
+    }
+
     /// Kills the server at once (SIGKILL); its data stays. Returns when it is gone.
     ///
     /// # Errors
@@ -276,9 +304,48 @@ impl PostgresServer {
         self.folder.join("server.log")
     }
 
+    /// Copies the data of a server that does not run to its folder's `name`, or back from there: a restored backup.
+    ///
+    /// # Errors
+    /// When it runs, or the disk's.
+    pub fn copy_data(&self, name: &str, back: bool) -> Result<()> {
+        if self.watchdog().is_some() {
+            bail!("the server runs: stop it before its data is copied");
+        }
+        let (data, copy) = (self.data(), self.folder.join(name));
+        let (from, to) = if back { (copy, data) } else { (data, copy) };
+        let _ = std::fs::remove_dir_all(&to);
+        let copied = Command::new("cp").arg("-a").arg(from).arg(to).output()?;
+        check(&copied, "cp -a")
+    }
+
+    /// Has a server that does not run come up as a standby at its next start: it can be promoted, to a timeline of its own.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn become_standby(&self) -> Result<()> {
+        let signal = self.data().join("standby.signal");
+        std::fs::write(&signal, "")?;
+        if is_root()? {
+            let owned = Command::new("chown").arg("postgres:").arg(&signal).output()?;
+            check(&owned, "chown postgres:")?;
+        }
+        Ok(())
+    }
+
     /// The last lines of the server's log.
     pub fn log_tail(&self) -> String {
         tail(&self.log(), 40)
+    }
+}
+
+/// Statements that run.
+pub struct BackgroundPsql(Child);
+
+impl Drop for BackgroundPsql {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -47,6 +47,14 @@ impl WorkerProcess {
         Self::launch(properties, java_worker).await
     }
 
+    /// A Java worker as [`Self::start_java`], whose only plugin is Debezium's connector for PostgreSQL.
+    ///
+    /// # Errors
+    /// As [`Self::start_java`], for Debezium too.
+    pub async fn start_debezium(properties: &[(&str, String)]) -> Result<Self> {
+        Self::launch(properties, debezium_worker).await
+    }
+
     async fn launch(
         properties: &[(&str, String)],
         command: fn(&mut Vec<(String, String)>) -> Result<Vec<OsString>>,
@@ -190,8 +198,16 @@ fn millrace_worker(_: &mut Vec<(String, String)>) -> Result<Vec<OsString>> {
 }
 
 fn java_worker(properties: &mut Vec<(String, String)>) -> Result<Vec<OsString>> {
+    java_worker_with("connect-plugins", properties)
+}
+
+fn debezium_worker(properties: &mut Vec<(String, String)>) -> Result<Vec<OsString>> {
+    java_worker_with("debezium", properties)
+}
+
+fn java_worker_with(plugins: &str, properties: &mut Vec<(String, String)>) -> Result<Vec<OsString>> {
     let libs = kafka_script("install")?;
-    properties.push(("plugin.path".to_owned(), kafka_script("connect-plugins")?));
+    properties.push(("plugin.path".to_owned(), kafka_script(plugins)?));
     properties.push(("plugin.discovery".to_owned(), "service_load".to_owned()));
     let arguments = [
         "java",

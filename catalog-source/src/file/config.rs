@@ -49,7 +49,11 @@ pub(super) fn definition() -> ConfigDef {
                 .default("5000")
                 .validator(Validator::AtLeast(10.0))
                 .importance(Importance::Medium)
-                .doc("Time between two looks at the file, in ms. A look reads size and time of change, nothing else."),
+                .doc(
+                    "Time between two looks at the file, in ms. A look reads size and time of change, nothing else. A file that was \
+                     written since the last look is read at the next one that finds it unchanged: whoever pauses for longer while \
+                     writing should write under another name and rename the file. An empty file is no catalog.",
+                ),
         )
         .define(
             ConfigKey::new("batch.size", ConfigType::Int)

@@ -82,7 +82,7 @@ impl ConnectorPlugin for FileCatalogSource {
     }
 
     /// Offsets only tell which version was written; the topic decides what is sent.
-    fn alter_offsets(
+    async fn alter_offsets(
         &self,
         _config: &ConfigMap,
         offsets: &[(SourceMap, Option<SourceMap>)],

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   topic --read back at start--> known: key -> hash of value, newest marker
-//!   file  --every poll.interval.ms: changed?--> rows --compare with known--> changed rows, tombstones --> marker
+//!   file  --every poll.interval.ms: changed, and whole?--> rows --compare with known--> changed rows, tombstones --> marker
 //! ```
 //! **What a restart knows.** The topic itself is the record of what was written: at start the task reads it back, so a row
 //! that left the file while no worker ran still gets its tombstone, and rows that are in the topic already are not sent
@@ -13,5 +13,6 @@ mod connector;
 mod known;
 mod rows;
 mod task;
+mod watched;
 
 pub use connector::FileCatalogSource;

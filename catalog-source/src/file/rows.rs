@@ -21,25 +21,17 @@ pub(super) struct Catalog {
     pub(super) digest: String,
 }
 
-/// Reads the whole file.
-pub(super) fn read(config: &CatalogConfig) -> Result<Catalog, ConnectError> {
-    let path = config.file.display();
-    let content = std::fs::read(&config.file).map_err(|error| {
-        let text = format!("could not read catalog file {path}: {error}");
-        match error.kind() {
-            // it may be in the middle of being replaced
-            std::io::ErrorKind::NotFound => ConnectError::retriable(text),
-            _ => ConnectError::fatal(text),
-        }
-    })?;
-    let digest = Sha256::digest(&content)
+/// Reads the rows of the file's content.
+pub(super) fn read(config: &CatalogConfig, content: &[u8]) -> Result<Catalog, ConnectError> {
+    let digest = Sha256::digest(content)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let rows = match config.compressed {
-        true => parse(config, MultiGzDecoder::new(content.as_slice())),
-        false => parse(config, content.as_slice()),
+        true => parse(config, MultiGzDecoder::new(content)),
+        false => parse(config, content),
     };
+    let path = config.file.display();
     Ok(Catalog {
         rows: rows.map_err(|reason| ConnectError::data(format!("catalog file {path}: {reason}")))?,
         digest,

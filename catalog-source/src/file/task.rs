@@ -2,22 +2,20 @@
 
 use super::config::CatalogConfig;
 use super::known::Known;
-use super::rows;
+use super::rows::{self, Catalog};
+use super::watched::{self, Stamp, Watched};
 use crate::marker::{Encoded, Marker};
 use async_trait::async_trait;
 use bytes::Bytes;
 use connect_api::record::SourceMap;
 use connect_api::source::TopicLayout;
-use connect_api::{ConnectError, Datum, SchemaAndValue, SourceRecord, SourceTask, SourceTaskContext, Value};
+use connect_api::{ConnectError, Converter, Datum, SchemaAndValue, SourceRecord, SourceTask, SourceTaskContext, Value};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often it is looked whether the topic is still the one that was read back.
 const TOPIC_LOOK: Duration = Duration::from_secs(10);
-
-/// Size and time of change of the file: what a look compares before it reads anything.
-type Stamp = (u64, Option<SystemTime>);
 
 /// Keeps a topic equal to a file.
 #[derive(Default)]
@@ -33,8 +31,7 @@ struct Running {
     /// id of the topic that `known` is of
     topic_id: Option<String>,
     topic_seen: Option<Instant>,
-    /// the file as it was last read
-    seen: Option<Stamp>,
+    watched: Watched,
     /// changes of the version under way
     pending: VecDeque<Encoded>,
     /// the marker that follows them
@@ -62,7 +59,7 @@ impl SourceTask for CatalogTask {
             known,
             topic_id,
             topic_seen: Some(Instant::now()),
-            seen: None,
+            watched: Watched::default(),
             pending: VecDeque::new(),
             marker: None,
         });
@@ -90,6 +87,55 @@ impl SourceTask for CatalogTask {
     async fn stop(&mut self) {
         self.running = None;
     }
+}
+
+/// What a look has read.
+enum Read {
+    /// the file was changed meanwhile
+    Changing,
+    /// what is to be sent, if anything: what is known then, changes, digest, number of rows
+    Whole(Option<(Known, Vec<Encoded>, String, u64)>),
+}
+
+fn compare(
+    config: &CatalogConfig,
+    stamp: Stamp,
+    mut known: Known,
+    keys: &Arc<dyn Converter>,
+    values: &Arc<dyn Converter>,
+) -> Result<Read, ConnectError> {
+    let path = config.file.display();
+    let content = watched::read_whole(&config.file, stamp)
+        .map_err(|error| ConnectError::retriable(format!("could not read catalog file {path}: {error}")))?;
+    let Some(content) = content else {
+        return Ok(Read::Changing);
+    };
+    if content.is_empty() {
+        tracing::warn!(
+            file = %path,
+            "the catalog file is empty, as if somebody had begun to write it: waiting (a catalog without rows has a header line, or \
+             a blank one)"
+        );
+        return Ok(Read::Whole(None));
+    }
+    let Catalog { rows, digest } = rows::read(config, &content)?;
+    let count = rows.len() as u64;
+    if known.is_complete(&digest) && known.len() as u64 == count {
+        return Ok(Read::Whole(None));
+    }
+    let mut encoded: Vec<(Bytes, Bytes)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key = keys.from_connect_data(&config.topic, &SchemaAndValue::schemaless(Value::from(row.key)))?;
+        let value = values.from_connect_data(&config.topic, &SchemaAndValue::schemaless(row.value))?;
+        let (Some(key), Some(value)) = (key, value) else {
+            return Err(ConnectError::data(
+                "a converter made null of a row: use one that writes objects",
+            ));
+        };
+        encoded.push((key, value));
+    }
+    let changes = known.replace(encoded);
+    Ok(Read::Whole(Some((known, changes, digest, count))))
 }
 
 fn check_compacted(config: &CatalogConfig, layout: &TopicLayout) -> Result<(), ConnectError> {
@@ -134,7 +180,7 @@ impl Running {
                 check_compacted(&self.config, &layout)?;
                 tracing::warn!(topic = %self.config.topic, "the catalog's topic was deleted and made again: the catalog is sent again");
                 self.known = read_back(&self.config, &self.context).await?;
-                self.seen = None;
+                self.watched.read_again();
             }
             self.topic_id = layout.id;
         }
@@ -145,42 +191,26 @@ impl Running {
     /// Looks at the file; true if there is something to send.
     async fn look(&mut self) -> Result<bool, ConnectError> {
         let path = self.config.file.display();
-        let metadata = std::fs::metadata(&self.config.file)
+        let stamp = Stamp::of(&self.config.file)
             .map_err(|error| ConnectError::retriable(format!("could not open catalog file {path}: {error}")))?;
-        let stamp = (metadata.len(), metadata.modified().ok());
-        if self.seen == Some(stamp) {
+        if !self.watched.is_due(stamp, SystemTime::now(), self.config.poll_interval) {
             return Ok(false);
         }
-        let (config, mut known) = (self.config.clone(), self.known.clone());
+        let (config, known) = (self.config.clone(), self.known.clone());
         let (keys, values) = (
             Arc::clone(&self.context.key_converter),
             Arc::clone(&self.context.value_converter),
         );
         // dropped when the task is stopped or paused meanwhile: nothing of self has changed then
-        let compared = tokio::task::spawn_blocking(move || -> Result<_, ConnectError> {
-            let catalog = rows::read(&config)?;
-            let count = catalog.rows.len() as u64;
-            if known.is_complete(&catalog.digest) && known.len() as u64 == count {
-                return Ok(None);
-            }
-            let mut encoded: Vec<(Bytes, Bytes)> = Vec::with_capacity(catalog.rows.len());
-            for row in catalog.rows {
-                let key = keys.from_connect_data(&config.topic, &SchemaAndValue::schemaless(Value::from(row.key)))?;
-                let value = values.from_connect_data(&config.topic, &SchemaAndValue::schemaless(row.value))?;
-                let (Some(key), Some(value)) = (key, value) else {
-                    return Err(ConnectError::data(
-                        "a converter made null of a row: use one that writes objects",
-                    ));
-                };
-                encoded.push((key, value));
-            }
-            let changes = known.replace(encoded);
-            Ok(Some((known, changes, catalog.digest, count)))
-        });
+        let compared = tokio::task::spawn_blocking(move || compare(&config, stamp, known, &keys, &values));
         let compared = compared
             .await
             .map_err(|error| ConnectError::fatal(format!("reading the catalog file panicked: {error}")))??;
-        self.seen = Some(stamp);
+        let compared = match compared {
+            Read::Changing => return Ok(false),
+            Read::Whole(compared) => compared,
+        };
+        self.watched.was_read(stamp);
         let Some((known, changes, digest, rows)) = compared else {
             return Ok(false);
         };
@@ -365,11 +395,65 @@ mod tests {
         assert_eq!(next_version(&mut task, &topic).await, ["2 -", "marker 3", "marker 3"]);
         // the same content again: nothing to send
         let mut task = started(&file, &topic).await.unwrap();
-        assert!(!task.running.as_mut().unwrap().look().await.unwrap());
+        assert!(!has_something_to_send(&mut task).await);
         // a version whose last marker is missing is marked again
         topic.records.lock().unwrap().pop();
         let mut task = started(&file, &topic).await.unwrap();
         assert_eq!(next_version(&mut task, &topic).await, ["marker 4", "marker 4"]);
+    }
+
+    /// Looks until the file as it is now has been read.
+    async fn has_something_to_send(task: &mut CatalogTask) -> bool {
+        let running = task.running.as_mut().unwrap();
+        loop {
+            if running.look().await.unwrap() {
+                return true;
+            }
+            let stamp = Stamp::of(&running.config.file).unwrap();
+            let mut watched = std::mem::take(&mut running.watched);
+            let waits = watched.is_due(stamp, SystemTime::now(), Duration::ZERO);
+            running.watched = watched;
+            if !waits {
+                return false;
+            }
+        }
+    }
+
+    /// Half a catalog would be tombstones for the other half.
+    #[tokio::test]
+    async fn a_file_that_is_being_written_is_not_half_a_catalog() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("catalog.csv");
+        let topic = Arc::new(TestTopic::default());
+        *topic.layout.lock().unwrap() = layout("compact");
+        std::fs::write(&file, "id,name\n1,a\n2,b\n3,c\n").unwrap();
+        let mut task = started(&file, &topic).await.unwrap();
+        next_version(&mut task, &topic).await;
+        // somebody writes line by line, slower than anybody looks
+        std::fs::write(&file, "").unwrap();
+        assert!(!has_something_to_send(&mut task).await, "an empty file is no catalog");
+        let interval =
+            |task: &mut CatalogTask, interval| task.running.as_mut().unwrap().config.poll_interval = interval;
+        interval(&mut task, Duration::from_secs(3600));
+        let mut written = String::from("id,name\n");
+        for line in ["1,a\n", "2,b\n", "3,c\n", "4,d\n"] {
+            std::fs::write(&file, &written).unwrap();
+            assert!(!task.running.as_mut().unwrap().look().await.unwrap(), "{written:?}");
+            written.push_str(line);
+        }
+        std::fs::write(&file, &written).unwrap();
+        interval(&mut task, Duration::from_millis(10));
+        assert_eq!(
+            next_version(&mut task, &topic).await,
+            ["4 {id=4, name=d}", "marker 2", "marker 2"]
+        );
+        // cut while it was read: nothing comes of it
+        let running = task.running.as_ref().unwrap();
+        let before = Stamp::of(&file).unwrap();
+        std::fs::write(&file, "id,name\n1,a\n").unwrap();
+        let (keys, values) = (&running.context.key_converter, &running.context.value_converter);
+        let read = compare(&running.config, before, running.known.clone(), keys, values).unwrap();
+        assert!(matches!(read, Read::Changing));
     }
 
     #[tokio::test]

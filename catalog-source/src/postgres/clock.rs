@@ -2,9 +2,10 @@
 
 pub(super) const MILLIS_OF_DAY: i64 = 86_400_000;
 const MICROS_OF_DAY: i64 = 86_400_000_000;
-/// What Debezium writes for a timestamp of infinity and of minus infinity (`PGStatement.DATE_POSITIVE_INFINITY`).
-const INFINITY: i64 = 9_223_372_036_825_200_000;
-const MINUS_INFINITY: i64 = -9_223_372_036_832_400_000;
+/// What Debezium writes for a timestamp of infinity and of minus infinity, in milliseconds
+/// (`PGStatement.DATE_POSITIVE_INFINITY`).
+const INFINITY_MILLIS: i64 = 9_223_372_036_825_200;
+const MINUS_INFINITY_MILLIS: i64 = -9_223_372_036_832_400;
 
 /// Days since the epoch of `2016-11-04`, `0044-03-15 BC`, `infinity`.
 pub(super) fn days(text: &str) -> Result<i32, String> {
@@ -23,10 +24,11 @@ pub(super) fn time_micros(text: &str) -> Result<i64, String> {
     let wrong = || format!("not a time: {text}");
     let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
     let mut parts = clock.split(':');
+    // two digits: nothing below can overflow
     let mut next = || {
         parts
             .next()
-            .and_then(|part| part.parse::<u32>().ok())
+            .and_then(|part| part.parse::<u8>().ok())
             .map(i64::from)
             .ok_or_else(wrong)
     };
@@ -52,28 +54,47 @@ pub(super) fn zoned_time(text: &str) -> Result<String, String> {
     Ok(written)
 }
 
-/// Milliseconds since the epoch of `2016-11-04 13:51:30.123`.
-pub(super) fn timestamp_millis(text: &str) -> Result<i64, String> {
-    match timestamp_micros(text)? {
-        infinite @ (INFINITY | MINUS_INFINITY) => Ok(infinite),
-        micros => Ok(micros.div_euclid(1000)),
-    }
+/// A timestamp without a zone.
+enum Timestamp {
+    Infinity,
+    MinusInfinity,
+    /// days since the epoch, microseconds of the day
+    At(i64, i64),
 }
 
-/// Microseconds since the epoch of `2016-11-04 13:51:30.123456`.
-pub(super) fn timestamp_micros(text: &str) -> Result<i64, String> {
+fn timestamp(text: &str) -> Result<Timestamp, String> {
     match text {
-        "infinity" => return Ok(INFINITY),
-        "-infinity" => return Ok(MINUS_INFINITY),
+        "infinity" => return Ok(Timestamp::Infinity),
+        "-infinity" => return Ok(Timestamp::MinusInfinity),
         _ => {}
     }
     let (text, before_christ) = without_era(text);
     let (day, clock) = text.split_once(' ').ok_or_else(|| format!("not a timestamp: {text}"))?;
-    let days = date(day, before_christ)?;
-    let micros = time_micros(clock)?;
-    days.checked_mul(MICROS_OF_DAY)
-        .and_then(|start| start.checked_add(micros))
-        .ok_or_else(|| format!("too far from 1970: {text}"))
+    Ok(Timestamp::At(date(day, before_christ)?, time_micros(clock)?))
+}
+
+/// Milliseconds since the epoch of `2016-11-04 13:51:30.123`.
+pub(super) fn timestamp_millis(text: &str) -> Result<i64, String> {
+    Ok(match timestamp(text)? {
+        Timestamp::Infinity => INFINITY_MILLIS,
+        Timestamp::MinusInfinity => MINUS_INFINITY_MILLIS,
+        Timestamp::At(days, micros) => days
+            .checked_mul(MILLIS_OF_DAY)
+            .and_then(|start| start.checked_add(micros.div_euclid(1000)))
+            .ok_or_else(|| format!("too far from 1970: {text}"))?,
+    })
+}
+
+/// Microseconds since the epoch of `2016-11-04 13:51:30.123456`; `None` where 64 bits do not hold them: PostgreSQL's
+/// timestamps go 30 years further than that, to the end of 294276.
+pub(super) fn timestamp_micros(text: &str) -> Result<Option<i64>, String> {
+    Ok(match timestamp(text)? {
+        Timestamp::Infinity => Some(INFINITY_MILLIS * 1000),
+        Timestamp::MinusInfinity => Some(MINUS_INFINITY_MILLIS * 1000),
+        Timestamp::At(days, micros) => days
+            .checked_mul(MICROS_OF_DAY)
+            .and_then(|start| start.checked_add(micros)),
+    })
 }
 
 /// `2016-11-04T11:51:30.123456Z` of `2016-11-04 11:51:30.123456+00`, with exactly `digits` digits behind the point; where
@@ -140,7 +161,7 @@ fn offset_micros(zone: &str) -> Result<i64, String> {
     };
     let mut seconds = 0;
     for (part, unit) in rest.split(':').zip([3600, 60, 1]) {
-        seconds += part.parse::<u32>().map(i64::from).map_err(|_| wrong())? * unit;
+        seconds += part.parse::<u8>().map(i64::from).map_err(|_| wrong())? * unit;
     }
     Ok(sign * seconds * 1_000_000)
 }
@@ -198,17 +219,25 @@ mod tests {
         assert_eq!(zoned_time("13:51:30.123789+02").unwrap(), "11:51:30.123789Z");
         assert_eq!(zoned_time("13:51:30.12+02").unwrap(), "11:51:30.12Z");
         assert_eq!(zoned_time("01:00:00+02:30").unwrap(), "22:30:00Z");
-        assert_eq!(timestamp_micros("1936-10-25 22:10:12.608"), Ok(-1_047_174_587_392_000));
+        assert_eq!(
+            timestamp_micros("1936-10-25 22:10:12.608"),
+            Ok(Some(-1_047_174_587_392_000))
+        );
         assert_eq!(timestamp_millis("2016-11-04 13:51:30.123456"), Ok(1_478_267_490_123));
         assert_eq!(
             timestamp_micros("4713-12-31 23:59:59.999999 BC"),
-            Ok(-210_831_897_600_000_001)
+            Ok(Some(-210_831_897_600_000_001))
         );
         assert_eq!(
             timestamp_micros("294247-01-01 23:59:59.999999"),
-            Ok(9_223_371_331_200_000_000 - 1)
+            Ok(Some(9_223_371_331_200_000_000 - 1))
         );
-        assert_eq!(timestamp_micros("infinity"), Ok(9_223_372_036_825_200_000));
+        assert_eq!(timestamp_micros("294276-12-31 23:59:59.999999"), Ok(None));
+        assert_eq!(timestamp_millis("294276-12-31 23:59:59"), Ok(9_224_318_015_999_000));
+        assert_eq!(timestamp_micros("infinity"), Ok(Some(9_223_372_036_825_200_000)));
+        assert_eq!(timestamp_micros("-infinity"), Ok(Some(-9_223_372_036_832_400_000)));
+        assert_eq!(timestamp_millis("infinity"), Ok(9_223_372_036_825_200));
+        assert_eq!(timestamp_millis("-infinity"), Ok(-9_223_372_036_832_400));
         let zoned = |text| zoned_timestamp(text, 6).unwrap();
         assert_eq!(zoned("2016-11-04 11:51:30.123456+00"), "2016-11-04T11:51:30.123456Z");
         assert_eq!(zoned("2020-04-01 11:51:02+00"), "2020-04-01T11:51:02.000000Z");
@@ -237,10 +266,22 @@ mod tests {
             prop_assert_eq!(date(&text, year <= 0), Ok(day));
         }
 
+        /// Whatever stands there, nothing overflows: with the largest numbers of each length too.
         #[test]
-        fn any_text_is_read(text in "[0-9:. +BC-]{0,24}") {
-            let _ = (days(&text), time_micros(&text), zoned_time(&text), timestamp_micros(&text));
-            let _ = zoned_timestamp(&text, 6);
+        fn any_text_is_read(text in "[0-9:. +BC-]{0,24}", numbers in proptest::collection::vec(any::<u64>(), 8)) {
+            let all = |text: &str| {
+                let _ = (days(text), time_micros(text), zoned_time(text), timestamp_micros(text), timestamp_millis(text));
+                let _ = zoned_timestamp(text, 6);
+            };
+            all(&text);
+            let [a, b, c, d, e, f, g, h] = numbers[..] else { unreachable!() };
+            for shift in [0, 32, 40, 56] {
+                let [a, b, c, d, e, f, g, h] = [a, b, c, d, e, f, g, h].map(|number| number >> shift);
+                all(&format!("{a}-{b}-{c} {d}:{e}:{f}.{g}+{h}"));
+                all(&format!("{a}-11-04 {d}:{e}:{f}"));
+                all(&format!("{a}-11-04"));
+                all(&format!("{d}:{e}:{f}-{g}:{h}"));
+            }
         }
     }
 }

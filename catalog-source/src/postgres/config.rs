@@ -2,6 +2,8 @@
 
 use super::connection::Server;
 use super::filter::RegexList;
+use super::names::Adjustment;
+use super::placeholder::Placeholder;
 use super::refused;
 use connect_api::ConnectError;
 use connect_api::config::{
@@ -15,7 +17,7 @@ pub(super) fn definition() -> ConfigDef {
     let server = connection_options(ConfigDef::new());
     let capture = capture_options(server);
     let values = value_options(capture);
-    pace_options(values)
+    refused::names(pace_options(values))
 }
 
 fn connection_options(definition: ConfigDef) -> ConfigDef {
@@ -40,10 +42,10 @@ fn connection_options(definition: ConfigDef) -> ConfigDef {
         .define(
             ConfigKey::new("database.sslmode", String)
                 .default("prefer")
-                .validator(Validator::In(vec!["disable", "allow", "prefer"]))
+                .validator(plain_text())
                 .doc(
-                    "The connection is in plain text. disable, allow and prefer permit that; require, verify-ca and \
-                     verify-full are refused because TLS is not supported.",
+                    "The connection is in plain text, which the log says. disable, allow and prefer permit that; require, \
+                     verify-ca and verify-full are refused because TLS is not supported: take the connection through a tunnel.",
                 ),
         )
         .define(
@@ -74,7 +76,10 @@ fn connection_options(definition: ConfigDef) -> ConfigDef {
         .define(
             ConfigKey::new("slot.drop.on.stop", Boolean)
                 .default("false")
-                .doc("Whether the slot is dropped when the task stops: for tests only, since changes made meanwhile are lost."),
+                .doc(
+                    "Whether the slot is dropped when the task stops: for tests only. The next start takes a new snapshot (with \
+                     no_data: it goes on from there), so what was deleted meanwhile stays in the topics.",
+                ),
         )
         .define(
             ConfigKey::new("slot.max.retries", Int)
@@ -150,8 +155,20 @@ fn capture_options(definition: ConfigDef) -> ConfigDef {
                 .importance(Importance::High)
                 .doc(
                     "initial: a snapshot where no offset is committed, then changes; initial_only: the snapshot alone; always: \
-                     a snapshot at each start; when_needed: also where the slot no longer has the changes after the offset; \
+                     a snapshot at each start; when_needed: also where the changes after the offset cannot be read any more; \
                      no_data (or never): changes only.",
+                ),
+        )
+        .define(
+            ConfigKey::new("offset.mismatch.strategy", String)
+                .default("trust_offset")
+                .validator(mismatch_strategy())
+                .importance(Importance::Low)
+                .doc(
+                    "What is done where the slot holds only changes that are later than the committed offset, because it was made \
+                     again or advanced. trust_offset: those before are missing, snapshot.mode says what follows; trust_slot (or \
+                     trust_greater_lsn): they are given up, with a warning. A slot that is behind the offset is always read from \
+                     the offset on.",
                 ),
         )
         .define(
@@ -167,6 +184,8 @@ fn capture_options(definition: ConfigDef) -> ConfigDef {
                 .importance(Importance::Low)
                 .doc("No effect: a snapshot streams rows by COPY, which has no fetch size."),
         )
+        .define(regexes("message.prefix.include.list", "prefixes of logical messages to capture"))
+        .define(regexes("message.prefix.exclude.list", "prefixes of logical messages to leave out"))
         .define(
             ConfigKey::new("catalog.marker.topics", List)
                 .default("")
@@ -208,11 +227,26 @@ fn value_options(definition: ConfigDef) -> ConfigDef {
         .define(
             ConfigKey::new("unavailable.value.placeholder", String)
                 .default("__debezium_unavailable_value")
+                .validator(text_check("text, or hex: and hexadecimal digits", |text| Placeholder::new(text).map(drop)))
                 .doc(
-                    "What stands for a large value that an update did not change and that PostgreSQL does not send (TOAST). \
-                     With REPLICA IDENTITY FULL the value itself is sent.",
+                    "What stands for a large value that an update did not change and that PostgreSQL does not send (TOAST): a text, \
+                     or hex: and the hexadecimal digits of bytes. Arrays of numbers, dates and times hold its bytes, one element \
+                     each. With REPLICA IDENTITY FULL the value itself is sent.",
                 ),
         )
+        .define(adjustment("schema.name.adjustment.mode", "names of schemas"))
+        .define(adjustment("field.name.adjustment.mode", "names of fields"))
+}
+
+fn adjustment(name: &str, what: &str) -> ConfigKey {
+    ConfigKey::new(name, ConfigType::String)
+        .default("none")
+        .validator(Validator::In(Adjustment::NAMES.to_vec()))
+        .importance(Importance::Low)
+        .doc(format!(
+            "What becomes of characters in {what} that Avro forbids. none: they stay; avro: each becomes an underscore; \
+             avro_unicode: each, the underscore among them, becomes _u and its hexadecimal code."
+        ))
 }
 
 fn pace_options(definition: ConfigDef) -> ConfigDef {
@@ -266,6 +300,30 @@ fn text_check(
             _ => Ok(()),
         }),
     )
+}
+
+fn plain_text() -> Validator {
+    const PERMITTED: [&str; 3] = ["disable", "allow", "prefer"];
+    text_check("[disable, allow, prefer]", |text| match PERMITTED.contains(&text) {
+        true => Ok(()),
+        false => Err(format!(
+            "String must be one of: {}. This connector has no TLS yet: take the connection through a tunnel (stunnel, ssh -L, \
+             or a proxy of the provider) and leave database.sslmode out",
+            PERMITTED.join(", ")
+        )),
+    })
+}
+
+fn mismatch_strategy() -> Validator {
+    text_check("[trust_offset, trust_slot, trust_greater_lsn]", |text| {
+        match text {
+        "trust_offset" | "trust_slot" | "trust_greater_lsn" => Ok(()),
+        _ => Err(
+            "String must be one of: trust_offset, trust_slot, trust_greater_lsn; a slot that has lost changes is always noticed"
+                .to_owned(),
+        ),
+    }
+    })
 }
 
 fn regexes() -> Validator {
@@ -323,6 +381,13 @@ pub(super) enum SnapshotMode {
     NoData,
 }
 
+/// What is done where the slot is ahead of the committed offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MismatchStrategy {
+    TrustOffset,
+    TrustSlot,
+}
+
 /// What is done where the publication is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Autocreate {
@@ -353,7 +418,6 @@ pub(super) struct ValueOptions {
     pub(super) decimals: DecimalMode,
     pub(super) times: TimeMode,
     pub(super) unknown_types: bool,
-    pub(super) unavailable: String,
 }
 
 /// Which tables and columns are captured.
@@ -365,12 +429,16 @@ pub(super) struct CaptureFilter {
     pub(super) excluded_tables: RegexList,
     pub(super) columns: RegexList,
     pub(super) excluded_columns: RegexList,
+    pub(super) prefixes: RegexList,
+    pub(super) excluded_prefixes: RegexList,
 }
 
 /// Checked options.
 #[derive(Clone)]
 pub(super) struct PostgresConfig {
     pub(super) server: Server,
+    /// the connection is in plain text though nobody has said that it may be
+    pub(super) plain_text_unasked: bool,
     pub(super) prefix: Arc<str>,
     pub(super) slot: String,
     pub(super) drop_slot_on_stop: bool,
@@ -381,12 +449,16 @@ pub(super) struct PostgresConfig {
     pub(super) via_partition_root: bool,
     pub(super) capture: CaptureFilter,
     pub(super) snapshot: SnapshotMode,
+    pub(super) mismatch: MismatchStrategy,
     /// operations that give no record
     pub(super) skipped: Vec<String>,
     /// schema.table -> topic
     pub(super) markers: Vec<(String, Arc<str>)>,
     pub(super) tombstones: bool,
     pub(super) values: ValueOptions,
+    pub(super) unavailable: Placeholder,
+    pub(super) schema_names: Adjustment,
+    pub(super) field_names: Adjustment,
     pub(super) batch_size: usize,
     pub(super) queue_size: usize,
     pub(super) heartbeat: Option<Duration>,
@@ -438,6 +510,7 @@ impl PostgresConfig {
                 connect_timeout: millis("connection.validation.timeout.ms"),
                 keepalive: parsed.boolean("database.tcpKeepAlive"),
             },
+            plain_text_unasked: text("database.sslmode") != "disable",
             prefix: prefix.into(),
             slot: text("slot.name").to_owned(),
             drop_slot_on_stop: parsed.boolean("slot.drop.on.stop"),
@@ -458,6 +531,10 @@ impl PostgresConfig {
                 "no_data" | "never" => SnapshotMode::NoData,
                 _ => SnapshotMode::Initial,
             },
+            mismatch: match text("offset.mismatch.strategy") {
+                "trust_offset" => MismatchStrategy::TrustOffset,
+                _ => MismatchStrategy::TrustSlot,
+            },
             skipped,
             markers: parsed
                 .list("catalog.marker.topics")
@@ -477,8 +554,14 @@ impl PostgresConfig {
                     _ => TimeMode::Adaptive,
                 },
                 unknown_types: parsed.boolean("include.unknown.datatypes"),
-                unavailable: text("unavailable.value.placeholder").to_owned(),
             },
+            unavailable: Placeholder::new(text("unavailable.value.placeholder")).map_err(|reason| {
+                ConnectError::config(format!(
+                    "Invalid value for configuration unavailable.value.placeholder: {reason}"
+                ))
+            })?,
+            schema_names: Adjustment::named(text("schema.name.adjustment.mode")),
+            field_names: Adjustment::named(text("field.name.adjustment.mode")),
             batch_size,
             queue_size,
             heartbeat: Some(millis("heartbeat.interval.ms")).filter(|interval| !interval.is_zero()),
@@ -494,7 +577,7 @@ impl CaptureFilter {
             RegexList::new(parsed.text(name).unwrap_or_default())
                 .map_err(|reason| ConnectError::config(format!("Invalid value for configuration {name}: {reason}")))
         };
-        for kind in ["schema", "table", "column"] {
+        for kind in ["schema", "table", "column", "message.prefix"] {
             let (include, exclude) = (format!("{kind}.include.list"), format!("{kind}.exclude.list"));
             if !list(&include)?.is_empty() && !list(&exclude)?.is_empty() {
                 return Err(ConnectError::config(format!(
@@ -509,7 +592,14 @@ impl CaptureFilter {
             excluded_tables: list("table.exclude.list")?,
             columns: list("column.include.list")?,
             excluded_columns: list("column.exclude.list")?,
+            prefixes: list("message.prefix.include.list")?,
+            excluded_prefixes: list("message.prefix.exclude.list")?,
         })
+    }
+
+    /// Whether logical messages of a prefix are captured.
+    pub(super) fn takes_message(&self, prefix: &str) -> bool {
+        self.prefixes.includes(prefix) && !self.excluded_prefixes.excludes(prefix)
     }
 
     /// Whether a table is captured.

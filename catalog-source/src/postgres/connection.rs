@@ -100,6 +100,7 @@ impl Connection {
             ("IntervalStyle", "postgres"),
             ("TimeZone", "UTC"),
             ("extra_float_digits", "3"),
+            ("bytea_output", "hex"),
         ];
         if purpose == Purpose::Replication {
             parameters.push(("replication", "database"));

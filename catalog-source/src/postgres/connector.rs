@@ -1,12 +1,15 @@
 //! The class `io.debezium.connector.postgresql.PostgresConnector`.
 
-use super::captured::Captured;
+use super::captured::{Captured, LeftOut, NothingLeft};
 use super::config::{self, PostgresConfig, SnapshotMode};
 use super::connection::{Connection, Purpose};
 use super::envelope::EnvelopeSchemas;
 use super::error::PostgresError;
+use super::history::Position;
 use super::offset::{self, Resume};
+use super::plan::Slot;
 use super::task::PostgresTask;
+use super::types::NotRead;
 use super::{refused, server, tables};
 use async_trait::async_trait;
 use connect_api::config::entry;
@@ -58,10 +61,12 @@ impl ConnectorPlugin for PostgresSource {
 
     /// What is not supported, and what a look at the server tells.
     async fn validate(&self, config: &ConfigMap, values: &mut Vec<ConfigValue>) {
-        for (name, message) in refused::check(config) {
+        for (name, message) in refused::unsupported(config) {
             entry(values, &name).errors.push(message);
         }
-        if values.iter().any(|value| !value.errors.is_empty()) {
+        // names are the worker's to refuse
+        let refused = values.iter().any(|value| !value.errors.is_empty()) || !refused::misnamed(config).is_empty();
+        if refused {
             return;
         }
         let config = match PostgresConfig::new(config) {
@@ -74,6 +79,7 @@ impl ConnectorPlugin for PostgresSource {
                     "max.queue.size",
                     "schema.exclude.list",
                     "table.exclude.list",
+                    "message.prefix.exclude.list",
                 ];
                 let option = named
                     .into_iter()
@@ -101,8 +107,8 @@ impl ConnectorPlugin for PostgresSource {
         Task::Source(Box::new(PostgresTask::default()))
     }
 
-    /// The offset of the one partition may be set to a position of the log, or reset.
-    fn alter_offsets(
+    /// The offset of the one partition may be set to a position of the log from which the slot holds every change, or reset.
+    async fn alter_offsets(
         &self,
         config: &ConfigMap,
         offsets: &[(SourceMap, Option<SourceMap>)],
@@ -113,23 +119,57 @@ impl ConnectorPlugin for PostgresSource {
             .unwrap_or_default();
         let ours = offset::partition(prefix);
         for (partition, offset) in offsets {
-            if *partition != ours && offset.is_some() {
+            let Some(offset) = offset else { continue };
+            if *partition != ours {
                 return Err(ConnectError::config(format!(
                     "the connector's only partition is {}",
                     serde_json::Value::Object(ours)
                 )));
             }
-            let readable = offset
-                .as_ref()
-                .is_none_or(|offset| matches!(Resume::read(Some(offset)), Resume::From(_)));
-            if !readable {
+            let Resume::From(position) = Resume::read(Some(offset)) else {
                 return Err(ConnectError::config(
                     "an offset needs lsn, a position of the log as a whole number",
                 ));
+            };
+            let config = PostgresConfig::new(config)?;
+            if config.snapshot != SnapshotMode::InitialOnly {
+                check_offset(&config, &position)
+                    .await
+                    .map_err(|error| error.into_connect(&config))?;
             }
         }
         Ok(true)
     }
+}
+
+/// Whether changes can be read from `position` on.
+async fn check_offset(config: &PostgresConfig, position: &Position) -> Result<(), PostgresError> {
+    let mut connection = Connection::open(&config.server, Purpose::Replication).await?;
+    let log = server::log(&mut connection).await?;
+    let state = server::slot(&mut connection, config).await?;
+    connection.close().await;
+    let (slot, at) = (&config.slot, server::format_lsn(position.lsn));
+    let (lsn, advice) = (position.lsn, "or reset the offsets, so that a new snapshot is taken");
+    let reason = match (state.slot, log.gap_at(position)) {
+        (_, Some(_)) => format!(
+            "offset {lsn} ({at}) is no position of this server's log, which ends at {} ({}): give an earlier one, {advice}",
+            log.end,
+            server::format_lsn(log.end)
+        ),
+        (Slot::Holds(from), None) if from > lsn => format!(
+            "offset {lsn} ({at}) lies before {from} ({}), from where on replication slot {slot} holds changes: give {from} or a \
+             later one, {advice}",
+            server::format_lsn(from)
+        ),
+        (Slot::Missing, None) => format!(
+            "there is no replication slot {slot}, which held changes from offset {lsn} on: reset the offsets, so that a new snapshot is taken"
+        ),
+        (Slot::Lost, None) => format!(
+            "replication slot {slot} has lost its changes (max_slot_wal_keep_size): reset the offsets, so that a new snapshot is taken"
+        ),
+        (Slot::Holds(_), None) => return Ok(()),
+    };
+    Err(PostgresError::Task(ConnectError::config(reason)))
 }
 
 /// Looks at the server; what is found is the option to blame and what is wrong.
@@ -140,23 +180,68 @@ async fn look(config: &PostgresConfig, found: &mut Vec<(&'static str, String)>) 
         found.extend(missing.into_iter().map(|missing| (missing.option, missing.message)));
     }
     let wanted = tables::wanted(&mut connection, config).await?;
-    if let Err(reason) = tables::check_lists(config, &wanted) {
+    for missing in tables::missing(config, &wanted) {
         found.push((
             "table.include.list",
-            format!("Invalid value for configuration table.include.list: {reason}"),
+            format!(
+                "Invalid value for configuration table.include.list: there is no table {missing} in database {} (or it is unlogged): \
+                 create it first, or correct the list",
+                config.server.database
+            ),
         ));
     }
     let schemas = EnvelopeSchemas::new();
+    let mut unsupported = Vec::new();
     for table in wanted.tables {
         if let Some(right) = missing_rights(&mut connection, &table.name.to_string(), table.oid).await? {
             found.push(("database.user", right));
         }
-        if let Err(error) = Captured::new(table, config, &schemas) {
-            found.push(("column.exclude.list", error.message().to_owned()));
+        match Captured::new(table, config, &schemas) {
+            Ok((captured, left_out)) => {
+                let left_out = left_out
+                    .into_iter()
+                    .filter(|column| column.reason == NotRead::Unsupported);
+                for column in left_out {
+                    unsupported.push((captured.name.to_string(), column));
+                }
+            }
+            Err(NothingLeft(table)) => found.push((
+                "table.exclude.list",
+                format!("table {table} has no column that can be captured: name it in table.exclude.list"),
+            )),
         }
     }
+    found.extend(refusals(&unsupported));
     connection.close().await;
     Ok(())
+}
+
+/// All columns of unsupported types at once, so that they can be excluded at once. A column of the key cannot be.
+fn refusals(unsupported: &[(String, LeftOut)]) -> Vec<(&'static str, String)> {
+    let listed = |key: bool| {
+        let columns = unsupported.iter().filter(|(_, column)| column.key == key);
+        let texts =
+            columns.map(|(table, column)| format!("column {table}.{} has type {}", column.column, column.base_type));
+        texts.collect::<Vec<_>>()
+    };
+    let refusal = |option, columns: Vec<String>, advice: &str| {
+        let verb = if columns.len() == 1 { "is" } else { "are" };
+        (!columns.is_empty()).then(|| {
+            (
+                option,
+                format!("{}, which {verb} not supported: {advice}", columns.join(", ")),
+            )
+        })
+    };
+    let keys = "a key cannot be represented without them, name the tables in table.exclude.list";
+    let others = "name them in column.exclude.list";
+    [
+        refusal("column.exclude.list", listed(false), others),
+        refusal("table.exclude.list", listed(true), keys),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 async fn missing_rights(connection: &mut Connection, name: &str, oid: u32) -> Result<Option<String>, PostgresError> {

@@ -1,10 +1,14 @@
-//! Debezium's envelope: `before`, `after`, `source`, `transaction`, `op`, `ts_ms`, `ts_us`, `ts_ns`.
-//! (Debezium documentation, "PostgreSQL connector: Data change events".)
+//! Debezium's envelope: `before`, `after`, `source`, `transaction`, `op`, `ts_ms`, `ts_us`, `ts_ns`, and its record of a logical
+//! message. (Debezium documentation, "PostgreSQL connector: Data change events", "Message events".)
 
 use super::captured::{Captured, RowValues};
 use super::config::PostgresConfig;
 use super::connection::now_micros;
+use super::names;
 use super::offset;
+use super::pgoutput::LogicalMessage;
+use super::tables::TableName;
+use bytes::Bytes;
 use connect_api::record::SourceMap;
 use connect_api::{Datum, Header, Schema, SchemaAndValue, SchemaType, SourceRecord, Struct, Value};
 use indexmap::IndexMap;
@@ -29,6 +33,15 @@ impl Operation {
             Operation::Delete => "d",
         }
     }
+
+    /// What stands in an offset.
+    pub(super) fn message_type(self) -> &'static str {
+        match self {
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Create | Operation::Read => "INSERT",
+        }
+    }
 }
 
 /// Schemas that the envelopes of all tables share.
@@ -37,6 +50,9 @@ pub(super) struct EnvelopeSchemas {
     transaction: Arc<Schema>,
     heartbeat_key: Arc<Schema>,
     heartbeat_value: Arc<Schema>,
+    message_key: Arc<Schema>,
+    message: Arc<Schema>,
+    message_value: Arc<Schema>,
 }
 
 impl EnvelopeSchemas {
@@ -83,12 +99,34 @@ impl EnvelopeSchemas {
         let heartbeat_key = Schema::structure([("serverName", required(SchemaType::String))]);
         let heartbeat_value = Schema::structure([("ts_ms", required(SchemaType::Int64))]);
         let heartbeat = "io.debezium.connector.common.Heartbeat";
+        let source = Arc::new(version(source.named("io.debezium.connector.postgresql.Source"), 1));
+        let transaction = Arc::new(Schema {
+            optional: true,
+            ..version(transaction.named("event.block"), 1)
+        });
+        let postgresql = |schema: Schema, name| {
+            let name = format!("io.debezium.connector.postgresql.{name}");
+            Arc::new(version(schema.named(name), 1))
+        };
+        let message_key = Schema::structure([("prefix", optional(SchemaType::String))]);
+        let message = Schema::structure([
+            ("prefix", optional(SchemaType::String)),
+            ("content", optional(SchemaType::Bytes)),
+        ]);
+        let message = postgresql(message, "Message");
+        let message_value = Schema::structure([
+            ("op", required(SchemaType::String)),
+            ("ts_ms", optional(SchemaType::Int64)),
+            ("source", Arc::clone(&source)),
+            ("transaction", Arc::clone(&transaction)),
+            ("message", Arc::clone(&message)),
+        ]);
         Self {
-            source: Arc::new(version(source.named("io.debezium.connector.postgresql.Source"), 1)),
-            transaction: Arc::new(Schema {
-                optional: true,
-                ..version(transaction.named("event.block"), 1)
-            }),
+            source,
+            transaction,
+            message_key: postgresql(message_key, "MessageKey"),
+            message_value: postgresql(message_value, "MessageValue"),
+            message,
             heartbeat_key: Arc::new(version(
                 heartbeat_key.named("io.debezium.connector.common.ServerNameKey"),
                 1,
@@ -97,8 +135,8 @@ impl EnvelopeSchemas {
         }
     }
 
-    /// The envelope's schema of a table.
-    pub(super) fn envelope(&self, value: &Arc<Schema>, base: &str) -> Schema {
+    /// The envelope's schema of a table, under its name.
+    pub(super) fn envelope(&self, value: &Arc<Schema>, name: String) -> Schema {
         let optional = |of| Arc::new(Schema::optional(of));
         let envelope = Schema::structure([
             ("before", Arc::clone(value)),
@@ -112,14 +150,14 @@ impl EnvelopeSchemas {
         ]);
         Schema {
             version: Some(2),
-            ..envelope.named(format!("{base}.Envelope"))
+            ..envelope.named(name)
         }
     }
 }
 
 /// Where a record comes from.
 pub(super) struct Origin {
-    /// first, true, last, false
+    /// one of the allowed values of `source.snapshot`
     pub(super) snapshot: &'static str,
     pub(super) lsn: u64,
     pub(super) last_commit: Option<u64>,
@@ -134,6 +172,7 @@ pub(super) struct Envelopes {
     partition: Arc<SourceMap>,
     tombstones: bool,
     heartbeat_topic: Arc<str>,
+    message_topic: Arc<str>,
     version: Value,
     connector: Value,
     name: Value,
@@ -151,6 +190,7 @@ impl Envelopes {
             partition: Arc::new(offset::partition(&config.prefix)),
             tombstones: config.tombstones,
             heartbeat_topic: Arc::clone(&config.heartbeat_topic),
+            message_topic: names::topic(&format!("{}.message", config.prefix)).into(),
             version: Value::from(env!("CARGO_PKG_VERSION")),
             connector: Value::from("postgresql"),
             name: Value::String(Arc::clone(&config.prefix)),
@@ -183,7 +223,7 @@ impl Envelopes {
             values: vec![
                 row(before),
                 row(after),
-                self.source(table, origin),
+                self.source(&table.name, origin),
                 Value::Null,
                 self.code(operation),
                 Value::Int64(now / 1000),
@@ -217,18 +257,38 @@ impl Envelopes {
 
     /// A sign of life.
     pub(super) fn heartbeat(&self, offset: Arc<SourceMap>) -> SourceRecord {
-        let data = |schema: &Arc<Schema>, value| {
-            Datum::new(SchemaAndValue {
-                schema: Some(Arc::clone(schema)),
-                value: Value::Struct(Struct {
-                    schema: Arc::clone(schema),
-                    values: vec![value],
-                }),
-            })
-        };
-        let key = data(&self.schemas.heartbeat_key, self.name.clone());
-        let value = data(&self.schemas.heartbeat_value, Value::Int64(now_micros() / 1000));
+        let key = datum(&self.schemas.heartbeat_key, vec![self.name.clone()]);
+        let value = datum(&self.schemas.heartbeat_value, vec![Value::Int64(now_micros() / 1000)]);
         self.record(&self.heartbeat_topic, key, value, offset)
+    }
+
+    /// What `pg_logical_emit_message` wrote.
+    pub(super) fn message(
+        &self,
+        message: &LogicalMessage<'_>,
+        origin: &Origin,
+        offset: Arc<SourceMap>,
+    ) -> SourceRecord {
+        let prefix = Value::from(message.prefix.as_str());
+        let no_table = TableName {
+            schema: "".into(),
+            table: "".into(),
+        };
+        let content = Value::Bytes(Bytes::copy_from_slice(message.content));
+        let value = vec![
+            Value::from("m"),
+            Value::Int64(now_micros() / 1000),
+            self.source(&no_table, origin),
+            Value::Null,
+            structure(&self.schemas.message, vec![prefix.clone(), content]),
+        ];
+        let key = datum(&self.schemas.message_key, vec![prefix]);
+        self.record(
+            &self.message_topic,
+            key,
+            datum(&self.schemas.message_value, value),
+            offset,
+        )
     }
 
     fn code(&self, operation: Operation) -> Value {
@@ -236,7 +296,7 @@ impl Envelopes {
         known.map_or(Value::Null, |(_, code)| code.clone())
     }
 
-    fn source(&self, table: &Captured, origin: &Origin) -> Value {
+    fn source(&self, table: &TableName, origin: &Origin) -> Value {
         let lsn = origin.lsn.cast_signed();
         let sequence = match origin.last_commit {
             Some(commit) => Value::from(format!("[\"{commit}\",\"{lsn}\"]")),
@@ -258,8 +318,8 @@ impl Envelopes {
                 sequence,
                 Value::Int64(origin.micros),
                 Value::Int64(origin.micros.saturating_mul(1000)),
-                Value::String(Arc::clone(&table.name.schema)),
-                Value::String(Arc::clone(&table.name.table)),
+                Value::String(Arc::clone(&table.schema)),
+                Value::String(Arc::clone(&table.table)),
                 origin.xid.map_or(Value::Null, |xid| Value::Int64(i64::from(xid))),
                 Value::Int64(lsn),
                 Value::Null,
@@ -268,6 +328,20 @@ impl Envelopes {
             ],
         })
     }
+}
+
+fn structure(schema: &Arc<Schema>, values: Vec<Value>) -> Value {
+    Value::Struct(Struct {
+        schema: Arc::clone(schema),
+        values,
+    })
+}
+
+fn datum(schema: &Arc<Schema>, values: Vec<Value>) -> Datum {
+    Datum::new(SchemaAndValue {
+        schema: Some(Arc::clone(schema)),
+        value: structure(schema, values),
+    })
 }
 
 /// Tells a reader of a record that the row has moved to, or came from, another key.

@@ -50,6 +50,15 @@ impl ServerError {
     }
 }
 
+impl ServerError {
+    /// Whether pg_hba.conf has no entry, or a rejecting one, for a connection without encryption ("SSL off" before
+    /// PostgreSQL 14).
+    fn wants_tls(&self) -> bool {
+        let message = &self.message;
+        message.contains("pg_hba.conf") && (message.ends_with("no encryption") || message.ends_with("SSL off"))
+    }
+}
+
 impl From<std::io::Error> for PostgresError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
@@ -113,6 +122,7 @@ impl PostgresError {
     pub(super) fn option(&self) -> &'static str {
         match self.code() {
             "28P01" => "database.password",
+            "28000" if matches!(self, PostgresError::Server(error) if error.wants_tls()) => "database.sslmode",
             "28000" | "42501" => "database.user",
             "3D000" => "database.dbname",
             _ => "database.hostname",
@@ -132,6 +142,11 @@ impl PostgresError {
             (_, "28P01") => {
                 format!("{place} refused the password of user {user}: check database.user and database.password")
             }
+            (PostgresError::Server(error), "28000") if error.wants_tls() => format!(
+                "{place} wants TLS for user {user} ({}), and this connector has none yet: take the connection through a tunnel \
+                 (stunnel, ssh -L, or a proxy of the provider), or let pg_hba.conf accept it without encryption (host or hostnossl)",
+                error.message
+            ),
             (_, "28000") => format!("{place} does not let user {user} in: {self}; check database.user and pg_hba.conf"),
             (_, "3D000") => format!("{place} has no database {database}: check database.dbname"),
             (_, "42501") => format!(

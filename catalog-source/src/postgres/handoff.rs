@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, watch};
 pub(super) enum Handed {
     /// records in order
     Records(Vec<SourceRecord>),
+    /// the offset of a place that was come to behind all records so far
+    Position(Arc<SourceMap>),
     /// the snapshot is complete: markers may follow
     SnapshotEnd(SnapshotEnd),
     /// the reader has ended
@@ -36,11 +38,16 @@ pub(super) struct Handoff {
     pub(super) durable: Arc<Durable>,
 }
 
-/// Up to where, in the log of PostgreSQL, everything is in Kafka and committed.
+/// Up to where, in the log of PostgreSQL, offsets are committed: what PostgreSQL may forget.
 #[derive(Default)]
 pub(super) struct Durable(AtomicU64);
 
 impl Durable {
+    /// A start: nothing before `lsn` will ever be asked for.
+    pub(super) fn begin(&self, lsn: u64) {
+        self.0.store(lsn, Ordering::Release);
+    }
+
     pub(super) fn advance(&self, lsn: u64) {
         self.0.fetch_max(lsn, Ordering::Release);
     }

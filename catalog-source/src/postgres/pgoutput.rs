@@ -34,8 +34,19 @@ pub(super) enum Message<'a> {
     Truncate {
         relations: Vec<u32>,
     },
-    /// origin, type, logical message: nothing to do
+    /// what `pg_logical_emit_message` wrote
+    Logical(LogicalMessage<'a>),
+    /// origin, type: nothing to do
     Other,
+}
+
+/// A message that somebody wrote into the log.
+#[derive(Debug, PartialEq)]
+pub(super) struct LogicalMessage<'a> {
+    /// whether it is part of the transaction that it comes in; else it stands alone
+    pub(super) transactional: bool,
+    pub(super) prefix: String,
+    pub(super) content: &'a [u8],
 }
 
 /// A table as it is from here on in the stream.
@@ -44,7 +55,21 @@ pub(super) struct Relation {
     pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) table: String,
+    pub(super) identity: Identity,
     pub(super) columns: Vec<RelationColumn>,
+}
+
+/// What the old row of an update or a delete holds (`pg_class.relreplident`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// the primary key
+    Default,
+    /// the columns of an index
+    Index,
+    /// every column
+    Full,
+    /// nothing: no updates and deletes come
+    Nothing,
 }
 
 /// A column of a relation.
@@ -136,7 +161,18 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message<'_>, String> {
                 relations: (0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?,
             }
         }
-        b'O' | b'Y' | b'M' => Message::Other,
+        b'M' => {
+            let transactional = reader.byte()? & 1 == 1;
+            reader.u64()?; // its position, which the frame around it has too
+            let prefix = reader.text()?;
+            let length = reader.u32()?;
+            Message::Logical(LogicalMessage {
+                transactional,
+                prefix,
+                content: reader.take(length as usize)?,
+            })
+        }
+        b'O' | b'Y' => Message::Other,
         other => return Err(format!("unknown message '{}' of pgoutput", char::from(other))),
     })
 }
@@ -185,7 +221,13 @@ impl<'a> Reader<'a> {
 
     fn relation(&mut self) -> Result<Relation, String> {
         let (oid, schema, table) = (self.u32()?, self.text()?, self.text()?);
-        self.byte()?;
+        let identity = match self.byte()? {
+            b'd' => Identity::Default,
+            b'i' => Identity::Index,
+            b'f' => Identity::Full,
+            b'n' => Identity::Nothing,
+            other => return Err(format!("a replica identity of kind {other}")),
+        };
         let count = self.u16()?;
         let column = |reader: &mut Self| {
             Ok::<_, String>(RelationColumn {
@@ -200,6 +242,7 @@ impl<'a> Reader<'a> {
             oid,
             schema,
             table,
+            identity,
             columns,
         })
     }
@@ -305,9 +348,25 @@ mod tests {
             oid: 3,
             schema: "public".to_owned(),
             table: "t".to_owned(),
+            identity: Identity::Default,
             columns: vec![column],
         };
         assert_eq!(decode(&relation), Ok(Message::Relation(expected)));
+        let message = [
+            &b"M\x01"[..],
+            &7_u64.to_be_bytes(),
+            b"pre\0",
+            &3_u32.to_be_bytes(),
+            b"abc",
+        ]
+        .concat();
+        let expected = LogicalMessage {
+            transactional: true,
+            prefix: "pre".to_owned(),
+            content: b"abc",
+        };
+        assert_eq!(decode(&message), Ok(Message::Logical(expected)));
+        assert!(decode(&message[..message.len() - 1]).is_err());
     }
 
     proptest! {

@@ -1,16 +1,18 @@
-//! Debezium's options that are not supported: refused by name, unless they are set to what Debezium does without them.
-//! They are no part of the definition, so that forms do not offer them.
+//! Debezium's options that are not supported: refused by name, unless they are set to what happens anyway. They are no part of
+//! the definition, so that forms do not offer them. And names that its options had in earlier versions, which it ignores in
+//! silence: refused with the names that they have now.
 
-use connect_api::config::ConfigMap;
+use connect_api::config::{ConfigDef, ConfigMap};
 
-/// Options with the value that Debezium uses where they are not given; an empty text: none.
+/// Options with the value that says what happens; an empty text: none.
 const OPTIONS: &[(&str, &str)] = &[
     ("binary.handling.mode", "bytes"),
     ("column.propagate.source.type", ""),
     ("converters", ""),
     ("custom.metric.tags", ""),
+    ("custom.sanitize.pattern", ""),
     ("database.initial.statements", ""),
-    ("database.query.timeout.ms", "600000"),
+    ("database.query.timeout.ms", "0"),
     ("database.sslcert", ""),
     ("database.sslfactory", ""),
     ("database.sslkey", ""),
@@ -21,8 +23,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("event.converting.failure.handling.mode", "warn"),
     ("event.processing.failure.handling.mode", "fail"),
     ("executor.shutdown.timeout.ms", "4000"),
-    ("extended.headers.enabled", "true"),
-    ("field.name.adjustment.mode", "none"),
+    ("extended.headers.enabled", "false"),
     ("flush.lsn.source", "true"),
     ("guardrail.collections.limit.action", "warn"),
     ("guardrail.collections.max", "0"),
@@ -39,12 +40,9 @@ const OPTIONS: &[(&str, &str)] = &[
     ("lsn.flush.timeout.ms", "30000"),
     ("max.queue.size.in.bytes", "0"),
     ("message.key.columns", ""),
-    ("message.prefix.exclude.list", ""),
-    ("message.prefix.include.list", ""),
     ("money.fraction.digits", "2"),
     ("notification.enabled.channels", ""),
     ("notification.sink.topic.name", ""),
-    ("offset.mismatch.strategy", "no_validation"),
     ("openlineage.integration.enabled", "false"),
     ("poll.dispatch.interval.ms", "0"),
     ("post.processors", ""),
@@ -54,7 +52,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("read.only", "false"),
     ("replica.identity.autoset.values", ""),
     ("retriable.restart.connector.wait.ms", "10000"),
-    ("schema.name.adjustment.mode", "none"),
     ("schema.refresh.mode", "columns_diff"),
     ("signal.data.collection", ""),
     ("signal.enabled.channels", "source"),
@@ -65,7 +62,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("slot.stream.params", ""),
     ("snapshot.delay.ms", "0"),
     ("snapshot.include.collection.list", ""),
-    ("snapshot.isolation.mode", "serializable"),
+    ("snapshot.isolation.mode", "repeatable_read"),
     ("snapshot.lock.timeout.ms", "10000"),
     ("snapshot.locking.mode", "none"),
     ("snapshot.max.threads", "1"),
@@ -79,7 +76,7 @@ const OPTIONS: &[(&str, &str)] = &[
         "sourceinfo.struct.maker",
         "io.debezium.connector.postgresql.PostgresSourceInfoStructMaker",
     ),
-    ("statistics.metrics.enabled", "true"),
+    ("statistics.metrics.enabled", "false"),
     ("streaming.delay.ms", "0"),
     ("table.ignore.builtin", "true"),
     ("topic.cache.size", "10000"),
@@ -104,8 +101,106 @@ const BEGINNINGS: &[&str] = &[
     "signal.consumer.",
 ];
 
-/// The options of `config` that are refused, each with what to tell the user.
+/// Names that options had in earlier versions of Debezium, with those that they have now.
+const FORMER: &[(&str, &str)] = &[
+    ("schema.whitelist", "schema.include.list"),
+    ("schema.blacklist", "schema.exclude.list"),
+    ("table.whitelist", "table.include.list"),
+    ("table.blacklist", "table.exclude.list"),
+    ("column.whitelist", "column.include.list"),
+    ("column.blacklist", "column.exclude.list"),
+    ("database.server.name", "topic.prefix"),
+    ("heartbeat.topics.prefix", "topic.heartbeat.prefix"),
+    ("transaction.topic", "topic.transaction"),
+    ("rows.fetch.size", "snapshot.fetch.size"),
+    ("slot.drop_on_stop", "slot.drop.on.stop"),
+    ("slot.seek.to.known.offset.on.start", "offset.mismatch.strategy"),
+    ("sanitize.field.names", "field.name.adjustment.mode"),
+    ("toasted.value.placeholder", "unavailable.value.placeholder"),
+    (
+        "event.deserialization.failure.handling.mode",
+        "event.processing.failure.handling.mode",
+    ),
+    ("snapshot.custom.class", "snapshot.mode.custom.name"),
+    ("snapshot.custom_class", "snapshot.mode.custom.name"),
+];
+
+/// Options that earlier versions of Debezium had, with what to do instead.
+const REMOVED: &[(&str, &str)] = &[
+    (
+        "source.struct.version",
+        "leave it out, there is one form of the source block",
+    ),
+    (
+        "truncate.handling.mode",
+        "leave it out, truncates are named in skipped.operations",
+    ),
+    (
+        "poll.interval.max.ms",
+        "leave it out, changes are handed on when they arrive",
+    ),
+];
+
+/// The definition with the names that are known beside its own.
+pub(super) fn names(definition: ConfigDef) -> ConfigDef {
+    let definition = OPTIONS
+        .iter()
+        .fold(definition, |definition, (name, _)| definition.understands(*name));
+    let definition = BEGINNINGS
+        .iter()
+        .fold(definition, |definition, beginning| definition.reads_prefix(*beginning));
+    let definition = FORMER.iter().fold(definition, |definition, (former, name)| {
+        definition.renamed(*former, *name)
+    });
+    let removed = REMOVED.iter();
+    removed.fold(definition, |definition, (former, advice)| {
+        definition.removed(*former, *advice)
+    })
+}
+
+/// Beginnings of names that belong to this connector alone: the framework has no options there.
+const OWNED: &[&str] = &[
+    "column.",
+    "database.",
+    "field.name.",
+    "heartbeat.",
+    "incremental.",
+    "message.",
+    "publication.",
+    "publish.",
+    "schema.",
+    "signal.",
+    "skipped.",
+    "slot.",
+    "snapshot.",
+    "status.",
+    "table.",
+    "tombstones.",
+    "unavailable.",
+];
+
+/// Names that were, or nearly are, options of this connector: where they can be no others, and all that its options had once.
+/// The worker refuses these, and more; a connector that was created through a Java worker is not asked by it.
+pub(super) fn misnamed(config: &ConfigMap) -> Vec<(String, String)> {
+    let definition = super::config::definition();
+    let unread = definition.unread(config).into_iter().filter(|unread| unread.refused);
+    let former = |name: &str| FORMER.iter().chain(REMOVED).any(|(former, _)| *former == name);
+    let owned = |name: &str| OWNED.iter().any(|owned| name.starts_with(owned));
+    unread
+        .filter(|unread| former(&unread.name) || owned(&unread.name))
+        .map(|unread| (unread.name, unread.message))
+        .collect()
+}
+
+/// Everything in `config` that is refused by its name or, if it is not supported, its value, each with what to tell the user.
 pub(super) fn check(config: &ConfigMap) -> Vec<(String, String)> {
+    let mut refused = unsupported(config);
+    refused.extend(misnamed(config));
+    refused
+}
+
+/// Options of Debezium that are set to what this connector does not do.
+pub(super) fn unsupported(config: &ConfigMap) -> Vec<(String, String)> {
     config
         .iter()
         .filter_map(|(name, value)| {
@@ -156,10 +251,59 @@ mod tests {
     }
 
     #[test]
+    fn what_happens_anyway_may_be_said_and_nothing_else() {
+        for (name, happens, other) in [
+            ("extended.headers.enabled", "false", "true"),
+            ("event.converting.failure.handling.mode", "warn", "fail"),
+            ("snapshot.isolation.mode", "repeatable_read", "serializable"),
+        ] {
+            assert_eq!(refused(name, happens), None, "{name}");
+            assert!(
+                refused(name, other).unwrap().contains(&format!("set it to {happens}")),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_old_and_misspelt_ones_are_refused_with_the_right_one() {
+        for (name, right) in [
+            ("schema.whitelist", "schema.include.list"),
+            ("table.whitelist", "table.include.list"),
+            ("column.blacklist", "column.exclude.list"),
+            ("schema.include", "schema.include.list"),
+            ("table.inlcude.list", "table.include.list"),
+            ("database.server.name", "topic.prefix"),
+            ("database.hostnam", "database.hostname"),
+            (
+                "snapshot.select.statement.override",
+                "snapshot.select.statement.overrides",
+            ),
+        ] {
+            let message = refused(name, "x").unwrap_or_else(|| panic!("{name} passes"));
+            assert!(message.contains(&format!("'{right}'")), "{name}: {message}");
+        }
+        // of the framework, of nobody, or nothing says that it is ours: the worker asks all definitions
+        for name in [
+            "tabel.include.list",
+            "errors.tolerance",
+            "topic.creation.default.partitions",
+            "snapshot.of.the.day",
+            "owner",
+        ] {
+            assert_eq!(refused(name, "x"), None, "{name}");
+        }
+    }
+
+    #[test]
     fn no_option_is_both_supported_and_refused() {
         let definition = super::super::config::definition();
-        for (name, _) in OPTIONS {
+        for (name, _) in OPTIONS.iter().chain(FORMER).chain(REMOVED) {
             assert!(definition.key(name).is_none(), "{name}");
+        }
+        for (_, name) in FORMER {
+            let known = definition.key(name).is_some() || OPTIONS.iter().any(|(option, _)| option == name);
+            assert!(known, "{name}");
         }
     }
 }

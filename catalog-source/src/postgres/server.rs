@@ -3,6 +3,7 @@
 use super::config::{Autocreate, PostgresConfig};
 use super::connection::{Connection, identifier, literal};
 use super::error::{PostgresError, ServerError};
+use super::history::{self, History, ServerLog};
 use super::plan::Slot;
 use super::tables::Table;
 use connect_api::ConnectError;
@@ -68,6 +69,41 @@ pub(super) async fn requirements(
     Ok(missing)
 }
 
+/// Where the server's log is, from a connection for replication.
+pub(super) async fn log(connection: &mut Connection) -> Result<ServerLog, PostgresError> {
+    let rows = connection.query("IDENTIFY_SYSTEM").await?;
+    let Some([Some(system), Some(timeline), Some(end), ..]) = rows.first().map(Vec::as_slice) else {
+        return Err(PostgresError::Protocol("the server does not say who it is".to_owned()));
+    };
+    let parsed = (system.parse(), timeline.parse(), parse_lsn(end));
+    let (Ok(system), Ok(timeline), Some(end)) = parsed else {
+        return Err(PostgresError::Protocol(format!(
+            "the server says that it is {system} on timeline {timeline} at {end}"
+        )));
+    };
+    let mut left = Vec::new();
+    if timeline > 1 {
+        let rows = connection.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
+        if let Some([_, Some(file)]) = rows.first().map(Vec::as_slice) {
+            left = history::timelines(file);
+        }
+    }
+    Ok(ServerLog {
+        history: History { system, timeline },
+        end,
+        left,
+    })
+}
+
+/// The server's version, 150003 for 15.3.
+pub(super) async fn version(connection: &mut Connection) -> Result<u32, PostgresError> {
+    let rows = connection.query("SHOW server_version_num").await?;
+    let number = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+    number
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| PostgresError::Protocol("the server does not say its version".to_owned()))
+}
+
 /// Makes the publication, or brings its tables up to date, as `publication.autocreate.mode` says.
 pub(super) async fn ensure_publication(
     connection: &mut Connection,
@@ -95,6 +131,9 @@ pub(super) async fn ensure_publication(
     let statement = match (config.autocreate, rows.first().map(Vec::as_slice)) {
         (Autocreate::Disabled, _) | (Autocreate::AllTables, Some(_)) => return Ok(()),
         (Autocreate::AllTables, None) => format!("CREATE PUBLICATION {publication} FOR ALL TABLES{root}"),
+        // a publication that is changed cannot name no table, and what is dropped leaves it anyway
+        (Autocreate::Filtered, Some(_)) if tables.is_empty() => return Ok(()),
+        (Autocreate::Filtered, None) if tables.is_empty() => format!("CREATE PUBLICATION {publication}{root}"),
         (Autocreate::Filtered, None) => format!("CREATE PUBLICATION {publication} FOR TABLE {names}{root}"),
         (Autocreate::Filtered, Some([all, published])) => {
             let mut oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
@@ -123,11 +162,35 @@ pub(super) async fn ensure_publication(
     }
 }
 
+/// The connector's slot, and who reads it.
+pub(super) struct SlotState {
+    pub(super) slot: Slot,
+    /// process of the server
+    reader: Option<String>,
+}
+
+impl SlotState {
+    /// The slot, if nobody reads it.
+    ///
+    /// # Errors
+    /// Somebody does ([`OBJECT_IN_USE`]).
+    pub(super) fn free(self, config: &PostgresConfig) -> Result<Slot, PostgresError> {
+        match self.reader {
+            None => Ok(self.slot),
+            Some(reader) => Err(PostgresError::Server(ServerError {
+                code: OBJECT_IN_USE.to_owned(),
+                message: format!("replication slot {} is active for PID {reader}", config.slot),
+                ..ServerError::default()
+            })),
+        }
+    }
+}
+
 /// Looks at the connector's slot.
 ///
 /// # Errors
-/// A slot of another plug-in or database, and one that somebody else reads ([`OBJECT_IN_USE`]).
-pub(super) async fn slot(connection: &mut Connection, config: &PostgresConfig) -> Result<Slot, PostgresError> {
+/// A slot of another plug-in or database.
+pub(super) async fn slot(connection: &mut Connection, config: &PostgresConfig) -> Result<SlotState, PostgresError> {
     let rows = connection
         .query(&format!(
             "SELECT s.plugin, s.database, s.active_pid, (s.confirmed_flush_lsn - '0/0'::pg_lsn)::text, \
@@ -136,7 +199,10 @@ pub(super) async fn slot(connection: &mut Connection, config: &PostgresConfig) -
         ))
         .await?;
     let Some([plugin, database, reader, confirmed, status]) = rows.first().map(Vec::as_slice) else {
-        return Ok(Slot::Missing);
+        return Ok(SlotState {
+            slot: Slot::Missing,
+            reader: None,
+        });
     };
     let wrong = |what: String| {
         Err(PostgresError::Task(ConnectError::fatal(format!(
@@ -156,20 +222,19 @@ pub(super) async fn slot(connection: &mut Connection, config: &PostgresConfig) -
             database.as_deref().unwrap_or_default()
         ));
     }
-    if let Some(reader) = reader {
-        return Err(PostgresError::Server(ServerError {
-            code: OBJECT_IN_USE.to_owned(),
-            message: format!("replication slot {} is active for PID {reader}", config.slot),
-            ..ServerError::default()
-        }));
-    }
-    if status.as_deref() == Some("lost") {
-        return Ok(Slot::Lost);
-    }
-    match confirmed.as_deref().and_then(|text| text.parse().ok()) {
-        Some(confirmed) => Ok(Slot::Holds(confirmed)),
-        None => wrong("has no position yet".to_owned()),
-    }
+    let slot = match (
+        status.as_deref(),
+        confirmed.as_deref().and_then(|text| text.parse().ok()),
+    ) {
+        (Some("lost"), _) => Slot::Lost,
+        (_, Some(confirmed)) => Slot::Holds(confirmed),
+        (_, None) if reader.is_some() => Slot::Missing, // it is being made
+        (_, None) => return wrong("has no position yet".to_owned()),
+    };
+    Ok(SlotState {
+        slot,
+        reader: reader.clone(),
+    })
 }
 
 /// Makes the slot. With `in_snapshot` the transaction that is open, and has done nothing yet, then reads the tables exactly as

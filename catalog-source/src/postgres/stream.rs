@@ -3,97 +3,93 @@
 //! ```text
 //!   START_REPLICATION from where the last whole transaction in Kafka ends
 //!     keepalive ---------------------> status: received, durable
-//!     Begin, Relation, changes ------> records, handed over when nothing more has arrived or a batch is full
-//!     Commit ------------------------> the transaction's last record says that the transaction is whole
+//!     Begin, Relation, changes ------> changes: records, handed over when nothing more has arrived or a batch is full
+//!     nothing but others' changes ---> a position without a record, so that its offset is committed
 //! ```
-//! **What PostgreSQL may forget.** Only what the runtime has committed is reported as flushed, or, when every record handed
-//! over is committed, everything received: so the slot also advances while only other tables change.
+//! **What PostgreSQL may forget.** Only what the offsets topic has is reported as flushed. Where nothing is captured for a while
+//! the position alone is committed, so the slot also advances while only other tables change, and never past the offset:
+//! whoever finds it ahead knows that changes are missing.
 
 use super::captured::Captured;
+use super::changes::Changes;
 use super::config::PostgresConfig;
-use super::connection::{Connection, POSTGRES_EPOCH_MICROS, literal};
-use super::envelope::{Operation, Origin, key_header};
+use super::connection::{Connection, identifier, literal, now_micros};
 use super::error::PostgresError;
 use super::handoff::{Handed, Interrupted, stopped};
-use super::offset::{self, Place, Resume};
-use super::pgoutput::{self, Message, OldRow};
+use super::history::{History, Position};
+use super::offset::{self, Resume};
 use super::reader::Reader;
-use super::relations::StreamedTable;
+use super::relations::Reading;
 use super::server;
+use super::silence::Silence;
 use bytes::{Buf, Bytes};
-use connect_api::{Datum, SourceRecord};
-use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A server that says nothing for this long, though it was asked, is lost.
-const SILENCE: Duration = Duration::from_secs(60);
+/// From where to follow changes.
+pub(super) struct Start {
+    pub(super) lsn: u64,
+    pub(super) history: History,
+    /// the server's, as 150003
+    pub(super) version: u32,
+}
 
-/// Follows the changes after `from` until the task stops or the connection is lost.
+/// Follows the changes until the task stops or the connection is lost.
 pub(super) async fn follow(
     reader: &mut Reader,
     mut connection: Connection,
     tables: Vec<Arc<Captured>>,
-    from: u64,
+    start: Start,
 ) -> Result<(), Interrupted> {
-    connection.replicate(&start_command(&reader.config, from)).await?;
+    connection.replicate(&start_command(&reader.config, &start)).await?;
     tracing::info!(
         slot = reader.config.slot,
-        position = server::format_lsn(from),
+        position = server::format_lsn(start.lsn),
         tables = tables.len(),
         "following changes"
     );
     let mut stream = Stream {
-        known: tables,
-        relations: FxHashMap::default(),
-        records: Vec::new(),
-        transaction: None,
-        committed: from,
-        handed: from,
-        received: from,
-        heard: Instant::now(),
+        changes: Changes::new(&reader.config.server, start.history, tables, start.lsn),
+        history: start.history,
+        received: start.lsn,
+        told: start.lsn,
+        silence: Silence::new(Instant::now(), reader.config.status_interval),
         reader,
         connection,
     };
     stream.run().await?;
     // what was committed last: a clean stop leaves nothing to be sent again
     stream.report(false).await?;
+    stream.changes.close_side_connection().await;
     stream.connection.close().await;
     Ok(())
 }
 
-fn start_command(config: &PostgresConfig, from: u64) -> String {
+fn start_command(config: &PostgresConfig, start: &Start) -> String {
     format!(
-        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})",
-        super::connection::identifier(&config.slot),
-        server::format_lsn(from),
+        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}{})",
+        identifier(&config.slot),
+        server::format_lsn(start.lsn),
         // a list of names, as a text
-        literal(&super::connection::identifier(&config.publication))
+        literal(&identifier(&config.publication)),
+        if start.version >= 140_000 {
+            ", messages 'true'"
+        } else {
+            ""
+        },
     )
-}
-
-/// A transaction under way.
-#[derive(Clone, Copy)]
-struct Transaction {
-    xid: u32,
-    /// since 1970
-    micros: i64,
 }
 
 struct Stream<'a> {
     reader: &'a mut Reader,
     connection: Connection,
-    /// as read before the stream began
-    known: Vec<Arc<Captured>>,
-    relations: FxHashMap<u32, Option<StreamedTable>>,
-    records: Vec<SourceRecord>,
-    transaction: Option<Transaction>,
-    /// end of the last transaction that was read
-    committed: u64,
-    /// end of the last transaction of which a record was handed over, or is about to be
-    handed: u64,
+    history: History,
+    changes: Changes,
+    /// everything that was committed before is read
     received: u64,
-    heard: Instant,
+    /// the last position that was handed over without a record
+    told: u64,
+    silence: Silence,
 }
 
 impl Stream<'_> {
@@ -107,7 +103,7 @@ impl Stream<'_> {
         loop {
             while let Some(message) = self.connection.arrived_message()? {
                 self.take(message).await?;
-                if self.records.len() > self.reader.config.batch_size {
+                if self.changes.len() > self.reader.config.batch_size {
                     self.hand_over().await?;
                 }
             }
@@ -119,7 +115,7 @@ impl Stream<'_> {
                 _ = heartbeats.tick(), if heartbeat.is_some() => self.heartbeat().await?,
                 received = self.connection.receive() => {
                     received?;
-                    self.heard = Instant::now();
+                    self.silence.heard(Instant::now());
                     self.reader.recovered();
                 }
             }
@@ -134,7 +130,13 @@ impl Stream<'_> {
                 // the end of the log as the server sees it may be ahead of what it has sent
                 message.try_get_u64().map_err(short)?;
                 message.try_get_u64().map_err(short)?;
-                self.change(start, &message).await?;
+                let mut read = Reading {
+                    config: &self.reader.config,
+                    envelopes: &self.reader.envelopes,
+                    losses: &mut self.reader.losses,
+                };
+                self.changes.read(start, &message, &mut read).await?;
+                self.received = self.received.max(self.changes.committed().lsn);
             }
             b'k' => {
                 // everything that was committed before is sent
@@ -143,6 +145,7 @@ impl Stream<'_> {
                 let reply = message.try_get_u8().map_err(short)?;
                 self.received = self.received.max(end);
                 if reply == 1 {
+                    self.tell_position();
                     self.report(false).await?;
                 }
             }
@@ -153,162 +156,14 @@ impl Stream<'_> {
         Ok(())
     }
 
-    async fn change(&mut self, lsn: u64, message: &[u8]) -> Result<(), Interrupted> {
-        let message = pgoutput::decode(message).map_err(PostgresError::Protocol)?;
-        match message {
-            Message::Begin { commit_time, xid, .. } => {
-                let micros = commit_time.saturating_add(POSTGRES_EPOCH_MICROS);
-                self.transaction = Some(Transaction { xid, micros });
-            }
-            Message::Commit { end_lsn, .. } => self.commit(end_lsn),
-            Message::Relation(relation) => {
-                let same = |known: &&Arc<Captured>| {
-                    *known.name.schema == *relation.schema && *known.name.table == *relation.table
-                };
-                let known = self.known.iter().find(same).cloned();
-                let reader = &self.reader;
-                let table = StreamedTable::new(&relation, known, &reader.config, &reader.envelopes).await?;
-                if let Some(table) = &table {
-                    self.known.retain(|known| known.name != table.captured.name);
-                    self.known.push(Arc::clone(&table.captured));
-                }
-                self.relations.insert(relation.oid, table);
-            }
-            Message::Insert { relation, new } => {
-                if let Some(Some(table)) = self.relations.get_mut(&relation) {
-                    let after = table.row(&new, None)?;
-                    let captured = Arc::clone(&table.captured);
-                    self.push(&captured, lsn, Operation::Create, (None, Some(after)));
-                }
-            }
-            Message::Update { relation, old, new } => {
-                if let Some(Some(table)) = self.relations.get_mut(&relation) {
-                    let (before, after) = match &old {
-                        None => (None, table.row(&new, None)?),
-                        Some(OldRow::Key(old)) => (Some(table.key_row(old)?), table.row(&new, None)?),
-                        Some(OldRow::Full(old)) => (Some(table.row(old, None)?), table.row(&new, Some(old))?),
-                    };
-                    let captured = Arc::clone(&table.captured);
-                    match before {
-                        Some(before) if !captured.same_key(&before, &after) => {
-                            self.moved(&captured, lsn, before, after)
-                        }
-                        before => self.push(&captured, lsn, Operation::Update, (before, Some(after))),
-                    }
-                }
-            }
-            Message::Delete { relation, old } => {
-                if let Some(Some(table)) = self.relations.get_mut(&relation) {
-                    let before = match &old {
-                        OldRow::Key(old) => table.key_row(old)?,
-                        OldRow::Full(old) => table.row(old, None)?,
-                    };
-                    let captured = Arc::clone(&table.captured);
-                    self.push(&captured, lsn, Operation::Delete, (Some(before), None));
-                }
-            }
-            Message::Truncate { relations } => {
-                for table in relations.iter().filter_map(|oid| self.relations.get(oid)).flatten() {
-                    tracing::warn!(
-                        table = %table.captured.name,
-                        "the table was truncated: its rows stay in the topic, because a truncate names no keys; use DELETE"
-                    );
-                }
-            }
-            Message::Other => {}
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self, end: u64) {
-        let records_of_it = self.transaction.take().is_some() && self.handed > self.committed;
-        if let Some(last) = self.records.last_mut().filter(|_| records_of_it) {
-            offset::ends_transaction(Arc::make_mut(&mut last.source_offset), end);
-            self.handed = end;
-        }
-        self.committed = end;
-        self.received = self.received.max(end);
-    }
-
-    /// A row that got another key is a delete under the old and a create under the new one (Debezium does the same).
-    fn moved(&mut self, table: &Captured, lsn: u64, before: Vec<connect_api::Value>, after: Vec<connect_api::Value>) {
-        let (old_key, new_key) = (table.key(&before), table.key(&after));
-        let mark = |records: &mut [SourceRecord], name: &str, key: &Datum| {
-            if let Some(record) = records.first_mut() {
-                record.headers.extend(key_header(name, key));
-            }
-        };
-        let at = self.records.len();
-        self.push(table, lsn, Operation::Delete, (Some(before), None));
-        mark(
-            self.records.get_mut(at..).unwrap_or_default(),
-            "__debezium.newkey",
-            &new_key,
-        );
-        let at = self.records.len();
-        self.push(table, lsn, Operation::Create, (None, Some(after)));
-        mark(
-            self.records.get_mut(at..).unwrap_or_default(),
-            "__debezium.oldkey",
-            &old_key,
-        );
-    }
-
-    fn push(
-        &mut self,
-        table: &Captured,
-        lsn: u64,
-        operation: Operation,
-        change: (Option<Vec<connect_api::Value>>, Option<Vec<connect_api::Value>>),
-    ) {
-        if self
-            .reader
-            .config
-            .skipped
-            .iter()
-            .any(|skipped| skipped == operation.code())
-        {
-            return;
-        }
-        let transaction = self.transaction.unwrap_or(Transaction { xid: 0, micros: 0 });
-        let place = Place {
-            lsn,
-            last_commit: self.committed,
-            xid: transaction.xid,
-            micros: transaction.micros,
-        };
-        let origin = Origin {
-            snapshot: "false",
-            lsn,
-            last_commit: Some(self.committed),
-            xid: Some(transaction.xid),
-            micros: transaction.micros,
-        };
-        let message_type = match operation {
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Create | Operation::Read => "INSERT",
-        };
-        let offset = Arc::new(offset::of_change(&place, message_type));
-        self.reader
-            .envelopes
-            .push(&mut self.records, table, operation, change, &origin, offset);
-        // more than what is committed: something of the transaction is under way
-        self.handed = self.handed.max(self.committed + 1);
-    }
-
-    /// Hands records over. Within a transaction the last one is kept back: it may have to say that the transaction is whole.
+    /// Hands over what is ready.
     async fn hand_over(&mut self) -> Result<(), Interrupted> {
-        let keep = match self.transaction {
-            Some(_) if self.handed > self.committed => self.records.pop(),
-            _ => None,
-        };
-        if self.records.is_empty() {
-            self.records.extend(keep);
+        let records = self.changes.take_ready();
+        if records.is_empty() {
             return Ok(());
         }
-        let records = std::mem::replace(&mut self.records, keep.into_iter().collect());
         let interval = self.reader.config.status_interval;
+        let began = Instant::now();
         loop {
             // the task may be behind for longer than PostgreSQL waits for a sign of life
             let permit = self.reader.handoff.sender.clone().reserve_owned();
@@ -320,9 +175,10 @@ impl Stream<'_> {
             match permit {
                 Ok(Ok(permit)) => {
                     permit.send(Handed::Records(records));
-                    if self.transaction.is_none() {
-                        self.reader.resume = Resume::From(self.committed);
+                    if self.changes.between_transactions() {
+                        self.reader.resume = Resume::From(self.changes.committed());
                     }
+                    self.silence.not_listening(began, Instant::now());
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Interrupted::Stopped),
@@ -331,43 +187,52 @@ impl Stream<'_> {
         }
     }
 
+    /// Where no record says how far reading has come, the position alone does. It counts when its offset is committed, behind
+    /// the records before it.
+    fn tell_position(&mut self) {
+        let told = self.told.max(self.changes.recorded());
+        if self.received <= told || !self.changes.between_transactions() || self.changes.len() > 0 {
+            return;
+        }
+        let position = Position {
+            lsn: self.received,
+            history: Some(self.history),
+        };
+        let offset = Arc::new(offset::between_transactions(&position, now_micros()));
+        // a task that is behind has no room: it has records to commit first
+        if self.reader.handoff.sender.try_send(Handed::Position(offset)).is_ok() {
+            self.told = position.lsn;
+            self.changes.come_to(position.lsn);
+            self.reader.resume = Resume::From(position);
+        }
+    }
+
     /// A sign of life, and a question whether the server is there.
     async fn tick(&mut self) -> Result<(), Interrupted> {
-        if self.heard.elapsed() > SILENCE.max(self.reader.config.status_interval * 3) {
+        if self.silence.is_over(Instant::now()) {
             return Err(PostgresError::Io(std::io::Error::new(
                 std::io::ErrorKind::TimedOut,
                 "the server does not answer",
             )))?;
         }
+        self.changes.close_side_connection().await;
+        self.tell_position();
         self.report(true).await?;
         Ok(())
     }
 
     async fn heartbeat(&mut self) -> Result<(), Interrupted> {
-        if self.transaction.is_some() {
+        if !self.changes.between_transactions() {
             return Ok(());
         }
-        let place = Place {
-            lsn: self.committed,
-            last_commit: self.committed,
-            xid: 0,
-            micros: super::connection::now_micros(),
-        };
-        let offset = Arc::new(offset::of_change(&place, "NOOP"));
-        self.records.push(self.reader.envelopes.heartbeat(offset));
+        let offset = offset::between_transactions(&self.changes.committed(), now_micros());
+        self.changes.add(self.reader.envelopes.heartbeat(Arc::new(offset)));
         self.hand_over().await
     }
 
     /// Tells PostgreSQL how far it need not go back any more.
     async fn report(&mut self, ask: bool) -> Result<(), PostgresError> {
-        let mut durable = self.reader.handoff.durable.get();
-        let nothing_under_way = durable >= self.handed && self.records.is_empty() && self.transaction.is_none();
-        if nothing_under_way {
-            durable = durable.max(self.received);
-            self.reader.handoff.durable.advance(durable);
-            self.handed = self.handed.max(durable);
-            self.committed = self.committed.max(durable);
-        }
+        let durable = self.reader.handoff.durable.get();
         self.connection.send_status(self.received, durable, ask).await
     }
 }

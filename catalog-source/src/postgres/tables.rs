@@ -38,6 +38,17 @@ pub(super) struct Column {
     pub(super) optional: bool,
     /// place in the key, from 1
     pub(super) key: Option<i32>,
+    /// of a generated column: what makes it
+    pub(super) generated: Option<Generated>,
+}
+
+/// A generated column. Before PostgreSQL 18 its value is not replicated.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Generated {
+    /// SQL over the table's other columns
+    pub(super) expression: String,
+    /// the columns that the expression reads, with their types in SQL
+    pub(super) inputs: Vec<(String, String)>,
 }
 
 /// A table as the catalog describes it.
@@ -48,6 +59,8 @@ pub(super) struct Table {
     pub(super) partitioned: bool,
     /// condition of the publication's row filter
     pub(super) row_filter: Option<String>,
+    /// whether the key is the primary key; else it is the index of the replica identity, or there is none
+    pub(super) primary: bool,
     pub(super) columns: Vec<Column>,
 }
 
@@ -87,14 +100,16 @@ pub(super) async fn wanted(connection: &mut Connection, config: &PostgresConfig)
                 oid: number(oid)?,
                 partitioned: partitioned == "t",
                 row_filter: None,
+                primary: false,
                 columns: Vec::new(),
             });
         }
     }
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
-    for (oid, column) in columns(connection, &oids).await? {
-        if let Some(table) = tables.iter_mut().find(|table| table.oid == oid) {
-            table.columns.push(column);
+    for found in columns(connection, &oids).await? {
+        if let Some(table) = tables.iter_mut().find(|table| table.oid == found.table) {
+            table.primary |= found.primary;
+            table.columns.push(found.column);
         }
     }
     Ok(Wanted { tables, all })
@@ -114,48 +129,82 @@ pub(super) async fn by_name(connection: &mut Connection, name: &TableName) -> Re
         return Ok(None);
     };
     let oid = number(oid)?;
+    let found = columns(connection, &[oid]).await?;
     Ok(Some(Table {
         name: name.clone(),
         oid,
         partitioned: partitioned == "t",
         row_filter: None,
-        columns: columns(connection, &[oid])
-            .await?
-            .into_iter()
-            .map(|(_, column)| column)
-            .collect(),
+        primary: found.iter().any(|found| found.primary),
+        columns: found.into_iter().map(|found| found.column).collect(),
     }))
 }
 
-/// The columns of tables, in order. Generated columns are left out: PostgreSQL does not replicate them. The key is the
-/// primary key, or else the index of the replica identity.
-async fn columns(connection: &mut Connection, tables: &[u32]) -> Result<Vec<(u32, Column)>, PostgresError> {
+/// A column with the table that it belongs to.
+struct Found {
+    table: u32,
+    /// part of a primary key
+    primary: bool,
+    column: Column,
+}
+
+/// Follows domains down to the type that they are made of: `NAME` has its `oid`, `modifier` and whether it takes no null.
+fn base_of(oid: &str, modifier: &str) -> String {
+    format!(
+        "(WITH RECURSIVE down(oid, modifier, required, depth) AS ( \
+           SELECT t.oid, {modifier}, t.typnotnull, 0 FROM pg_catalog.pg_type t WHERE t.oid = {oid} \
+           UNION ALL \
+           SELECT n.oid, t.typtypmod, down.required OR n.typnotnull, depth + 1 FROM down \
+             JOIN pg_catalog.pg_type t ON t.oid = down.oid AND t.typtype = 'd' \
+             JOIN pg_catalog.pg_type n ON n.oid = t.typbasetype) \
+         SELECT down.modifier, bool_or(down.required) OVER () AS required, b.* FROM down \
+           JOIN pg_catalog.pg_type b ON b.oid = down.oid ORDER BY depth DESC LIMIT 1)"
+    )
+}
+
+/// The labels of the enum `NAME`, or of the enum that the array `NAME` holds.
+fn labels_of(name: &str) -> String {
+    format!(
+        "(SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e \
+         WHERE e.enumtypid = CASE WHEN {name}.typcategory = 'A' THEN {name}.typelem ELSE {name}.oid END)"
+    )
+}
+
+/// The columns of tables, in order. The key is the primary key, or else the index of the replica identity, without what it
+/// only includes. Generated columns are left out unless they are part of the key.
+async fn columns(connection: &mut Connection, tables: &[u32]) -> Result<Vec<Found>, PostgresError> {
     if tables.is_empty() {
         return Ok(Vec::new());
     }
     let list: Vec<String> = tables.iter().map(u32::to_string).collect();
     let rows = connection
         .query(&format!(
-            "SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, \
-             b.typname, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END, \
-             (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e \
-              WHERE e.enumtypid = CASE WHEN b.typcategory = 'A' THEN b.typelem ELSE b.oid END), \
-             NOT (a.attnotnull OR t.typnotnull), \
-             array_position(string_to_array(i.indkey::text, ' ')::int2[], a.attnum) \
+            "SELECT a.attrelid, a.attname, a.atttypid, a.atttypmod, b.typname, b.modifier, {labels}, \
+             NOT (a.attnotnull OR b.required), k.place, k.place IS NOT NULL AND i.indisprimary, \
+             CASE WHEN a.attgenerated <> '' THEN pg_catalog.pg_get_expr(g.adbin, g.adrelid) END, \
+             CASE WHEN a.attgenerated <> '' THEN (SELECT jsonb_agg(jsonb_build_array(u.attname, \
+               pg_catalog.format_type(u.atttypid, u.atttypmod)))::text FROM pg_catalog.pg_depend d \
+               JOIN pg_catalog.pg_attribute u ON u.attrelid = d.refobjid AND u.attnum = d.refobjsubid \
+               WHERE d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = g.oid \
+               AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid <> a.attnum) END \
              FROM pg_catalog.pg_attribute a \
-             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-             JOIN pg_catalog.pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
-             LEFT JOIN LATERAL (SELECT x.indkey FROM pg_catalog.pg_index x WHERE x.indrelid = a.attrelid \
-              AND (x.indisprimary OR x.indisreplident) ORDER BY x.indisprimary DESC LIMIT 1) i ON true \
-             WHERE a.attrelid IN ({}) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-             ORDER BY a.attrelid, a.attnum",
-            list.join(", ")
+             JOIN LATERAL {base} b ON true \
+             LEFT JOIN pg_catalog.pg_attrdef g ON g.adrelid = a.attrelid AND g.adnum = a.attnum \
+             LEFT JOIN LATERAL (SELECT x.indkey, x.indnkeyatts, x.indisprimary FROM pg_catalog.pg_index x \
+              WHERE x.indrelid = a.attrelid AND (x.indisprimary OR x.indisreplident) ORDER BY x.indisprimary DESC LIMIT 1) i ON true \
+             LEFT JOIN LATERAL (SELECT array_position((string_to_array(i.indkey::text, ' ')::int2[])[1:i.indnkeyatts], a.attnum) \
+              AS place) k ON true \
+             WHERE a.attrelid IN ({list}) AND a.attnum > 0 AND NOT a.attisdropped \
+             AND (a.attgenerated = '' OR k.place IS NOT NULL) ORDER BY a.attrelid, a.attnum",
+            labels = labels_of("b"),
+            base = base_of("a.atttypid", "a.atttypmod"),
+            list = list.join(", ")
         ))
         .await?;
-    rows.into_iter().map(column).collect()
+    rows.into_iter().map(found).collect()
 }
 
-fn column(row: Row) -> Result<(u32, Column), PostgresError> {
+fn found(row: Row) -> Result<Found, PostgresError> {
     let [
         Some(table),
         Some(name),
@@ -166,15 +215,22 @@ fn column(row: Row) -> Result<(u32, Column), PostgresError> {
         labels,
         optional,
         key,
+        primary,
+        expression,
+        inputs,
     ] = row.as_slice()
     else {
         return Err(PostgresError::Protocol(
             "pg_attribute has a column without a type".to_owned(),
         ));
     };
-    Ok((
-        number(table)?,
-        Column {
+    let inputs = inputs.as_deref().unwrap_or("[]");
+    let inputs = serde_json::from_str(inputs)
+        .map_err(|error| PostgresError::Protocol(format!("what column {name} is generated from: {error}")))?;
+    Ok(Found {
+        table: number(table)?,
+        primary: primary.as_deref() == Some("t"),
+        column: Column {
             name: name.as_str().into(),
             type_oid: number(type_oid)?,
             modifier: number(modifier)?,
@@ -183,8 +239,9 @@ fn column(row: Row) -> Result<(u32, Column), PostgresError> {
             labels: labels.clone(),
             optional: optional.as_deref() == Some("t"),
             key: key.as_deref().map(number).transpose()?,
+            generated: expression.clone().map(|expression| Generated { expression, inputs }),
         },
-    ))
+    })
 }
 
 fn number<N: std::str::FromStr>(text: &str) -> Result<N, PostgresError> {
@@ -192,29 +249,22 @@ fn number<N: std::str::FromStr>(text: &str) -> Result<N, PostgresError> {
         .map_err(|_| PostgresError::Protocol(format!("the catalog has {text:?} where a number belongs")))
 }
 
-/// What is wrong with the lists, if anything.
-pub(super) fn check_lists(config: &PostgresConfig, wanted: &Wanted) -> Result<(), String> {
-    let database = &config.server.database;
-    if let Some(missing) = config.capture.tables.plain_without_match(&wanted.all).next() {
-        return Err(format!(
-            "there is no table {missing} in database {database} (or it is unlogged): create it first, or correct the list"
-        ));
-    }
-    match wanted.tables.is_empty() {
-        true => Err(format!("no table of database {database} is captured by these lists")),
-        false => Ok(()),
-    }
+/// Plain names in `table.include.list` that are no tables, or none that can be captured.
+pub(super) fn missing<'a>(config: &'a PostgresConfig, wanted: &'a Wanted) -> Vec<&'a str> {
+    config.capture.tables.plain_without_match(&wanted.all).collect()
 }
 
-/// Of the wanted tables, those that the publication publishes, with its row filters and column lists.
+/// Of the wanted tables, those that the publication publishes, with its row filters and column lists. A partitioned table and
+/// its partitions are published under one or the other name.
 ///
 /// # Errors
-/// A wanted table that is not published: its rows would never change. A partitioned table and its partitions are published
-/// under one or the other name.
+/// Where it is `strict`: a wanted table that is not published, since its rows would never change. Else it is left out, with a
+/// warning, so that the others are followed.
 pub(super) async fn published(
     connection: &mut Connection,
     config: &PostgresConfig,
     wanted: Vec<Table>,
+    strict: bool,
 ) -> Result<Vec<Table>, PostgresError> {
     // attnames and rowfilter are there from PostgreSQL 15 on
     let rows = connection
@@ -224,6 +274,7 @@ pub(super) async fn published(
             literal(&config.publication)
         ))
         .await?;
+    let any_wanted = !wanted.is_empty();
     let mut captured = Vec::new();
     for mut table in wanted {
         let found = rows.iter().find_map(|row| match row.as_slice() {
@@ -235,7 +286,12 @@ pub(super) async fn published(
             _ => None,
         });
         let Some((columns, filter)) = found else {
-            check_unpublished(connection, config, &table).await?;
+            if let Err(reason) = check_unpublished(connection, config, &table).await? {
+                if strict {
+                    return Err(PostgresError::Task(ConnectError::fatal(reason)));
+                }
+                tracing::warn!(connector = %config.prefix, "{reason}");
+            }
             continue;
         };
         if let Some(names) = columns
@@ -244,25 +300,30 @@ pub(super) async fn published(
         {
             table
                 .columns
-                .retain(|column| names.iter().any(|name| **name == *column.name));
+                .retain(|column| column.generated.is_some() || names.iter().any(|name| **name == *column.name));
         }
         table.row_filter.clone_from(filter);
         captured.push(table);
     }
-    match captured.is_empty() {
-        true => Err(PostgresError::Task(ConnectError::fatal(format!(
+    if any_wanted && captured.is_empty() {
+        let reason = format!(
             "publication {} publishes none of the captured tables: check publish.via.partition.root and table.include.list",
             config.publication
-        )))),
-        false => Ok(captured),
+        );
+        if strict {
+            return Err(PostgresError::Task(ConnectError::fatal(reason)));
+        }
+        tracing::warn!(connector = %config.prefix, "{reason}");
     }
+    Ok(captured)
 }
 
+/// Whether it is right that a table is not published; else what is to be done.
 async fn check_unpublished(
     connection: &mut Connection,
     config: &PostgresConfig,
     table: &Table,
-) -> Result<(), PostgresError> {
+) -> Result<Result<(), String>, PostgresError> {
     let relatives = connection
         .query(&format!(
             "SELECT 1 FROM pg_catalog.pg_inherits WHERE inhparent = {0} OR inhrelid = {0} LIMIT 1",
@@ -270,27 +331,56 @@ async fn check_unpublished(
         ))
         .await?;
     if relatives.is_empty() {
-        return Err(PostgresError::Task(ConnectError::fatal(format!(
+        return Ok(Err(format!(
             "table {0} is not in publication {1}, so its changes would never arrive: run ALTER PUBLICATION {1} ADD TABLE {0}, \
              or leave it out of table.include.list",
             table.name, config.publication
-        ))));
+        )));
     }
     tracing::info!(table = %table.name, publication = config.publication, "published under another name of its partitions");
-    Ok(())
+    Ok(Ok(()))
 }
 
-/// Name and, for an enum, labels of a type, for columns that the catalog no longer has.
-pub(super) async fn type_of(connection: &mut Connection, oid: u32) -> Result<(String, Option<String>), PostgresError> {
+/// What the catalog says of a type with a modifier.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TypeInfo {
+    pub(super) base_type: String,
+    pub(super) base_modifier: i32,
+    pub(super) labels: Option<String>,
+}
+
+/// What the catalog says of types with their modifiers, for columns that it has no more, or has in another type.
+pub(super) async fn types(
+    connection: &mut Connection,
+    wanted: &[(u32, i32)],
+) -> Result<Vec<((u32, i32), TypeInfo)>, PostgresError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list: Vec<String> = wanted
+        .iter()
+        .map(|(oid, modifier)| format!("({oid}::oid, {modifier})"))
+        .collect();
     let rows = connection
         .query(&format!(
-            "SELECT t.typname, (SELECT string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e \
-             WHERE e.enumtypid = CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END) \
-             FROM pg_catalog.pg_type t WHERE t.oid = {oid}"
+            "SELECT w.oid, w.modifier, b.typname, b.modifier, {labels} FROM (VALUES {list}) w(oid, modifier) \
+             JOIN LATERAL {base} b ON true",
+            labels = labels_of("b"),
+            base = base_of("w.oid", "w.modifier"),
+            list = list.join(", ")
         ))
         .await?;
-    match rows.first().map(Vec::as_slice) {
-        Some([Some(name), labels]) => Ok((name.clone(), labels.clone())),
-        _ => Ok((format!("type {oid}"), None)),
-    }
+    rows.iter()
+        .map(|row| match row.as_slice() {
+            [Some(oid), Some(modifier), Some(name), Some(base_modifier), labels] => Ok((
+                (number(oid)?, number(modifier)?),
+                TypeInfo {
+                    base_type: name.clone(),
+                    base_modifier: number(base_modifier)?,
+                    labels: labels.clone(),
+                },
+            )),
+            _ => Err(PostgresError::Protocol("pg_type has a type without a name".to_owned())),
+        })
+        .collect()
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// How long a stop waits for the reader to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(3);
+const GOODBYE: Duration = Duration::from_secs(4);
 
 /// Carries tables of PostgreSQL into topics.
 #[derive(Default)]
@@ -37,6 +37,8 @@ struct Running {
     /// markers still to be written, table by table
     markers: VecDeque<(Arc<str>, u64)>,
     snapshot: Option<SnapshotEnd>,
+    /// come to without a record, and not asked for yet
+    position: Option<Arc<SourceMap>>,
 }
 
 #[async_trait]
@@ -47,9 +49,6 @@ impl SourceTask for PostgresTask {
         let committed = context.offsets.offset(&partition).await?;
         let resume = Resume::read(committed.as_ref());
         let durable = Arc::new(Durable::default());
-        if let Resume::From(lsn) = resume {
-            durable.advance(lsn);
-        }
         let batches = (config.queue_size / config.batch_size).max(1);
         let (sender, receiver) = mpsc::channel(batches);
         let (stop, stopping) = watch::channel(false);
@@ -62,6 +61,13 @@ impl SourceTask for PostgresTask {
             connector = %context.connector, server = config.server.host, port = config.server.port,
             database = config.server.database, slot = config.slot, ?resume, "capturing"
         );
+        if config.plain_text_unasked {
+            tracing::warn!(
+                connector = %context.connector, server = config.server.host,
+                "the connection to PostgreSQL is in plain text, because this connector has no TLS yet: rows can be read on the \
+                 way (a tunnel helps); set database.sslmode=disable if that is meant"
+            );
+        }
         let reader = tokio::spawn(Reader::new(config.clone(), handoff, resume).run());
         self.running = Some(Running {
             config,
@@ -73,6 +79,7 @@ impl SourceTask for PostgresTask {
             reader,
             markers: VecDeque::new(),
             snapshot: None,
+            position: None,
         });
         Ok(())
     }
@@ -89,11 +96,23 @@ impl SourceTask for PostgresTask {
             }
             match running.receiver.recv().await {
                 Some(Handed::Records(records)) => return Ok(records),
+                Some(Handed::Position(offset)) => {
+                    running.position = Some(offset);
+                    return Ok(Vec::new());
+                }
                 Some(Handed::SnapshotEnd(end)) => running.begin_markers(end),
                 Some(Handed::Failed(error)) => return Err(error),
                 None => return Err(ConnectError::fatal("the reader of PostgreSQL ended without a reason")),
             }
         }
+    }
+
+    fn positions(&mut self) -> SourcePositions {
+        let taken = self.running.as_mut().and_then(|running| {
+            let offset = running.position.take()?;
+            Some((Arc::clone(&running.partition), offset))
+        });
+        taken.into_iter().collect()
     }
 
     async fn commit(&mut self, durable: connect_api::Durable<SourcePositions>) -> Result<(), ConnectError> {
@@ -102,9 +121,9 @@ impl SourceTask for PostgresTask {
         };
         for (partition, offset) in durable.positions() {
             if **partition == *running.partition
-                && let Resume::From(lsn) = Resume::read(Some(offset))
+                && let Resume::From(position) = Resume::read(Some(offset))
             {
-                running.durable.advance(lsn);
+                running.durable.advance(position.lsn);
             }
         }
         Ok(())

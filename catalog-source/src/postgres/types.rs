@@ -6,7 +6,7 @@
 //! ```
 //! Both COPY and pgoutput send the text that a type's output function writes, so one reader serves both.
 
-use super::array;
+use super::array::{self, Elements};
 use super::clock;
 use super::config::{DecimalMode, TimeMode, ValueOptions};
 use bytes::Bytes;
@@ -36,6 +36,7 @@ pub(super) enum ColumnType {
     /// digits behind the point differ from value to value; the schema of its structs
     VariableScaleDecimal(Arc<Schema>),
     DecimalAsDouble,
+    DecimalAsText,
     /// days
     Date,
     /// milliseconds of the day
@@ -68,12 +69,28 @@ pub(super) struct CatalogType<'a> {
 }
 
 /// A type that cannot be read.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotRead {
     /// Debezium has a representation, this connector does not
     Unsupported,
     /// nobody knows it
     Unknown,
+}
+
+/// A value that its representation cannot hold.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct NotRepresentable {
+    /// what is written for it, as Debezium does where it goes on
+    pub(super) instead: Value,
+    /// what kind of value it is; never the value itself
+    pub(super) kind: &'static str,
+}
+
+fn no_value(kind: &'static str) -> NotRepresentable {
+    NotRepresentable {
+        instead: Value::Null,
+        kind,
+    }
 }
 
 /// Types that Debezium represents in ways that are not supported here.
@@ -156,7 +173,7 @@ impl ColumnType {
     fn numeric(modifier: i32, mode: DecimalMode, optional: bool) -> Self {
         match mode {
             DecimalMode::Double => ColumnType::DecimalAsDouble,
-            DecimalMode::String => ColumnType::Text(None),
+            DecimalMode::String => ColumnType::DecimalAsText,
             DecimalMode::Precise if modifier < 4 => {
                 let fields = [("scale", SchemaType::Int32), ("value", SchemaType::Bytes)];
                 let mut schema = Schema::structure(fields.map(|(name, of)| (name, Arc::new(Schema::new(of)))));
@@ -182,7 +199,7 @@ impl ColumnType {
             ColumnType::Int64 => plain(SchemaType::Int64),
             ColumnType::Float32 => plain(SchemaType::Float32),
             ColumnType::Float64 | ColumnType::DecimalAsDouble => plain(SchemaType::Float64),
-            ColumnType::Text(None) => plain(SchemaType::String),
+            ColumnType::Text(None) | ColumnType::DecimalAsText => plain(SchemaType::String),
             ColumnType::Text(Some(name)) => named(plain(SchemaType::String), name),
             ColumnType::Enum(labels) => {
                 let mut schema = named(plain(SchemaType::String), "io.debezium.data.Enum");
@@ -214,16 +231,47 @@ impl ColumnType {
         Schema { optional, ..schema }
     }
 
-    /// Reads the text of a value; the error says why it cannot be read.
-    pub(super) fn read(&self, text: &[u8]) -> Result<Value, String> {
+    /// Reads the text of a value.
+    ///
+    /// # Errors
+    /// A value that the representation cannot hold, with what is written for it.
+    pub(super) fn read(&self, text: &[u8]) -> Result<Value, NotRepresentable> {
+        let text = match (self, std::str::from_utf8(text)) {
+            (ColumnType::Opaque, _) => return Ok(Value::Bytes(Bytes::copy_from_slice(text))),
+            (_, Ok(text)) => text,
+            (ColumnType::Text(_) | ColumnType::Enum(_), Err(_)) => {
+                return Err(NotRepresentable {
+                    instead: Value::from(String::from_utf8_lossy(text).as_ref()),
+                    kind: "text that is not UTF-8",
+                });
+            }
+            (_, Err(_)) => return Err(no_value("text that is not UTF-8")),
+        };
         match self {
-            ColumnType::Text(_) | ColumnType::Enum(_) => return Ok(Value::String(utf8(text)?.into())),
-            ColumnType::Opaque => return Ok(Value::Bytes(Bytes::copy_from_slice(text))),
-            _ => {}
+            ColumnType::Text(_) | ColumnType::Enum(_) => Ok(Value::from(text)),
+            ColumnType::Decimal(..) | ColumnType::VariableScaleDecimal(_)
+                if matches!(text, "NaN" | "Infinity" | "-Infinity") =>
+            {
+                Err(no_value(
+                    "NaN or Infinity, which no Decimal can be: set decimal.handling.mode to string or double",
+                ))
+            }
+            ColumnType::Decimal(_, scale) => decimal_of_scale(text, *scale),
+            ColumnType::TimestampMicros => match clock::timestamp_micros(text) {
+                Ok(Some(micros)) => Ok(Value::Int64(micros)),
+                Ok(None) => Err(NotRepresentable {
+                    instead: Value::Int64(i64::MAX),
+                    kind: "a timestamp after 294247-01-10, beyond 64 bits of microseconds",
+                }),
+                Err(_) => Err(no_value(NOT_OF_ITS_TYPE)),
+            },
+            ColumnType::Array(element, _) => read_array(element, text),
+            _ => self.read_scalar(text).map_err(|_| no_value(NOT_OF_ITS_TYPE)),
         }
-        let text = utf8(text)?;
+    }
+
+    fn read_scalar(&self, text: &str) -> Result<Value, String> {
         Ok(match self {
-            ColumnType::Text(_) | ColumnType::Enum(_) | ColumnType::Opaque => Value::from(text),
             ColumnType::Boolean => match text {
                 "t" => Value::Boolean(true),
                 "f" => Value::Boolean(false),
@@ -235,24 +283,17 @@ impl ColumnType {
             ColumnType::Float32 => Value::Float32(number(text)?),
             ColumnType::Float64 | ColumnType::DecimalAsDouble => Value::Float64(number(text)?),
             ColumnType::Bytes => Value::Bytes(hexadecimal(text)?),
-            ColumnType::Decimal(_, scale) => {
-                let (unscaled, written) = decimal(text)?;
-                let unscaled = match u32::try_from(*scale - written) {
-                    Ok(more) => unscaled * BigInt::from(10).pow(more),
-                    Err(_) => unscaled / BigInt::from(10).pow((written - *scale).unsigned_abs()),
-                };
-                Value::Decimal {
-                    unscaled,
-                    scale: *scale,
-                }
-            }
             ColumnType::VariableScaleDecimal(schema) => {
                 let (unscaled, scale) = decimal(text)?;
-                Value::Struct(Struct {
-                    schema: Arc::clone(schema),
-                    values: vec![Value::Int32(scale), Value::Bytes(unscaled.to_signed_bytes_be().into())],
-                })
+                variable_scale(schema, scale, unscaled.to_signed_bytes_be())
             }
+            // as Java writes its enum of these values, and Debezium with it
+            ColumnType::DecimalAsText => Value::from(match text {
+                "NaN" => "NAN",
+                "Infinity" => "POSITIVE_INFINITY",
+                "-Infinity" => "NEGATIVE_INFINITY",
+                digits => digits,
+            }),
             ColumnType::Date => Value::Int32(clock::days(text)?),
             ColumnType::ConnectDate => Value::Date(i64::from(clock::days(text)?) * clock::MILLIS_OF_DAY),
             ColumnType::TimeMillis => {
@@ -263,14 +304,14 @@ impl ColumnType {
             ColumnType::ZonedTime => Value::from(clock::zoned_time(text)?),
             ColumnType::TimestampMillis => Value::Int64(clock::timestamp_millis(text)?),
             ColumnType::ConnectTimestamp => Value::Date(clock::timestamp_millis(text)?),
-            ColumnType::TimestampMicros => Value::Int64(clock::timestamp_micros(text)?),
             ColumnType::ZonedTimestamp(digits) => Value::from(clock::zoned_timestamp(text, *digits)?),
-            ColumnType::Array(element, _) => Value::Array(
-                array::elements(text)?
-                    .into_iter()
-                    .map(|text| text.map_or(Ok(Value::Null), |text| element.read(text.as_bytes())))
-                    .collect::<Result<_, _>>()?,
-            ),
+            // `read` has them
+            ColumnType::Text(_)
+            | ColumnType::Enum(_)
+            | ColumnType::Opaque
+            | ColumnType::Decimal(..)
+            | ColumnType::TimestampMicros
+            | ColumnType::Array(..) => return Err("not a scalar".to_owned()),
         })
     }
 
@@ -285,34 +326,81 @@ impl ColumnType {
             }
             ColumnType::Float32 => Value::Float32(0.0),
             ColumnType::Float64 | ColumnType::DecimalAsDouble => Value::Float64(0.0),
-            ColumnType::Text(_) | ColumnType::Enum(_) => Value::from(""),
+            ColumnType::Text(_) | ColumnType::Enum(_) | ColumnType::DecimalAsText => Value::from(""),
             ColumnType::Bytes | ColumnType::Opaque => Value::Bytes(Bytes::new()),
             ColumnType::Decimal(_, scale) => Value::Decimal {
                 unscaled: BigInt::ZERO,
                 scale: *scale,
             },
-            ColumnType::VariableScaleDecimal(schema) => Value::Struct(Struct {
-                schema: Arc::clone(schema),
-                values: vec![Value::Int32(0), Value::Bytes(Bytes::from_static(&[0]))],
-            }),
+            ColumnType::VariableScaleDecimal(schema) => variable_scale(schema, 0, vec![0]),
             ColumnType::ZonedTime => Value::from("00:00:00Z"),
             ColumnType::ZonedTimestamp(_) => Value::from("1970-01-01T00:00:00Z"),
             ColumnType::ConnectDate | ColumnType::ConnectTime | ColumnType::ConnectTimestamp => Value::Date(0),
             ColumnType::Array(..) => Value::Array(Vec::new()),
         }
     }
+}
 
-    /// What stands for a value that PostgreSQL did not send because it did not change; `None` where only null can.
-    pub(super) fn unavailable(&self, placeholder: &str) -> Option<Value> {
-        match self {
-            ColumnType::Text(_) | ColumnType::Enum(_) => Some(Value::from(placeholder)),
-            ColumnType::Bytes | ColumnType::Opaque => {
-                Some(Value::Bytes(Bytes::copy_from_slice(placeholder.as_bytes())))
-            }
-            ColumnType::Array(element, _) => element.unavailable(placeholder).map(|value| Value::Array(vec![value])),
-            _ => None,
+/// What is said of a text that its type's output function never writes.
+const NOT_OF_ITS_TYPE: &str = "a text that is not one of its type";
+
+/// A `VariableScaleDecimal`.
+pub(super) fn variable_scale(schema: &Arc<Schema>, scale: i32, unscaled: Vec<u8>) -> Value {
+    Value::Struct(Struct {
+        schema: Arc::clone(schema),
+        values: vec![Value::Int32(scale), Value::Bytes(unscaled.into())],
+    })
+}
+
+fn read_array(element: &ColumnType, text: &str) -> Result<Value, NotRepresentable> {
+    let elements = match array::elements(text) {
+        Ok(Elements::Flat(elements)) => elements,
+        Ok(Elements::Nested(arrays)) => {
+            return Err(NotRepresentable {
+                // as many nulls as the outermost dimension is long, as Debezium writes it
+                instead: Value::Array(vec![Value::Null; arrays]),
+                kind: "an array of more than one dimension",
+            });
         }
+        Err(_) => return Err(no_value(NOT_OF_ITS_TYPE)),
+    };
+    let mut lost = None;
+    let values = elements
+        .into_iter()
+        .map(|text| match text.map(|text| element.read(text.as_bytes())) {
+            None => Value::Null,
+            Some(Ok(value)) => value,
+            Some(Err(NotRepresentable { instead, kind })) => {
+                lost = Some(kind);
+                instead
+            }
+        })
+        .collect();
+    match lost {
+        None => Ok(Value::Array(values)),
+        Some(kind) => Err(NotRepresentable {
+            instead: Value::Array(values),
+            kind,
+        }),
     }
+}
+
+fn decimal_of_scale(text: &str, scale: i32) -> Result<Value, NotRepresentable> {
+    let (unscaled, written) = decimal(text).map_err(|_| no_value(NOT_OF_ITS_TYPE))?;
+    let ten = |exponent: u32| BigInt::from(10).pow(exponent);
+    let unscaled = match u32::try_from(scale - written) {
+        Ok(more) => unscaled * ten(more),
+        Err(_) => {
+            let unit = ten((written - scale).unsigned_abs());
+            if &unscaled % &unit != BigInt::ZERO {
+                return Err(no_value(
+                    "a number with more digits behind the point than its column has",
+                ));
+            }
+            unscaled / unit
+        }
+    };
+    Ok(Value::Decimal { unscaled, scale })
 }
 
 /// Debezium's own logical types all have version 1, Connect's too.
@@ -321,10 +409,6 @@ fn named(schema: Schema, name: &str) -> Schema {
         version: Some(1),
         ..schema.named(name)
     }
-}
-
-fn utf8(text: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(text).map_err(|error| format!("not UTF-8: {error}"))
 }
 
 fn number<N: std::str::FromStr>(text: &str) -> Result<N, String>
@@ -359,18 +443,13 @@ fn hexadecimal(text: &str) -> Result<Bytes, String> {
 
 /// Unscaled value and scale, as written.
 fn decimal(text: &str) -> Result<(BigInt, i32), String> {
-    if matches!(text, "NaN" | "Infinity" | "-Infinity") {
-        return Err(format!(
-            "{text} cannot be a Decimal: set decimal.handling.mode to string or double"
-        ));
-    }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let scale = i32::try_from(fraction.len()).map_err(|error| error.to_string())?;
     // most fit 64 bits, which need no arithmetic of big numbers
     if whole.len() + fraction.len() <= 18 {
         let whole_number: i64 = number(whole)?;
         let fraction_number: i64 = if fraction.is_empty() { 0 } else { number(fraction)? };
-        let scaled = whole_number * 10_i64.pow(scale.unsigned_abs());
+        let scaled = whole_number * 10_i64.pow(scale.unsigned_abs()); // at most 18 digits
         let negative = whole.starts_with('-');
         let unscaled = if negative {
             scaled - fraction_number

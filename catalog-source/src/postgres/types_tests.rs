@@ -6,7 +6,6 @@ fn options() -> ValueOptions {
         decimals: DecimalMode::Precise,
         times: TimeMode::Adaptive,
         unknown_types: false,
-        unavailable: "?".to_owned(),
     }
 }
 
@@ -122,11 +121,17 @@ fn texts_become_values() {
         Ok(Value::Bytes(Bytes::from_static(&[0, 255])))
     );
     assert_eq!(of("text", -1).read("é".as_bytes()), Ok(Value::from("é")));
-    assert!(of("text", -1).read(&[0xff]).is_err());
+    let lossy = of("text", -1).read(&[b'a', 0xff]).unwrap_err();
+    assert_eq!(
+        (lossy.instead, lossy.kind),
+        (Value::from("a\u{fffd}"), "text that is not UTF-8")
+    );
     let money = of("numeric", numeric(10, 2));
     assert_eq!(money.read(b"-0.05"), Ok(decimal_value(-5, 2)));
     assert_eq!(money.read(b"12.30"), Ok(decimal_value(1230, 2)));
-    assert!(money.read(b"NaN").unwrap_err().contains("decimal.handling.mode"));
+    // more digits than the column has are not rounded
+    assert_eq!(money.read(b"12.300"), Ok(decimal_value(1230, 2)));
+    assert_eq!(money.read(b"12.301").unwrap_err().instead, Value::Null);
     // a negative scale: numeric(3,-2) holds hundreds
     assert_eq!(of("numeric", numeric(3, -2)).read(b"12300"), Ok(decimal_value(123, -2)));
     let Ok(Value::Struct(structure)) = of("numeric", -1).read(b"12345678901234567890.5") else {
@@ -183,12 +188,103 @@ proptest! {
         ],
     ) {
         let column = of(name, -1);
-        if let Ok(value) = column.read(text.as_bytes()) {
-            connect_api::validation::validate_value(None, &column.schema(true), &value).unwrap();
-        }
+        let value = column.read(text.as_bytes()).unwrap_or_else(|lost| lost.instead);
+        connect_api::validation::validate_value(None, &column.schema(true), &value).unwrap();
         connect_api::validation::validate_value(None, &column.schema(true), &column.zero()).unwrap();
-        if let Some(value) = column.unavailable("?") {
-            connect_api::validation::validate_value(None, &column.schema(true), &value).unwrap();
+    }
+}
+
+/// What Debezium 3.6.1 writes of values that have no representation, and goes on.
+#[test]
+fn values_that_cannot_be_represented() {
+    let instead = |column: &ColumnType, text: &str| column.read(text.as_bytes()).unwrap_err().instead;
+    for not_a_number in ["NaN", "Infinity", "-Infinity"] {
+        for column in [of("numeric", -1), of("numeric", numeric(10, 2))] {
+            let lost = column.read(not_a_number.as_bytes()).unwrap_err();
+            assert_eq!(lost.instead, Value::Null);
+            assert!(lost.kind.contains("decimal.handling.mode"));
         }
     }
+    let last = "294276-12-31 23:59:59.999999";
+    assert_eq!(instead(&of("timestamp", -1), last), Value::Int64(i64::MAX));
+    assert_eq!(
+        of("timestamp", 3).read(last.as_bytes()),
+        Ok(Value::Int64(9_224_318_015_999_999))
+    );
+    assert_eq!(
+        instead(&of("_int4", -1), "{{1,2},{3,4},{5,6}}"),
+        Value::Array(vec![Value::Null; 3])
+    );
+    // where Debezium loses the whole array, only the element is lost
+    let amounts = of("_numeric", numeric(8, 2));
+    assert_eq!(
+        instead(&amounts, "{1.5,NaN,NULL}"),
+        Value::Array(vec![decimal_value(150, 2), Value::Null, Value::Null])
+    );
+    // what a type's output function never writes
+    for name in [
+        "bool",
+        "int4",
+        "float8",
+        "date",
+        "time",
+        "timetz",
+        "timestamp",
+        "timestamptz",
+        "bytea",
+        "numeric",
+        "_int4",
+    ] {
+        assert_eq!(instead(&of(name, -1), "x"), Value::Null, "{name}");
+    }
+}
+
+#[test]
+fn numbers_as_text_are_javas() {
+    let options = ValueOptions {
+        decimals: DecimalMode::String,
+        ..options()
+    };
+    let catalog = CatalogType {
+        name: "_numeric",
+        modifier: -1,
+        labels: None,
+    };
+    let column = ColumnType::new(&catalog, &options, true).unwrap();
+    let texts = ["1.50", "NAN", "POSITIVE_INFINITY", "NEGATIVE_INFINITY"].map(Value::from);
+    assert_eq!(
+        column.read(b"{1.50,NaN,Infinity,-Infinity}"),
+        Ok(Value::Array(texts.to_vec()))
+    );
+}
+
+#[test]
+fn infinity_is_debeziums_in_every_mode() {
+    let infinity = |name: &'static str, modifier, times| {
+        let catalog = CatalogType {
+            name,
+            modifier,
+            labels: None,
+        };
+        let options = ValueOptions { times, ..options() };
+        let column = ColumnType::new(&catalog, &options, true).unwrap();
+        ["infinity", "-infinity"].map(|text| column.read(text.as_bytes()).unwrap())
+    };
+    let (millis, minus) = (9_223_372_036_825_200, -9_223_372_036_832_400);
+    assert_eq!(
+        infinity("timestamp", -1, TimeMode::Adaptive),
+        [Value::Int64(millis * 1000), Value::Int64(minus * 1000)]
+    );
+    assert_eq!(
+        infinity("timestamp", 3, TimeMode::Adaptive),
+        [Value::Int64(millis), Value::Int64(minus)]
+    );
+    assert_eq!(
+        infinity("timestamp", -1, TimeMode::Connect),
+        [Value::Date(millis), Value::Date(minus)]
+    );
+    assert_eq!(
+        infinity("timestamptz", -1, TimeMode::Connect),
+        [Value::from("infinity"), Value::from("-infinity")]
+    );
 }

@@ -273,6 +273,7 @@ pub(super) enum Former {
 pub struct ConfigDef {
     keys: IndexMap<String, ConfigKey>,
     former: IndexMap<String, Former>,
+    understood: Vec<String>,
     read_prefixes: Vec<String>,
     /// options of the framework that their owner does not read, with the reason
     ignored: IndexMap<String, String>,
@@ -300,6 +301,12 @@ impl ConfigDef {
     /// what to do instead.
     pub fn removed(mut self, former: impl Into<String>, advice: impl Into<String>) -> Self {
         self.former.insert(former.into(), Former::Removed(advice.into()));
+        self
+    }
+
+    /// `name` is understood though it is not defined: the plugin refuses it, or knows that what it asks for holds anyway.
+    pub fn understands(mut self, name: impl Into<String>) -> Self {
+        self.understood.push(name.into());
         self
     }
 
@@ -352,14 +359,16 @@ impl ConfigDef {
             };
             (format!("{prefix}{name}"), former)
         }));
-        let read = other.read_prefixes.iter().map(|read| format!("{prefix}{read}"));
-        self.read_prefixes.extend(read);
+        let prefixed = |names: Vec<String>| names.into_iter().map(|name| format!("{prefix}{name}"));
+        self.understood.extend(prefixed(other.understood));
+        self.read_prefixes.extend(prefixed(other.read_prefixes));
         self
     }
 
-    /// This definition, with the former names and the prefixes of `other`.
+    /// This definition, with the former names, the prefixes and what is understood of `other`.
     pub fn with_former_names_of(mut self, other: &ConfigDef) -> Self {
         self.former.extend(other.former.clone());
+        self.understood.extend(other.understood.iter().cloned());
         self.read_prefixes.extend(other.read_prefixes.iter().cloned());
         self
     }
@@ -367,6 +376,11 @@ impl ConfigDef {
     /// What has become of `name`, if it was an option once.
     pub(super) fn former(&self, name: &str) -> Option<&Former> {
         self.former.get(name)
+    }
+
+    /// Names of the options that are understood without being defined.
+    pub(super) fn understood(&self) -> &[String] {
+        &self.understood
     }
 
     /// Whether `name` lies below a prefix whose options are read.

@@ -55,18 +55,19 @@ impl ConfigDef {
         config.keys().filter_map(|name| self.unread_option(name)).collect()
     }
 
-    /// What is to be said of `name`; `None` for an option that is defined, or that lies below a prefix whose options
-    /// somebody reads without defining them.
+    /// What is to be said of `name`; `None` for an option that is defined, or that somebody reads though it is not.
     pub fn unread_option(&self, name: &str) -> Option<UnreadOption> {
-        if self.key(name).is_some() || self.reads_below(name) {
+        let understood = self.understood().iter().any(|known| known == name);
+        if self.key(name).is_some() || understood || self.reads_below(name) {
             return None;
         }
+        let names = self.keys().map(|key| &key.name).chain(self.understood());
         Some(match self.former(name) {
             Some(Former::Renamed(successor)) => UnreadOption::refused(name, &format!("its name is '{successor}' now")),
             Some(Former::Removed(advice)) => {
                 UnreadOption::refused(name, &format!("it is no option any more; {advice}"))
             }
-            None => match nearest(name, self.keys().map(|key| key.name.as_str())) {
+            None => match nearest(name, names.map(String::as_str)) {
                 Some(nearest) => UnreadOption::refused(name, &format!("did you mean '{nearest}'?")),
                 None => UnreadOption::without_effect(name, "nobody reads it, it has no effect"),
             },
@@ -75,7 +76,7 @@ impl ConfigDef {
 }
 
 /// The candidate that whoever wrote `name` most likely meant: the same words with other separators or capitals, the same
-/// words in another order, or a slip of one letter (of two in a long name).
+/// words in another order, all words but the last, or a slip of one letter (of two in a long name).
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (written, ordered) = (letters(name), words(name));
     let slips = if written.chars().count() < 8 { 1 } else { 2 };
@@ -88,6 +89,12 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             }
             if ordered.len() > 1 && words(candidate) == ordered {
                 return Some((1, candidate));
+            }
+            let without_last = candidate
+                .rsplit_once(is_separator)
+                .map(|(first, _)| self::letters(first));
+            if ordered.len() > 1 && without_last.is_some_and(|first| first == written) {
+                return Some((2, candidate));
             }
             let distance = strsim::osa_distance(&letters, &written);
             // a slip in a name of two letters leaves nothing of it
@@ -127,6 +134,7 @@ mod tests {
             .define(key("file"))
             .renamed("table.whitelist", "table.include.list")
             .removed("rest.port", "give the port in listeners")
+            .understands("message.key.columns")
             .reads_prefix("driver.")
     }
 
@@ -148,6 +156,8 @@ mod tests {
             ("schema.enable", "did you mean 'schemas.enable'?"),
             ("Schemas.Enable", "did you mean 'schemas.enable'?"),
             ("flie", "did you mean 'file'?"),
+            ("table.exclude", "did you mean 'table.exclude.list'?"),
+            ("message.key.column", "did you mean 'message.key.columns'?"),
         ] {
             let message = format!("Unknown configuration '{name}': {right}");
             assert_eq!(said(name), Some((true, message)));
@@ -156,12 +166,13 @@ mod tests {
 
     #[test]
     fn any_other_name_is_a_warning_and_what_is_read_is_none() {
-        for name in ["owner.of.this.connector", "filter", "x", ""] {
+        for name in ["owner.of.this.connector", "filter", "table", "x", ""] {
             let message = format!("Unknown configuration '{name}': nobody reads it, it has no effect");
             assert_eq!(said(name), Some((false, message)));
         }
         assert_eq!(said("file"), None);
         assert_eq!(said("driver.anything"), None);
+        assert_eq!(said("message.key.columns"), None);
     }
 
     #[test]
@@ -174,6 +185,7 @@ mod tests {
             "{message}"
         );
         assert_eq!(said("value.converter.driver.x"), None);
+        assert_eq!(said("value.converter.message.key.columns"), None);
         assert!(said("driver.x").is_some());
     }
 

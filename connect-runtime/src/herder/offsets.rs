@@ -97,7 +97,7 @@ async fn alter(
     let altered = isolated(
         format!("altering offsets of connector {name}"),
         ALTER_DEADLINE,
-        move || async move { plugin.alter_offsets(&config, &changes) },
+        move || async move { plugin.alter_offsets(&config, &changes).await },
     );
     altered.await.map_err(failed)
 }

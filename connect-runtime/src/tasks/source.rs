@@ -22,7 +22,7 @@ use crate::storage::OffsetStore;
 use crate::task_runner::TaskState;
 use async_trait::async_trait;
 use connect_api::record::SourceMap;
-use connect_api::source::OffsetReader;
+use connect_api::source::{OffsetReader, SourcePositions};
 use connect_api::{ConnectError, Durable, ErrorKind, SourceRecord, SourceTask, SourceTaskContext, Stage};
 use futures::FutureExt as _;
 use kafka_client::{ProducerRecord, SendError};
@@ -164,7 +164,9 @@ impl<'a> SourceLoop<'a> {
                 Ok(records) => {
                     control.counters.batch.record(started.elapsed());
                     control.counters.records_in.add(records.len() as u64);
-                    self.send_all(task, records).await?;
+                    if self.send_all(task, records).await? {
+                        self.take_positions(task.positions());
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Retriable => {
                     tracing::warn!(connector = %spec.connector, task = spec.task, error = %error, "poll failed, trying again");
@@ -210,7 +212,8 @@ impl<'a> SourceLoop<'a> {
         Ok(())
     }
 
-    async fn send_all(&mut self, task: &mut dyn SourceTask, records: Vec<SourceRecord>) -> Result<(), ConnectError> {
+    /// Sends records; false where the task was stopped before the last one: what was not sent is read again after a restart.
+    async fn send_all(&mut self, task: &mut dyn SourceTask, records: Vec<SourceRecord>) -> Result<bool, ConnectError> {
         for record in records {
             let partition = Arc::clone(&record.source_partition);
             let offset = Arc::clone(&record.source_offset);
@@ -222,13 +225,13 @@ impl<'a> SourceLoop<'a> {
                 Some(out) => {
                     while self.offsets.in_flight_bytes() >= IN_FLIGHT_BYTES {
                         if self.environment.control.stopping() {
-                            return Ok(()); // what was not sent is read again after a restart
+                            return Ok(false);
                         }
                         self.wait_for_deliveries(task).await?;
                         self.acknowledge()?;
                     }
                     if !self.ensure_topic(&out.topic).await? {
-                        return Ok(());
+                        return Ok(false);
                     }
                     self.newest_ticket = self.offsets.submit(&partition, offset, out.size());
                     self.send(&out, self.newest_ticket).await?;
@@ -240,7 +243,16 @@ impl<'a> SourceLoop<'a> {
             .counters
             .active
             .set(self.offsets.in_flight() as u64);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Takes in offsets without records. They are rare, and a source may wait for them: they are written at once.
+    fn take_positions(&mut self, positions: SourcePositions) {
+        for (partition, offset) in positions {
+            self.newest_ticket = self.offsets.submit(&partition, offset, 0);
+            self.offsets.acknowledge(self.newest_ticket);
+            self.next_commit = Instant::now();
+        }
     }
 
     /// Whether the topic is there; false where the task was stopped before it could be made.

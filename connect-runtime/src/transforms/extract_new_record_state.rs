@@ -7,6 +7,8 @@
 //!   tombstone             -> kept or dropped
 //!   anything else         -> as it is
 //! ```
+//! Where one tombstone is left of a delete and the tombstone behind it, it is made of the delete, because only that has the
+//! envelope from which `add.headers` takes its headers. (Debezium does the same in every mode since 2.5.)
 
 use super::side::{SchemaCache, add_field, struct_like};
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator};
@@ -77,9 +79,9 @@ impl TransformationPlugin for ExtractNewRecordStatePlugin {
                     ]))
                     .importance(Importance::Medium)
                     .doc(
-                        "drop: neither the delete nor its tombstone is kept; tombstone (the default): the tombstone alone; \
-                         rewrite: the row as it was, with __deleted, and no tombstone; rewrite-with-tombstone: both; \
-                         delete-to-tombstone: the delete becomes a tombstone, and the tombstone that follows is dropped.",
+                        "drop: neither the delete nor its tombstone is kept; tombstone (the default) or delete-to-tombstone: the \
+                         delete becomes a tombstone, with its headers, and the tombstone that follows is dropped; rewrite: the \
+                         row as it was, with __deleted, and no tombstone; rewrite-with-tombstone: both.",
                     ),
             )
             .define(
@@ -99,7 +101,9 @@ impl TransformationPlugin for ExtractNewRecordStatePlugin {
             .define(prefix("add.fields.prefix"))
             .define(fields("add.headers", "as headers"))
             .define(prefix("add.headers.prefix"))
-            .define(super::side::replace_null_with_default());
+            .define(super::side::replace_null_with_default())
+            .renamed("add.source.fields", "add.fields")
+            .removed("operation.header", "name op in add.headers");
         REFUSED.iter().fold(definition, |definition, (name, default)| {
             definition.define(
                 ConfigKey::new(*name, ConfigType::String)
@@ -129,8 +133,7 @@ impl TransformationPlugin for ExtractNewRecordStatePlugin {
             "drop" => (DeleteEvent::Drop, false),
             "rewrite" => (DeleteEvent::Rewrite, false),
             "rewrite-with-tombstone" => (DeleteEvent::Rewrite, true),
-            "delete-to-tombstone" => (DeleteEvent::Tombstone, false),
-            _ => (DeleteEvent::Drop, true),
+            _ => (DeleteEvent::Tombstone, false),
         };
         let references = |list: &str, prefix: &str| -> Vec<Reference> {
             let prefix = parsed.text(prefix).unwrap_or_default();

@@ -30,6 +30,7 @@ impl Connector for DiscardConnector {
     async fn stop(&mut self) {}
 }
 
+#[async_trait]
 impl ConnectorPlugin for DiscardSink {
     fn class(&self) -> &'static str {
         "millrace.DiscardSink"
@@ -55,7 +56,7 @@ impl ConnectorPlugin for DiscardSink {
         Task::Sink(Box::new(DiscardTask))
     }
 
-    fn alter_offsets(&self, _: &ConfigMap, _: &[(SourceMap, Option<SourceMap>)]) -> Result<bool, ConnectError> {
+    async fn alter_offsets(&self, _: &ConfigMap, _: &[(SourceMap, Option<SourceMap>)]) -> Result<bool, ConnectError> {
         Ok(true) // nothing is kept outside of the consumer group
     }
 }

@@ -86,7 +86,7 @@ impl ConnectorPlugin for FileStreamSource {
         Task::Source(Box::new(SourceFile::default()))
     }
 
-    fn alter_offsets(
+    async fn alter_offsets(
         &self,
         config: &ConfigMap,
         offsets: &[(SourceMap, Option<SourceMap>)],
@@ -155,7 +155,7 @@ impl ConnectorPlugin for FileStreamSink {
         Task::Sink(Box::new(SinkFile::default()))
     }
 
-    fn alter_offsets(&self, _: &ConfigMap, _: &[(SourceMap, Option<SourceMap>)]) -> Result<bool, ConnectError> {
+    async fn alter_offsets(&self, _: &ConfigMap, _: &[(SourceMap, Option<SourceMap>)]) -> Result<bool, ConnectError> {
         Ok(true) // nothing is kept outside of the consumer group
     }
 }

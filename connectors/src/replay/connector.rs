@@ -78,7 +78,7 @@ impl ConnectorPlugin for EventReplaySource {
         Task::Source(Box::new(ReplayTask::default()))
     }
 
-    fn alter_offsets(
+    async fn alter_offsets(
         &self,
         _config: &ConfigMap,
         offsets: &[(SourceMap, Option<SourceMap>)],

@@ -3,6 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod case_33_toast_arrays;
+mod case_35_numeric_special_values;
+mod case_38_slot_recreated;
+mod case_42_unwrap_delete_headers;
+mod case_49_tls_required;
+mod case_50_removed_option_names;
 mod case_66_lstm_state_leak;
 mod case_67_int64_ids;
 mod case_69_double_logistic_refused;
@@ -11,3 +17,5 @@ mod case_71_dynamic_quantization;
 mod case_73_dims_none_none;
 mod case_94_store_from_default_converters;
 mod one_model;
+#[path = "../postgres_catalog/worker.rs"]
+mod postgres_worker;

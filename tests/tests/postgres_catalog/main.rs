@@ -2,8 +2,12 @@
 //!
 //! ```text
 //!   changes.rs   snapshot and changes, as envelopes and as rows in a compacted topic
-//!   types.rs     values of every type, as Debezium documents them
+//!   keys.rs      keys and nullability that change
+//!   types.rs     values of every type, as Debezium documents them, and values that no type holds
 //!   outages.rs   restarts of connector, worker and PostgreSQL; nothing is lost
+//!   positions.rs offset, slot and log that do not fit together
+//!   takeover.rs  from the running Debezium, and back to it
+//!   beside.rs    record for record beside the running Debezium
 //!   refusals.rs  what is wrong is said, when the connector is created or when its task fails
 //! ```
 #![allow(
@@ -15,8 +19,12 @@
     clippy::print_stderr
 )]
 
+mod beside;
 mod changes;
+mod keys;
 mod outages;
+mod positions;
 mod refusals;
+mod takeover;
 mod types;
 mod worker;

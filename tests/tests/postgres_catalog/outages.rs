@@ -1,7 +1,8 @@
 //! Whatever goes away and comes back: nothing is lost.
 
-use crate::worker::{Stage, eventually, text};
-use serde_json::{Value, json};
+use crate::worker::{Stage, eventually};
+use kafka_client::LogRecord;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use tests::PostgresServer;
 
@@ -44,11 +45,27 @@ async fn catches_up(stage: &Stage, server: &PostgresServer, topic: &str) {
     .await;
 }
 
-async fn change(server: &PostgresServer, stage: &Stage, round: i32) {
+/// Changes rows, and says how many.
+async fn change(server: &PostgresServer, stage: &Stage, round: i32) -> usize {
     let statements = format!(
-        "INSERT INTO t VALUES ({round}, 0); UPDATE t SET n = n + 1 WHERE id % 7 = {round} % 7; DELETE FROM t WHERE id = {round} * 10"
+        "INSERT INTO t VALUES ({round}, 0); \
+         WITH u AS (UPDATE t SET n = n + 1 WHERE id % 7 = {round} % 7 RETURNING 1) SELECT count(*) FROM u; \
+         WITH d AS (DELETE FROM t WHERE id = {round} * 10 RETURNING 1) SELECT count(*) FROM d"
     );
-    server.psql(&stage.database, &statements).await.unwrap();
+    let counts = server.psql(&stage.database, &statements).await.unwrap();
+    1 + counts
+        .lines()
+        .map(|count| count.parse::<usize>().unwrap())
+        .sum::<usize>()
+}
+
+/// The operation that a record came from.
+fn operation(record: &LogRecord) -> String {
+    let header = record.headers.iter().find(|(name, _)| name == "__op");
+    let value = header
+        .and_then(|(_, value)| value.clone())
+        .expect("a record without its operation");
+    String::from_utf8(value.to_vec()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,11 +83,14 @@ async fn a_restart_goes_on_where_it_was() {
     let options = [
         UNWRAP[0],
         UNWRAP[1],
+        ("transforms.unwrap.add.headers", "op"),
         ("table.include.list", "public.t"),
         ("status.update.interval.ms", "200"),
     ];
     stage.run(stage.config(&options)).await;
     catches_up(&stage, server, topic).await;
+    let snapshot = stage.dump(topic).await.len();
+    assert_eq!(snapshot, 500);
 
     // the connector's task
     change(server, &stage, 1).await;
@@ -89,19 +109,20 @@ async fn a_restart_goes_on_where_it_was() {
     stage.start_worker().await;
     catches_up(&stage, server, topic).await;
 
-    // no restart took a second snapshot, and a clean one repeats nothing: as many records as there were changes
-    let before = stage.dump(topic).await.len();
-    stage.restart_worker().await;
-    change(server, &stage, 5).await;
+    // no restart took a second snapshot
+    let all = stage.dump(topic).await;
+    let reads = all.iter().filter(|record| operation(record) == "r").count();
+    assert_eq!(reads, snapshot);
+    // a clean restart repeats nothing: exactly as many records as there were changes, before it and after it
+    let before = change(server, &stage, 5).await;
     catches_up(&stage, server, topic).await;
-    let changes = stage.dump(topic).await.len() - before;
-    let table: usize = server
-        .psql(&stage.database, "SELECT count(*) FROM t")
-        .await
-        .unwrap()
-        .parse()
-        .unwrap();
-    assert!(changes < table, "{changes} records after a clean restart");
+    assert_eq!(stage.dump(topic).await.len() - all.len(), before);
+    stage.stop_worker().await;
+    let meanwhile = change(server, &stage, 6).await;
+    stage.start_worker().await;
+    let after = change(server, &stage, 7).await;
+    catches_up(&stage, server, topic).await;
+    assert_eq!(stage.dump(topic).await.len() - all.len(), before + meanwhile + after);
 
     // PostgreSQL may forget what is in Kafka, also while only other tables change
     server
@@ -171,85 +192,72 @@ async fn a_snapshot_that_is_cut_off_begins_again_and_forgets_no_delete() {
     server
         .psql(
             &stage.database,
-            "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 400000) g",
+            "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 20000) g; \
+             CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)",
+        )
+        .await
+        .unwrap();
+    // a slot that is made waits for every transaction, and there will be one that holds a table
+    server
+        .psql(
+            &stage.database,
+            "SELECT pg_create_logical_replication_slot('cut', 'pgoutput')",
         )
         .await
         .unwrap();
     let topic = "cut.public.t";
-    stage.run(stage.config(&UNWRAP)).await;
-    eventually("the snapshot has begun", async || {
-        let records = stage
-            .broker
-            .dump(topic, kafka_client::IsolationLevel::ReadUncommitted)
-            .await;
-        if records.is_ok_and(|records| !records.is_empty()) {
+    // the snapshot reads t, and waits for u, which somebody holds
+    let lock = server
+        .psql_in_background(
+            &stage.database,
+            "BEGIN; LOCK TABLE u IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600)",
+        )
+        .await
+        .unwrap();
+    eventually("u is held", async || {
+        let held =
+            "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'u'::regclass";
+        let held = server.psql(&stage.database, held).await.unwrap();
+        if held == "1" { Ok(()) } else { Err(held) }
+    })
+    .await;
+    let options = [
+        UNWRAP[0],
+        UNWRAP[1],
+        ("transforms.unwrap.add.headers", "op"),
+        ("max.batch.size", "100"),
+    ];
+    stage.run(stage.config(&options)).await;
+    eventually("a part of the snapshot is in the topic", async || {
+        let records = stage.dump(topic).await.len();
+        if records >= 19_000 {
             Ok(())
         } else {
-            Err("no record yet".to_owned())
+            Err(format!("{records} records"))
         }
     })
     .await;
-    // PostgreSQL dies in the middle (or, on a quick machine, right after)
+    assert!(stage.dump("cut.public.u").await.is_empty());
+    assert_ne!(stage.offset().await["snapshot_completed"], true);
+    // PostgreSQL dies in the middle of it, and so does the worker
     server.kill().await.unwrap();
-    server.restart().await.unwrap();
+    drop(lock);
     stage.stop_worker().await;
-    // these rows are in the topic already, most likely
+    let cut = stage.dump(topic).await.len();
+    assert!(cut < 20_000 + 1, "{cut} records");
+    server.restart().await.unwrap();
+    // these rows are in the topic already
     server
-        .psql(&stage.database, "DELETE FROM t WHERE id <= 399000")
+        .psql(&stage.database, "DELETE FROM t WHERE id <= 15000")
         .await
         .unwrap();
     stage.start_worker().await;
     stage.task_is("RUNNING").await;
     catches_up(&stage, &server, topic).await;
-    stage.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn offsets_of_debezium_are_taken_over() {
-    let stage = Stage::new("takeover").await;
-    let server = PostgresServer::shared().await.unwrap();
-    let sql = async |statements: &str| server.psql(&stage.database, statements).await.unwrap();
-    sql("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1)").await;
-    sql("CREATE PUBLICATION dbz_publication FOR TABLE t").await;
-    let lsn = sql("SELECT lsn - '0/0' FROM pg_create_logical_replication_slot('takeover', 'pgoutput')").await;
-    sql("INSERT INTO t VALUES (2, 2)").await;
-    // the connector is made as Debezium would have left it: stopped, with an offset
-    let mut config = stage.config(&UNWRAP);
-    config["publication.autocreate.mode"] = "disabled".into();
-    stage.run(config.clone()).await;
-    assert_eq!(stage.send("PUT", "/stop").await.0, 204);
-    eventually("the connector has stopped", async || {
-        let status = stage.send("GET", "/status").await.1;
-        if status["tasks"] == json!([]) {
-            Ok(())
-        } else {
-            Err(status.to_string())
-        }
-    })
-    .await;
-    let lsn: u64 = lsn.parse().unwrap();
-    let offset = json!({"offsets": [{"partition": {"server": "takeover"}, "offset": {
-        "transaction_id": null, "lsn_proc": lsn, "messageType": "INSERT", "lsn_commit": lsn, "lsn": lsn, "txId": 739,
-        "ts_usec": 1_700_000_000_000_000_i64,
-    }}]});
-    let (status, body) = stage.patch_offsets(offset).await;
-    assert_eq!(status, 200, "{body}");
-    assert_eq!(stage.offset().await["lsn_commit"], lsn);
-    sql("INSERT INTO t VALUES (3, 3)").await;
-    assert_eq!(stage.send("PUT", "/resume").await.0, 202);
-    eventually("the change after the offset has come", async || {
-        let records = stage.dump("takeover.public.t").await;
-        let keys: Vec<String> = records.iter().map(|record| text(&record.key)).collect();
-        if keys.iter().any(|key| key == r#"{"id":3}"#) {
-            Ok(())
-        } else {
-            Err(format!("{keys:?}"))
-        }
-    })
-    .await;
-    let (status, body) = stage
-        .patch_offsets(json!({"offsets": [{"partition": {"server": "takeover"}, "offset": {"lsn": "x"}}]}))
-        .await;
-    assert_ne!(status, 200, "{body}");
+    let records = stage.dump(topic).await;
+    let again: Vec<String> = records.iter().skip(cut).map(operation).collect();
+    // the snapshot once more, from its beginning, and a tombstone for each row that was deleted meanwhile
+    assert_eq!(again.iter().filter(|operation| *operation == "r").count(), 5000);
+    assert_eq!(again.iter().filter(|operation| *operation == "d").count(), 15_000);
     stage.finish().await;
 }

@@ -1,6 +1,6 @@
 //! What is wrong is said: when the connector is created where it can be known, else by the failed task.
 
-use crate::worker::{Stage, eventually};
+use crate::worker::{Stage, eventually, logged};
 use serde_json::Value;
 use tests::PostgresServer;
 
@@ -22,7 +22,8 @@ async fn a_connector_that_cannot_work_is_not_created() {
         .psql(
             &stage.database,
             "CREATE ROLE refused_reader LOGIN PASSWORD 'p'; GRANT SELECT ON t TO refused_reader; \
-             CREATE ROLE refused_blind LOGIN REPLICATION PASSWORD 'p'; CREATE TABLE odd (id int PRIMARY KEY, h interval)",
+             CREATE ROLE refused_blind LOGIN REPLICATION PASSWORD 'p'; CREATE TABLE odd (id int PRIMARY KEY, h interval, p point); \
+             CREATE TABLE odder (id int PRIMARY KEY, b bit(3)); CREATE TABLE odd_key (h interval PRIMARY KEY, v int)",
         )
         .await
         .unwrap();
@@ -66,11 +67,6 @@ async fn a_connector_that_cannot_work_is_not_created() {
         ),
         (
             "table.include.list",
-            "no table of database refused_db is captured",
-            vec![("table.include.list", "x.*")],
-        ),
-        (
-            "table.include.list",
             "is not a regular expression",
             vec![("table.include.list", "(")],
         ),
@@ -78,6 +74,18 @@ async fn a_connector_that_cannot_work_is_not_created() {
             "column.exclude.list",
             "column public.odd.h has type interval",
             vec![("table.include.list", "public.odd")],
+        ),
+        // all of them at once
+        (
+            "column.exclude.list",
+            "column public.odd.h has type interval, column public.odd.p has type point, column public.odder.b has type bit, which \
+             are not supported: name them in column.exclude.list",
+            vec![("table.include.list", "public.odd,public.odder")],
+        ),
+        (
+            "table.exclude.list",
+            "column public.odd_key.h has type interval, which is not supported: a key cannot be represented",
+            vec![("table.include.list", "public.odd_key")],
         ),
         (
             "publication.name",
@@ -90,8 +98,37 @@ async fn a_connector_that_cannot_work_is_not_created() {
         ),
         (
             "database.sslmode",
-            "disable, allow, prefer",
+            "disable, allow, prefer. This connector has no TLS yet: take the connection through a tunnel",
             vec![t, ("database.sslmode", "require")],
+        ),
+        (
+            "extended.headers.enabled",
+            "is not supported; leave it out, or set it to false",
+            vec![t, ("extended.headers.enabled", "true")],
+        ),
+        (
+            "event.converting.failure.handling.mode",
+            "set it to warn",
+            vec![t, ("event.converting.failure.handling.mode", "fail")],
+        ),
+        (
+            "offset.mismatch.strategy",
+            "trust_offset, trust_slot, trust_greater_lsn",
+            vec![t, ("offset.mismatch.strategy", "no_validation")],
+        ),
+        (
+            "unavailable.value.placeholder",
+            "hexadecimal digits",
+            vec![t, ("unavailable.value.placeholder", "hex:xy")],
+        ),
+        (
+            "message.prefix.exclude.list",
+            "not both",
+            vec![
+                t,
+                ("message.prefix.include.list", "a"),
+                ("message.prefix.exclude.list", "b"),
+            ],
         ),
         ("plugin.name", "pgoutput", vec![t, ("plugin.name", "decoderbufs")]),
         ("slot.name", "lower-case letters", vec![t, ("slot.name", "My-Slot")]),
@@ -141,6 +178,8 @@ async fn a_connector_that_cannot_work_is_not_created() {
         ("hstore.handling.mode", "json"),
         ("my.own.option", "x"),
         ("database.sslmode", "disable"),
+        ("extended.headers.enabled", "false"),
+        ("event.converting.failure.handling.mode", "warn"),
     ]);
     assert_eq!(stage.validate(config).await, []);
     stage.finish().await;
@@ -282,5 +321,63 @@ async fn what_changes_behind_the_connector_fails_its_task_with_advice() {
         "{trace}"
     );
     assert!(!trace.contains("secret"), "{trace}");
+    stage.finish().await;
+}
+
+/// What happens to one table is nothing to the others, and where there is none yet, one is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_come_and_go_stop_nothing() {
+    let server = PostgresServer::shared().await.unwrap();
+    let mut stage = Stage::new("coming").await;
+    let sql = async |statements: &str| server.psql("coming_db", statements).await.unwrap();
+    let lists = [("table.include.list", "public\\.(a|b)\\w*")];
+    stage.run(stage.config(&lists)).await;
+    eventually("it says what it waits for", async || {
+        match logged("no table is captured by these lists yet").is_empty() {
+            true => Err("nothing".to_owned()),
+            false => Ok(()),
+        }
+    })
+    .await;
+    sql("CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1)").await;
+    stage.records("coming.public.a", 1).await;
+    sql("INSERT INTO a VALUES (2)").await;
+    stage.records("coming.public.a", 2).await;
+
+    // tables that a list names, one of which goes while the connection is cut, another while the worker is away
+    sql("CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)").await;
+    stage
+        .run(stage.config(&[("table.include.list", "public.a,public.b,public.c")]))
+        .await;
+    sql("INSERT INTO b VALUES (1)").await;
+    stage.records("coming.public.b", 1).await;
+    sql("DROP TABLE b; SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'coming' AND active; \
+         INSERT INTO a VALUES (3)")
+    .await;
+    stage.records("coming.public.a", 3).await;
+    stage.stop_worker().await;
+    sql("ALTER TABLE c RENAME TO d; INSERT INTO a VALUES (4)").await;
+    stage.start_worker().await;
+    stage.task_is("RUNNING").await;
+    stage.records("coming.public.a", 4).await;
+    for gone in ["public.b", "public.c"] {
+        let said = logged("table.include.list names a table that is not there");
+        assert!(said.iter().any(|line| line.contains(gone)), "{gone}: {said:?}");
+    }
+    // a table that the publication lacks, found at a reconnect
+    sql("CREATE PUBLICATION some FOR TABLE a").await;
+    let disabled = [
+        ("table.include.list", "public\\.[a-z]"),
+        ("publication.autocreate.mode", "disabled"),
+        ("publication.name", "some"),
+    ];
+    stage.run(stage.config(&disabled)).await;
+    sql("INSERT INTO a VALUES (5)").await;
+    stage.records("coming.public.a", 5).await;
+    assert!(
+        logged("table public.d is not in publication some")
+            .iter()
+            .any(|line| line.contains("WARN"))
+    );
     stage.finish().await;
 }

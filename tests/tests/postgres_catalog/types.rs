@@ -324,3 +324,151 @@ async fn other_ways_to_represent_values() {
     );
     stage.finish().await;
 }
+
+/// Nothing of this stops the connector, or any other column.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_represented_stops_nothing() {
+    let stage = Stage::new("odd_values").await;
+    let server = PostgresServer::shared().await.unwrap();
+    let sql = async |statements: &str| server.psql(&stage.database, statements).await.unwrap();
+    let values = "'NaN', 'Infinity', '{{1,2},{3,4}}', '294276-12-31 23:59:59', '{1.5,NaN}', 'kept'";
+    sql(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, n numeric NOT NULL, n2 numeric(8,2), a int[] NOT NULL, ts timestamp NOT NULL, na numeric(8,2)[], note text); \
+         INSERT INTO t VALUES (1, {values}), (2, 1, 1.5, '{{1}}', '2020-01-01', '{{}}', 'plain')"
+    ))
+    .await;
+    let config = stage.config(&[
+        ("transforms", "unwrap"),
+        ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState"),
+        ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
+        ("value.converter.schemas.enable", "true"),
+        ("status.update.interval.ms", "100"),
+    ]);
+    stage.run(config).await;
+    stage.records("odd_values.public.t", 2).await;
+    sql(&format!("INSERT INTO t VALUES (3, {values})")).await;
+    // columns that come and are of no use to anybody yet
+    sql("ALTER TABLE t ADD COLUMN i interval, ADD COLUMN p point; INSERT INTO t VALUES (4, 2, 2, '{2}', '2020-01-02', '{}', 'more', '1 day', '(1,2)')").await;
+    let records = stage.records("odd_values.public.t", 4).await;
+    let odd = json!({"n": null, "n2": null, "a": [null, null], "ts": i64::MAX, "na": ["AJY=", null], "note": "kept"});
+    for (record, id) in [(&records[0], 1), (&records[2], 3)] {
+        let mut expected = odd.clone();
+        expected["id"] = id.into();
+        assert_eq!(pair(record).1["payload"], expected);
+    }
+    let (_, plain) = pair(&records[1]);
+    assert_eq!(plain["payload"]["n"], json!({"scale": 0, "value": "AQ=="}));
+    let (_, last) = pair(&records[3]);
+    assert_eq!(
+        last["payload"],
+        json!({"id": 4, "n": {"scale": 0, "value": "Ag=="}, "n2": "AMg=", "a": [2], "ts": 1_577_923_200_000_000_i64, "na": [], "note": "more"})
+    );
+    // null where the table has none: the schema says so, from then on
+    let optional = |value: &Value, name: &str| {
+        let fields = value["schema"]["fields"].as_array().unwrap();
+        fields.iter().find(|field| field["field"] == name).unwrap()["optional"].clone()
+    };
+    for record in &records {
+        let (_, value) = pair(record);
+        assert_eq!(
+            (optional(&value, "n"), optional(&value, "ts")),
+            (json!(true), json!(false))
+        );
+    }
+    // counted, by column and kind
+    let lines = crate::worker::logged("odd_values");
+    for (column, kind) in [
+        ("public.t.n", "NaN or Infinity"),
+        ("public.t.n2", "NaN or Infinity"),
+        ("public.t.na", "NaN or Infinity"),
+        ("public.t.a", "an array of more than one dimension"),
+        ("public.t.ts", "beyond 64 bits of microseconds"),
+    ] {
+        let said = lines
+            .iter()
+            .any(|line| line.contains(&format!("column={column} ")) && line.contains(kind));
+        assert!(said, "{column}: {lines:?}");
+    }
+    let left_out = crate::worker::logged("the column is left out");
+    for column in ["column=i type=\"interval\"", "column=p type=\"point\""] {
+        assert!(left_out.iter().any(|line| line.contains(column)), "{left_out:?}");
+    }
+    assert_eq!(stage.send("GET", "/status").await.1["tasks"][0]["state"], "RUNNING");
+    stage.finish().await;
+    let total = crate::worker::logged("not representable in this run of the task");
+    assert!(
+        total
+            .iter()
+            .any(|line| line.contains("public.t.n ") && line.contains("count=2")),
+        "{total:?}"
+    );
+}
+
+/// Names and messages of which nobody thinks first.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_avro_forbids_and_logical_messages() {
+    let stage = Stage::new("odd_names").await;
+    let server = PostgresServer::shared().await.unwrap();
+    let sql = async |statements: &str| server.psql(&stage.database, statements).await.unwrap();
+    sql(
+        "CREATE SCHEMA \"we ird-é\"; CREATE TABLE \"we ird-é\".\"ta.b le$\" (\"c o-l\" int PRIMARY KEY, \"1x\" int); \
+         INSERT INTO \"we ird-é\".\"ta.b le$\" VALUES (1, 2)",
+    )
+    .await;
+    let with_schemas = [
+        ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
+        ("value.converter.schemas.enable", "true"),
+        ("topic.prefix", "odd-names"),
+        ("status.update.interval.ms", "100"),
+    ];
+    stage.run(stage.config(&with_schemas)).await;
+    let topic = "odd-names.we_ird-_.ta.b_le_";
+    let (key, value) = pair(&stage.records(topic, 1).await[0]);
+    // as Debezium names them without an adjustment
+    assert_eq!(key, r#"{"c o-l":1}"#);
+    assert_eq!(value["schema"]["name"], "odd-names.we_ird-_.ta.b_le_.Envelope");
+    assert_eq!(
+        value["schema"]["fields"][1]["name"],
+        "odd-names.we_ird-_.ta.b_le_.Value"
+    );
+    sql(
+        "SELECT pg_logical_emit_message(true, 'pre', 'within'), pg_logical_emit_message(false, 'pre', 'alone'), \
+         pg_logical_emit_message(true, 'other', 'left out')",
+    )
+    .await;
+    let messages = stage.records("odd-names.message", 3).await;
+    let messages: Vec<(String, Value)> = messages.iter().map(pair).collect();
+    for (prefix, content) in [("pre", "d2l0aGlu"), ("pre", "YWxvbmU="), ("other", "bGVmdCBvdXQ=")] {
+        let message = json!({"prefix": prefix, "content": content});
+        let found = messages
+            .iter()
+            .find(|(_, value)| value["payload"]["message"] == message);
+        let (key, value) = found.unwrap_or_else(|| panic!("{message} is not among {messages:?}"));
+        assert_eq!(*key, format!("{{\"prefix\":\"{prefix}\"}}"));
+        assert_eq!(
+            (&value["payload"]["op"], &value["payload"]["source"]["table"]),
+            (&json!("m"), &json!(""))
+        );
+        assert_eq!(value["schema"]["name"], "io.debezium.connector.postgresql.MessageValue");
+    }
+    let alone = messages
+        .iter()
+        .find(|(_, value)| value["payload"]["message"]["content"] == "YWxvbmU=");
+    assert_eq!(alone.unwrap().1["payload"]["source"]["txId"], Value::Null);
+    // with names that Avro takes, and without some messages
+    let adjusted = [
+        ("schema.name.adjustment.mode", "avro"),
+        ("field.name.adjustment.mode", "avro"),
+        ("message.prefix.exclude.list", "oth.*"),
+    ];
+    stage.run(stage.config(&[&with_schemas[..], &adjusted].concat())).await;
+    sql("SELECT pg_logical_emit_message(true, 'other', 'not seen'); INSERT INTO \"we ird-é\".\"ta.b le$\" VALUES (2, 3)").await;
+    let (key, value) = pair(&stage.records(topic, 2).await[1]);
+    assert_eq!(key, r#"{"c_o_l":2}"#);
+    assert_eq!(value["payload"]["after"], json!({"c_o_l": 2, "_1x": 3}));
+    assert_eq!(value["schema"]["name"], "odd_names.we_ird__.ta.b_le_.Envelope");
+    sql("SELECT pg_logical_emit_message(true, 'pre', 'last')").await;
+    let messages = stage.records("odd-names.message", 4).await;
+    assert_eq!(pair(&messages[3]).1["payload"]["message"]["content"], "bGFzdA==");
+    stage.finish().await;
+}

@@ -1,17 +1,20 @@
 //! A worker with the Postgres connector, asked over REST, and what its topics hold.
 
+#![allow(dead_code)] // two binaries share this file, and neither uses all of it
+
 use connect_api::ConfigMap;
 use connect_runtime::logging::Loggers;
 use connect_runtime::{Plugins, Worker};
 use kafka_client::{Admin, IsolationLevel, LogRecord, NewTopic};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use tests::worker_process::WorkerProcess;
 use tests::{KafkaBroker, PostgresServer};
 
 /// A condition that does not hold by then never will.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits until `condition` gives something; `state` says in a failure what is there instead.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Result<T, String>) -> T {
@@ -28,11 +31,53 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Resul
     }
 }
 
+/// What the workers of this process have logged at WARN and ERROR.
+static LOG: OnceLock<Arc<Mutex<Vec<u8>>>> = OnceLock::new();
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn keep_log() -> &'static Arc<Mutex<Vec<u8>>> {
+    LOG.get_or_init(|| {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&kept);
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+            .with_ansi(false)
+            .with_writer(move || Log(Arc::clone(&writer)))
+            .init();
+        kept
+    })
+}
+
+/// Lines of the log that contain `text`.
+pub fn logged(text: &str) -> Vec<String> {
+    let log = keep_log().lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let log = String::from_utf8_lossy(&log).into_owned();
+    log.lines()
+        .filter(|line| line.contains(text))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// A broker, a database of the test's own, and a worker.
 pub struct Stage {
     pub broker: &'static KafkaBroker,
     pub database: String,
-    port: u16,
+    pub port: u16,
     name: String,
     worker: Option<Worker>,
     client: Client,
@@ -83,6 +128,7 @@ fn properties(broker: &KafkaBroker, group: &str) -> ConfigMap {
 }
 
 async fn start_worker(broker: &KafkaBroker, group: &str) -> (Worker, Client) {
+    keep_log();
     let mut plugins = Plugins::builtin();
     plugins.connectors.extend(catalog_source::plugins());
     let starting = Worker::start(&properties(broker, group), Arc::new(plugins), Loggers::detached())
@@ -163,10 +209,54 @@ impl Stage {
         Value::Object(config)
     }
 
+    /// A Java worker with Debezium in the place of this one, which must not run: of the same group, on the same topics.
+    pub async fn start_debezium(&mut self) -> Debezium {
+        assert!(self.worker.is_none(), "two workers of one group");
+        let mut properties = properties(self.broker, &self.name);
+        properties.shift_remove("listeners");
+        let properties: Vec<(&str, String)> = properties
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone().unwrap_or_default()))
+            .collect();
+        let worker = WorkerProcess::start_debezium(&properties).await.unwrap();
+        self.client = Client {
+            http: reqwest::Client::new(),
+            url: worker.url.clone(),
+        };
+        Debezium(worker)
+    }
+
     /// Creates or changes the connector.
     pub async fn put(&self, config: Value) -> (u16, Value) {
         let path = format!("/connectors/{}/config", self.name);
-        self.client.send("PUT", &path, Some(config)).await
+        // a worker that has just started may still be joining its group
+        eventually("the worker takes a configuration", async || {
+            match self.client.send("PUT", &path, Some(config.clone())).await {
+                (409 | 503, body) => Err(body.to_string()),
+                answer => Ok(answer),
+            }
+        })
+        .await
+    }
+
+    /// Stops the connector; its task has ended then.
+    pub async fn stop_connector(&self) {
+        assert_eq!(self.send("PUT", "/stop").await.0, 204);
+        eventually("the connector has stopped", async || {
+            let status = self.send("GET", "/status").await.1;
+            if status["tasks"] == json!([]) {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
+        })
+        .await;
+    }
+
+    /// Resumes it, and waits until its task is in `state`; the trace.
+    pub async fn resume_connector(&self, state: &str) -> String {
+        assert_eq!(self.send("PUT", "/resume").await.0, 202);
+        self.task_is(state).await
     }
 
     /// Creates the connector, which must be accepted, and waits until its task runs.
@@ -247,12 +337,37 @@ impl Stage {
         }
     }
 
-    /// Everything in a topic.
+    /// Everything in a topic; nothing where it is not there. Any other error fails the test when it does not pass.
     pub async fn dump(&self, topic: &str) -> Vec<LogRecord> {
-        self.broker
-            .dump(topic, IsolationLevel::ReadUncommitted)
-            .await
-            .unwrap_or_default()
+        let admin = Admin::new(&self.broker.config()).unwrap();
+        eventually(&format!("topic {topic} can be read"), async || {
+            let described = admin.topic(topic).await.map_err(|error| error.to_string())?;
+            match described {
+                None => Ok(Vec::new()),
+                Some(_) => self
+                    .broker
+                    .dump(topic, IsolationLevel::ReadUncommitted)
+                    .await
+                    .map_err(|error| format!("{error:#}")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until a topic has at least so many records.
+    pub async fn records(&self, topic: &str, count: usize) -> Vec<LogRecord> {
+        eventually(&format!("{count} records in {topic}"), async || {
+            let records = self.dump(topic).await;
+            match records.len() >= count {
+                true => Ok(records),
+                false => Err(format!(
+                    "{} records; {}",
+                    records.len(),
+                    self.send("GET", "/status").await.1
+                )),
+            }
+        })
+        .await
     }
 
     /// What a compacted topic comes to: the newest value of each key.
@@ -295,6 +410,30 @@ impl Stage {
         if let Some(worker) = self.worker.take() {
             worker.stop().await;
         }
+    }
+}
+
+/// Waits until nobody reads a slot: the server notices that a reader has gone a moment later.
+pub async fn slot_is_free(server: &PostgresServer, slot: &str) {
+    eventually(&format!("slot {slot} is free"), async || {
+        let sql = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active");
+        let active = server.psql("postgres", &sql).await.map_err(|error| error.to_string())?;
+        if active == "0" {
+            Ok(())
+        } else {
+            Err("it is read".to_owned())
+        }
+    })
+    .await;
+}
+
+/// A running Java worker with Debezium.
+pub struct Debezium(WorkerProcess);
+
+impl Debezium {
+    /// Stops it cleanly.
+    pub async fn stop(self) {
+        self.0.stop().await.unwrap();
     }
 }
 
