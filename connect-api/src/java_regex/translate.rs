@@ -551,10 +551,12 @@ impl Reader {
         let bad = |reader: &Self| reader.error("Illegal Unicode escape sequence");
         let first = self.hex_digits(4).ok_or_else(|| bad(self))?;
         let start = self.at;
-        if (0xD800..0xDC00).contains(&first) && self.raw() == Some('\\') && self.raw() == Some('u') {
-            if let Some(second) = self.hex_digits(4).filter(|second| (0xDC00..0xE000).contains(second)) {
-                return self.literal_of(0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00));
-            }
+        if (0xD800..0xDC00).contains(&first)
+            && self.raw() == Some('\\')
+            && self.raw() == Some('u')
+            && let Some(second) = self.hex_digits(4).filter(|second| (0xDC00..0xE000).contains(second))
+        {
+            return self.literal_of(0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00));
         }
         self.at = start;
         self.literal_of(first)
