@@ -529,7 +529,12 @@ fn models_refuse_what_is_not_supported_and_what_does_not_fit() {
         (
             model_with("s3://models", "ftp://models"),
             "artifact",
-            "`ftp://models/reorder/3.onnx` is not a URL with scheme s3, gs, az, http, https or file",
+            "`ftp://models/reorder/3.onnx` is not a URL with scheme s3 or file",
+        ),
+        (
+            model_with("s3://models", "gs://models"),
+            "artifact",
+            "`gs://` is not supported yet; use s3:// or file://",
         ),
         (
             model_with("9f2c", "9F2C"),

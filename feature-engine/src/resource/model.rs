@@ -16,7 +16,7 @@ pub struct Model {
     /// Its version, from 1; absent: the last one plus 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// Where the ONNX file is: a URL of scheme s3, gs, az, http, https or file.
+    /// Where the ONNX file is: a URL of scheme s3 or file.
     pub artifact: String,
     /// SHA-256 of the file in lower-case hexadecimal, verified if given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,15 +197,14 @@ fn read_views(fields: &Fields<'_>) -> Vec<String> {
     views
 }
 
-const ARTIFACT_SCHEMES: [&str; 6] = ["s3", "gs", "az", "http", "https", "file"];
-
 fn check_artifact(fields: &Fields<'_>, url: &str) {
-    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
-    if !scheme.is_some_and(|scheme| ARTIFACT_SCHEMES.contains(&scheme)) {
-        fields.error(
+    match url.split_once("://").map(|(scheme, _)| scheme) {
+        Some("s3" | "file") => {}
+        Some(scheme @ ("gs" | "az" | "http" | "https")) => fields.error(
             "artifact",
-            format!("`{url}` is not a URL with scheme s3, gs, az, http, https or file"),
-        );
+            format!("`{scheme}://` is not supported yet; use s3:// or file://"),
+        ),
+        _ => fields.error("artifact", format!("`{url}` is not a URL with scheme s3 or file")),
     }
 }
 
