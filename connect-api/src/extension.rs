@@ -75,7 +75,8 @@ pub trait WorkerExtension: Send + Sync {
     /// Its keys in the worker's properties.
     fn config_def(&self) -> ConfigDef;
 
-    /// Starts; REST answers 503 for its paths until it returns. A slow start must not hold up the worker.
+    /// Starts; REST answers 503 for its paths until it returns. A slow start must not hold up the worker. After a retriable
+    /// error it is called again.
     async fn start(&self, context: WorkerContext) -> Result<(), ConnectError>;
 
     /// Answers a request below its path.

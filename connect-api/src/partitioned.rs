@@ -119,9 +119,20 @@ pub struct Advance {
 /// may have one under way while it accepts more; `barrier` demands one and waits for it. The positions that the task
 /// keeps are authoritative: the runtime only mirrors them.
 /// **Duplicates.** After a crash reading goes on from what `open` returns.
-/// **Retries.** The task retries by itself; after a retriable error from `hand_over`, `advance` or `barrier` the runtime
-/// closes it, opens it again with back-off and goes on. Any other error fails the task.
+/// **Retries.** The task retries by itself; after a retriable error from `open`, `hand_over`, `advance` or `barrier` the runtime
+/// closes it, opens it again with back-off and goes on. `NotFound` (a topic that is not there) is waited out likewise before
+/// the task has run, and fails one that has run after half a minute. Until it has run it shows what it waits for. Any other
+/// error fails the task.
+/// **Topics.** Before and while it runs the runtime looks whether the topics are those that it was opened with (their ids and
+/// partition counts): a change fails the task by name, and nothing is handed over any more.
 pub trait PartitionedSinkTask: Send {
+    /// Settings that the consumer of its partitions must have, under their Java names: they hold before the connector's own.
+    /// The runtime sets `auto.offset.reset=none` and `allow.auto.create.topics=false` by itself: such a task's positions are its
+    /// own, and what it reads is never made.
+    fn consumer_settings(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// Takes over `partitions`: fences predecessors, restores state, returns where to read each.
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, StartAt)>, ConnectError>;
 

@@ -42,6 +42,11 @@ pub enum TaskState {
     Running,
     /// it does nothing until it is resumed
     Paused,
+    /// it cannot begin yet, and begins by itself as soon as it can: shown as UNASSIGNED, so that nobody takes it for running
+    Waiting {
+        /// what it waits for, in the form of a Java stack trace; no secrets
+        trace: String,
+    },
     /// it has ended and needs a restart
     Failed {
         /// what happened, in the form of a Java stack trace; no secrets

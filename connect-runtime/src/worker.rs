@@ -9,7 +9,7 @@ use crate::rest::{BoundListeners, ExtensionState, MountedExtension, Ready, RestS
 use crate::storage::StorageError;
 use crate::task_runner::{StartTask, TaskRunner};
 use crate::validate::Validator;
-use connect_api::{ConfigDef, ConfigMap, ConnectError, WorkerContext};
+use connect_api::{ConfigDef, ConfigMap, ConnectError, ErrorKind, WorkerContext};
 use parking_lot::RwLock;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,6 +18,9 @@ use tokio::task::JoinSet;
 
 /// Time that extensions have for stopping, each.
 const EXTENSION_STOP: Duration = Duration::from_secs(10);
+/// Waits before an extension is started again: the first, and the longest.
+const EXTENSION_FIRST_WAIT: Duration = Duration::from_secs(1);
+const EXTENSION_LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Time for closing the worker's own clients, which a task that hangs may still use.
 const CLIENTS_CLOSE: Duration = Duration::from_secs(2);
 
@@ -91,6 +94,7 @@ impl Worker {
             loggers,
             client: Arc::default(),
             stage: RwLock::new("The worker is currently reading its internal topics."),
+            trouble: RwLock::new(None),
             stopping: watch::Sender::new(false),
             ready: OnceLock::new(),
         });
@@ -159,6 +163,10 @@ impl StartingWorker {
             worker_id: Arc::clone(&state.worker_id),
             client: Arc::clone(&state.client),
             loggers: state.loggers.clone(),
+            trouble: {
+                let state = Arc::clone(&state);
+                Box::new(move |trouble| *state.trouble.write() = Some(trouble))
+            },
         };
         let (plugins, worker) = (Arc::clone(&state.plugins), Arc::clone(&state.worker));
         let herder = Herder::start(parts, |offsets| -> Arc<dyn StartTask> {
@@ -182,6 +190,7 @@ impl StartingWorker {
             providers,
         };
         *state.stage.write() = "The worker is currently handling requests.";
+        *state.trouble.write() = None;
         // set once: this worker is finished only here
         let _ = state.ready.set(Ready {
             herder: Arc::clone(&herder),
@@ -214,14 +223,22 @@ fn start_extensions(state: &Arc<RestState>) -> JoinSet<()> {
                 worker_id: Arc::clone(&state.worker_id),
                 clients: state.worker.own_clients(),
             };
-            let started = mounted.extension.start(context).await;
-            *mounted.state.write() = match started {
-                Ok(()) => ExtensionState::Started,
-                Err(error) => {
-                    tracing::error!(extension = mounted.extension.name(), %error, "extension could not be started");
-                    ExtensionState::Failed(error.message().to_owned())
+            let mut wait = EXTENSION_FIRST_WAIT;
+            let outcome = loop {
+                match mounted.extension.start(context.clone()).await {
+                    Ok(()) => break ExtensionState::Started,
+                    Err(error) if error.kind() == ErrorKind::Retriable => {
+                        tracing::warn!(extension = mounted.extension.name(), %error, "extension cannot start yet, trying again");
+                        tokio::time::sleep(wait).await;
+                        wait = (wait * 2).min(EXTENSION_LONGEST_WAIT);
+                    }
+                    Err(error) => {
+                        tracing::error!(extension = mounted.extension.name(), %error, "extension could not be started");
+                        break ExtensionState::Failed(error.message().to_owned());
+                    }
                 }
             };
+            *mounted.state.write() = outcome;
         });
     }
     starts

@@ -129,6 +129,11 @@ async fn handle(
             let answer = api::error_answer(&request, error).ok_or(ConnectionError::Injected)?;
             Some(answer)
         }
+        Some(FaultAction::HandleThenError(error)) => {
+            let answer = api::error_answer(&request, error).ok_or(ConnectionError::Injected)?;
+            let _unsent = api::dispatch(broker, &context, request).await;
+            Some(answer)
+        }
         Some(FaultAction::HandleThenClose) => {
             let _unsent = api::dispatch(broker, &context, request).await;
             return Err(ConnectionError::Injected);

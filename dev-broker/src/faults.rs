@@ -17,6 +17,8 @@ pub enum FaultAction {
     Close,
     /// Handle it, then close the connection instead of answering: the client cannot know.
     HandleThenClose,
+    /// Handle it, then answer this error all the same (requests as for [`Self::Error`]).
+    HandleThenError(ResponseError),
     /// Do not handle it, answer this error (produce, fetch, group, offset and transaction requests; the connection is closed on others).
     Error(ResponseError),
 }

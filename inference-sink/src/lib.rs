@@ -29,6 +29,7 @@ mod clock;
 mod connector;
 pub mod detach;
 mod expiry;
+mod failure;
 pub mod flow;
 pub mod limits;
 pub mod metrics;

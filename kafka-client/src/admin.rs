@@ -7,8 +7,9 @@ use indexmap::IndexMap;
 
 use crate::config::{ClientConfig, ClientKind};
 use crate::error::{ErrorCode, KafkaError};
-use crate::librdkafka::{Callbacks, Client, OffsetSpec};
+use crate::librdkafka::{Callbacks, Client, OffsetSpec, TopicHandles};
 use crate::producer::{Deliveries, Producer};
+use crate::remedy::Remedy;
 use crate::topic_partition::{IsolationLevel, TopicId, TopicPartition};
 
 /// How long a call may take where neither `default.api.timeout.ms` nor `request.timeout.ms` is set: Java's default.
@@ -251,6 +252,42 @@ impl Admin {
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)))
             .collect())
+    }
+
+    /// An option of the brokers, as the first of them has it; `None` where it may not be seen.
+    ///
+    /// # Errors
+    /// When brokers cannot be reached.
+    pub async fn broker_option(&self, name: &str) -> Result<Option<String>, KafkaError> {
+        match self
+            .call(|client, timeout| client.describe_broker_config(timeout))
+            .await
+        {
+            Ok(config) => Ok(config.get(name).cloned().flatten()),
+            Err(error) if error.remedy() == Remedy::Wait => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Asks for topics as a producer does before its first record to them: brokers that make topics by themselves
+    /// (`auto.create.topics.enable`) make those that are missing, with the brokers' defaults. Others make none, which is not an
+    /// error here.
+    ///
+    /// # Errors
+    /// When brokers cannot be reached.
+    pub async fn ask_as_a_writer(&self, topics: &[String]) -> Result<(), KafkaError> {
+        let mut config = ClientConfig::clone(&self.config);
+        config.unset("transactional.id").set("allow.auto.create.topics", "true");
+        let topics = topics.to_vec();
+        self.call(move |_, timeout| {
+            let options = config.translated(ClientKind::Admin)?;
+            let client = Arc::new(Client::new(ClientKind::Admin, &options, Callbacks::default())?);
+            let handles = TopicHandles::new(Arc::clone(&client));
+            topics
+                .iter()
+                .try_for_each(|topic| client.ask_as_a_writer(&handles, topic, timeout))
+        })
+        .await
     }
 
     /// Changes options of a topic; others stay.

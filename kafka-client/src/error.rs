@@ -24,7 +24,7 @@ impl KafkaError {
         Self {
             code,
             context: context.into(),
-            retriable: retriable(code),
+            retriable: crate::remedy::is_retriable(code),
             fatal: matches!(code, ErrorCode::Fatal | ErrorCode::Fenced),
             requires_abort: false,
         }
@@ -55,7 +55,8 @@ impl KafkaError {
         Self::new(ErrorCode::OperationTimedOut, context)
     }
 
-    /// The same attempt may succeed later, with nothing changed.
+    /// Java's clients try again by themselves: the same attempt may succeed later. What to do about any error is
+    /// [`Self::remedy`].
     pub fn is_retriable(&self) -> bool {
         self.retriable
     }
@@ -65,6 +66,15 @@ impl KafkaError {
         matches!(
             self.code,
             ErrorCode::NotLeaderForPartition | ErrorCode::LeaderNotAvailable | ErrorCode::UnknownTopicOrPartition
+        )
+    }
+
+    /// A partition has no record at the offset that was asked for, or the group has none committed, and
+    /// `auto.offset.reset=none` leaves it at that.
+    pub fn is_about_offsets(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::AutoOffsetReset | ErrorCode::NoOffset | ErrorCode::OffsetOutOfRange | ErrorCode::LogTruncation
         )
     }
 
@@ -124,55 +134,6 @@ impl KafkaError {
         };
         self
     }
-}
-
-/// Errors that Java's clients derive from `RetriableException`, and their counterparts inside the library.
-fn retriable(code: ErrorCode) -> bool {
-    use ErrorCode as E;
-    matches!(
-        code,
-        E::BrokerTransportFailure
-            | E::AllBrokersDown
-            | E::Resolve
-            | E::OperationTimedOut
-            | E::TimedOutQueue
-            | E::MessageTimedOut
-            | E::QueueFull
-            | E::WaitingForCoordinator
-            | E::WaitCache
-            | E::Retry
-            | E::InProgress
-            | E::PreviousInProgress
-            | E::ISRInsufficient
-            | E::InvalidMessage
-            | E::UnknownTopicOrPartition
-            | E::UnknownTopicId
-            | E::LeaderNotAvailable
-            | E::NotLeaderForPartition
-            | E::RequestTimedOut
-            | E::BrokerNotAvailable
-            | E::ReplicaNotAvailable
-            | E::NetworkException
-            | E::CoordinatorLoadInProgress
-            | E::CoordinatorNotAvailable
-            | E::NotCoordinator
-            | E::NotEnoughReplicas
-            | E::NotEnoughReplicasAfterAppend
-            | E::NotController
-            | E::ConcurrentTransactions
-            | E::KafkaStorageError
-            | E::FetchSessionIdNotFound
-            | E::InvalidFetchSessionEpoch
-            | E::ListenerNotFound
-            | E::FencedLeaderEpoch
-            | E::UnknownLeaderEpoch
-            | E::OffsetNotAvailable
-            | E::PreferredLeaderNotAvailable
-            | E::EligibleLeadersNotAvailable
-            | E::UnstableOffsetCommit
-            | E::ThrottlingQuotaExceeded
-            | E::RebalanceInProgress
-    )
 }
 
 impl fmt::Display for KafkaError {

@@ -38,6 +38,8 @@ mod partitioner;
 mod producer;
 mod raw;
 mod record_writer;
+mod remedy;
+mod topic_identity;
 mod topic_log;
 mod topic_partition;
 
@@ -50,5 +52,7 @@ pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
 pub use raw::RawConnection;
 pub use record_writer::{GoesOn, Place, RecordWriter, WriteError, Written};
+pub use remedy::Remedy;
+pub use topic_identity::{TopicChange, TopicIdentity};
 pub use topic_log::{LogClients, LogRecord, TopicLog};
 pub use topic_partition::{IsolationLevel, StartOffset, TopicId, TopicPartition, host_and_port};

@@ -6,13 +6,17 @@
 //! Its port is known before the target's: a service that tells clients its own address (a broker's `advertised.listeners`)
 //! is started with the proxy's.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// A condition that does not hold by then never will.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What becomes of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,7 @@ pub struct FaultProxy {
     port: u16,
     target: Arc<Mutex<Option<String>>>,
     fault: watch::Sender<Fault>,
+    touched: Arc<AtomicU64>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -45,11 +50,17 @@ impl FaultProxy {
         let port = listener.local_addr()?.port();
         let target = Arc::new(Mutex::new(None));
         let (fault, watched) = watch::channel(Fault::Pass);
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&target), watched));
+        let touched = Arc::default();
+        let proxied = Proxied {
+            fault: watched,
+            touched: Arc::clone(&touched),
+        };
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&target), proxied));
         Ok(FaultProxy {
             port,
             target,
             fault,
+            touched,
             accepting,
         })
     }
@@ -74,6 +85,26 @@ impl FaultProxy {
         self.fault.send_replace(fault);
     }
 
+    /// How often a fault has been felt so far: pieces that were held or delayed, connections that were cut or refused.
+    pub fn touched(&self) -> u64 {
+        self.touched.load(Ordering::Acquire)
+    }
+
+    /// Waits until a fault has been felt so often.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn until_touched(&self, times: u64) -> Result<()> {
+        let felt = async {
+            while self.touched() < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, felt)
+            .await
+            .context("the fault is felt by nobody")
+    }
+
     /// The proxy's port.
     pub fn port(&self) -> u16 {
         self.port
@@ -93,17 +124,31 @@ impl Drop for FaultProxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: Arc<Mutex<Option<String>>>, fault: watch::Receiver<Fault>) {
+/// What connections see of the proxy.
+#[derive(Clone)]
+struct Proxied {
+    fault: watch::Receiver<Fault>,
+    touched: Arc<AtomicU64>,
+}
+
+impl Proxied {
+    fn touch(&self) {
+        self.touched.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+async fn accept(listener: TcpListener, target: Arc<Mutex<Option<String>>>, proxied: Proxied) {
     while let Ok((client, _)) = listener.accept().await {
         let target = target.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let now = *fault.borrow();
-        if let Some(target) = target.filter(|_| now != Fault::Cut) {
-            tokio::spawn(connect(client, target, fault.clone()));
+        let now = *proxied.fault.borrow();
+        match target {
+            Some(target) if now != Fault::Cut => drop(tokio::spawn(connect(client, target, proxied.clone()))),
+            _ => proxied.touch(),
         }
     }
 }
 
-async fn connect(client: TcpStream, target: String, fault: watch::Receiver<Fault>) {
+async fn connect(client: TcpStream, target: String, proxied: Proxied) {
     let Ok(service) = TcpStream::connect(target).await else {
         return;
     };
@@ -111,26 +156,35 @@ async fn connect(client: TcpStream, target: String, fault: watch::Receiver<Fault
     let _ = (client.set_nodelay(true), service.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_service, to_service) = service.into_split();
-    let mut cut = fault.clone();
+    let mut cut = proxied.fault.clone();
     // Whichever ends first closes both sides.
     tokio::select! {
-        () = forward(from_client, to_service, fault.clone()) => {}
-        () = forward(from_service, to_client, fault) => {}
-        _ = cut.wait_for(|fault| *fault == Fault::Cut) => {}
+        () = forward(from_client, to_service, proxied.clone()) => {}
+        () = forward(from_service, to_client, proxied.clone()) => {}
+        _ = cut.wait_for(|fault| *fault == Fault::Cut) => proxied.touch(),
     }
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut fault: watch::Receiver<Fault>) {
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut proxied: Proxied) {
     let mut piece = vec![0; 16 << 10];
     loop {
         let length = match from.read(&mut piece).await {
             Ok(0) | Err(_) => return,
             Ok(length) => length,
         };
-        let Ok(now) = fault.wait_for(|fault| *fault != Fault::Hold).await.map(|fault| *fault) else {
+        if *proxied.fault.borrow() == Fault::Hold {
+            proxied.touch();
+        }
+        let Ok(now) = proxied
+            .fault
+            .wait_for(|fault| *fault != Fault::Hold)
+            .await
+            .map(|fault| *fault)
+        else {
             return;
         };
         if let Fault::Delay(delay) = now {
+            proxied.touch();
             tokio::time::sleep(delay).await;
         }
         let Some(bytes) = piece.get(..length) else { return };
@@ -172,12 +226,15 @@ mod tests {
         connection.write_all(b"b").await?;
         let held = tokio::time::timeout(Duration::from_millis(50), connection.read_exact(&mut byte)).await;
         assert!(held.is_err(), "a byte passed: {byte:?}");
+        assert_eq!(proxy.touched(), 1);
         proxy.set(Fault::Delay(Duration::from_millis(1)));
         connection.read_exact(&mut byte).await?;
         assert_eq!(&byte, b"b");
 
+        let before = proxy.touched();
         proxy.set(Fault::Cut);
         assert_eq!(connection.read(&mut byte).await.unwrap_or(0), 0);
+        assert!(proxy.touched() > before);
         let mut refused = TcpStream::connect(proxy.address()).await?;
         assert_eq!(refused.read(&mut byte).await.unwrap_or(0), 0);
         proxy.set(Fault::Pass);

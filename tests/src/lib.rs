@@ -24,6 +24,7 @@ pub mod kafka;
 pub mod postgres;
 pub mod process;
 pub mod s3;
+pub mod scored_events;
 pub mod whole_worker;
 pub mod worker;
 pub mod worker_process;

@@ -9,8 +9,8 @@
 
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -309,7 +309,7 @@ impl PostgresServer {
     /// # Errors
     /// When it runs, or the disk's.
     pub fn copy_data(&self, name: &str, back: bool) -> Result<()> {
-        if self.watchdog().is_some() {
+        if self.process().is_some() {
             bail!("the server runs: stop it before its data is copied");
         }
         let (data, copy) = (self.data(), self.folder.join(name));

@@ -2,14 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dev_broker::{ApiKey, DevBroker, DevBrokerConfig, Fault, FaultAction, FaultTarget, ResponseError};
-use kafka_client::{ClientConfig, Producer, ProducerRecord};
+use kafka_client::{ClientConfig, Deliveries, KafkaError, Producer, ProducerRecord, open_clients};
+use kafka_protocol::records::RecordBatchDecoder;
 use tests::broker_laws::records::Ignored;
 use tests::broker_laws::wire::Wire;
+
+/// A condition that does not hold by then never will.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn start() -> Result<(DevBroker, Wire)> {
     let broker = DevBroker::start(DevBrokerConfig::default())?;
@@ -92,5 +97,89 @@ async fn an_idempotent_producer_gets_over_every_fault() -> Result<()> {
         Ok(())
     })?;
     assert_eq!(end(&wire).await?, 20);
+    Ok(())
+}
+
+/// What was said of each record, by its token.
+#[derive(Default)]
+struct Told(Mutex<BTreeMap<u64, i64>>);
+
+impl Deliveries for Told {
+    fn delivered(&self, token: u64, result: Result<(i32, i64), KafkaError>) {
+        let (_, offset) = result.unwrap();
+        assert!(
+            self.0.lock().unwrap().insert(token, offset).is_none(),
+            "told twice of {token}"
+        );
+    }
+}
+
+/// A producer whose requests are never answered, while brokers answer everybody else, is made anew: everything that it had is
+/// sent by another client, in its order, with keys, headers and times, and each record's outcome is told once. What the broker
+/// answers nobody stands for a client that a restart has left stuck, which asks nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_producer_is_made_anew_and_sends_all_that_it_had() -> Result<()> {
+    let (broker, wire) = start().await?;
+    let mut config = ClientConfig::new(&broker.bootstrap());
+    config
+        .set("client.id", "stuck")
+        .set("request.timeout.ms", "1000")
+        .set("delivery.timeout.ms", "2147483647");
+    let clients = || {
+        let mut names = open_clients();
+        names.retain(|name| name.starts_with("stuck#"));
+        names
+    };
+    let told = Arc::new(Told::default());
+    let producer = Producer::new(&config, Arc::clone(&told) as Arc<dyn Deliveries>)?;
+    let first = clients();
+    broker.inject(Fault {
+        api_key: ApiKey::Produce,
+        target: FaultTarget::All,
+        action: FaultAction::Drop,
+    });
+    for number in 1..=50u64 {
+        let value = format!("{number:02}");
+        producer.send(
+            &ProducerRecord {
+                topic: "topic",
+                partition: (number % 2 == 0).then_some(0),
+                key: Some(b"key"),
+                value: Some(value.as_bytes()),
+                timestamp_ms: Some(1_000 + i64::try_from(number)?),
+                headers: &[("header", Some(value.as_bytes())), ("none", None)],
+            },
+            number,
+        )?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while clients().iter().any(|name| first.contains(name)) {
+        assert!(Instant::now() < deadline, "{first:?} is still at it: {:?}", clients());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    broker.clear_faults();
+    tokio::task::block_in_place(|| producer.flush(PATIENCE))?;
+    assert_eq!(producer.in_flight(), 0);
+    let told: Vec<(u64, i64)> = std::mem::take(&mut *told.0.lock().unwrap()).into_iter().collect();
+    assert_eq!(told, (1..=50).zip(0..).collect::<Vec<_>>());
+    let mut records = wire.fetch("topic", 0, 0, 0, 100).await?.records.unwrap_or_default();
+    let sets = RecordBatchDecoder::decode_all(&mut records)?;
+    let found: Vec<_> = sets.into_iter().flat_map(|set| set.records).collect();
+    assert_eq!(found.len(), 50);
+    for (record, number) in found.iter().zip(1..) {
+        let value = format!("{number:02}");
+        assert_eq!(record.value.as_deref(), Some(value.as_bytes()));
+        assert_eq!(
+            (record.key.as_deref(), record.timestamp),
+            (Some(&b"key"[..]), 1_000 + number)
+        );
+        let headers: Vec<_> = record
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_deref()))
+            .collect();
+        assert_eq!(headers, [("header", Some(value.as_bytes())), ("none", None)]);
+    }
+    drop(producer);
     Ok(())
 }

@@ -245,7 +245,10 @@ impl Job {
             if value >= least {
                 return Ok(found);
             }
-            ensure!(Instant::now() < deadline, "{name} {labels:?} is {value} and not {least}");
+            ensure!(
+                Instant::now() < deadline,
+                "{name} {labels:?} is {value} and not {least}"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
@@ -365,7 +368,11 @@ impl Job {
         numbers["artifact"] = format!("file://{}/int_out.onnx", integer_models()?.display()).into();
         numbers["inputs"] = json!({ "pid": ["number"] });
         numbers["output"]["fields"] = json!({ "next": "next_id" });
-        let due = model("linear.onnx", json!(["due_amount", "due_amount", "due_amount"]), each.clone());
+        let due = model(
+            "linear.onnx",
+            json!(["due_amount", "due_amount", "due_amount"]),
+            each.clone(),
+        );
         for (path, document) in [
             ("tenants/shop", json!({ "weight": 2 })),
             (
@@ -413,7 +420,11 @@ impl Job {
             ),
             (
                 "models/shop/keyless",
-                model("linear.onnx", features.clone(), window(json!(["event.household", "event.shop"]))),
+                model(
+                    "linear.onnx",
+                    features.clone(),
+                    window(json!(["event.household", "event.shop"])),
+                ),
             ),
             ("models/shop/lacking", lacking),
             ("models/shop/numbers", numbers),
@@ -440,7 +451,12 @@ impl Job {
         produce(
             &self.bootstrap,
             "metrics-events",
-            events.map(|event| (event["household"].as_str().unwrap_or_default().to_owned(), event.to_string())),
+            events.map(|event| {
+                (
+                    event["household"].as_str().unwrap_or_default().to_owned(),
+                    event.to_string(),
+                )
+            }),
         )
     }
 
@@ -461,7 +477,10 @@ impl Job {
                 WITH_TEXT => event["text"] = "x".repeat(600_000).into(),
                 _ => {}
             }
-            (event["household"].as_str().unwrap_or_default().to_owned(), event.to_string())
+            (
+                event["household"].as_str().unwrap_or_default().to_owned(),
+                event.to_string(),
+            )
         });
         produce(&self.bootstrap, "metrics-events", events)?;
         let unreadable = ["{", "no JSON"].map(|value| ("h0".to_owned(), value.to_owned()));
@@ -602,8 +621,12 @@ impl Job {
             deleted?;
         }
         self.worker.start().await?;
-        self.until(&[("millrace_inference_store_rebuilds_total", &[("store", "households")], 2.0)])
-            .await?;
+        self.until(&[(
+            "millrace_inference_store_rebuilds_total",
+            &[("store", "households")],
+            2.0,
+        )])
+        .await?;
         Ok(())
     }
 }
@@ -787,7 +810,11 @@ fn check_views(found: &Exposition) -> Result<()> {
         ("texts_refused_total", vec![("view", "purchase")], 1.0),
         ("texts_refused_total", vec![("view", "due")], 0.0),
         ("features_missing_total", vec![("feature", "number")], 1.0),
-        ("features_missing_total", vec![("feature", "extra_weight")], 0.75 * count),
+        (
+            "features_missing_total",
+            vec![("feature", "extra_weight")],
+            0.75 * count,
+        ),
         (
             "feature_defaults_used_total",
             vec![("feature", "extra_weight")],
@@ -840,7 +867,10 @@ fn check_stores(found: &Exposition) -> Result<()> {
         assert_eq!(found.value(&name, &[("store", store)])?, value, "{name} of {store}");
     }
     let rejected = [("store", "products"), ("reason", "value")];
-    assert_eq!(found.value("millrace_inference_store_records_rejected_total", &rejected)?, 1.0);
+    assert_eq!(
+        found.value("millrace_inference_store_records_rejected_total", &rejected)?,
+        1.0
+    );
     Ok(())
 }
 

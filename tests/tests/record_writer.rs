@@ -2,10 +2,10 @@
 //! offsets it said; what was aborted, fenced or refused is not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use dev_broker::{DevBroker, DevBrokerConfig};
+use dev_broker::{ApiKey, DevBroker, DevBrokerConfig, Fault, FaultAction, FaultTarget, ResponseError};
 use kafka_client::{
-    Admin, ClientConfig, Consumer, ErrorCode, KafkaError, NewTopic, ProducerRecord, RecordWriter, StartOffset,
-    TopicPartition, partition_for_key,
+    Admin, ClientConfig, ConfigChange, Consumer, ErrorCode, KafkaError, NewTopic, ProducerRecord, RecordWriter, Remedy,
+    StartOffset, TopicPartition, partition_for_key,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ async fn laws(bootstrap: &str) {
     a_newer_writer_fences_an_older_one(bootstrap).await;
     a_record_that_cannot_be_written_names_its_topic(bootstrap).await;
     a_refused_topic_does_not_keep_others_from_being_written(bootstrap).await;
+    a_batch_is_as_large_as_its_topic_takes(bootstrap).await;
+    a_topic_that_is_not_there_is_made_only_where_that_is_allowed(bootstrap).await;
     a_transaction_goes_on_without_what_a_topic_refuses(bootstrap).await;
     a_topic_may_grow(bootstrap).await;
 }
@@ -248,6 +250,128 @@ async fn a_refused_topic_does_not_keep_others_from_being_written(bootstrap: &str
     }
     assert_eq!(read(bootstrap, &usual).await.len(), 2);
     assert_eq!(read(bootstrap, &small).await.len(), 0);
+}
+
+/// Each record fits, all of them together do not: by the topic's limit as it is when the writer first meets it, and by one that
+/// becomes smaller while it writes.
+async fn a_batch_is_as_large_as_its_topic_takes(bootstrap: &str) {
+    let narrow = topic(bootstrap, 1, &[("max.message.bytes", "2000")]).await;
+    let narrowed = topic(bootstrap, 1, &[]).await;
+    let mut writer = writer(bootstrap, Some(&unique("id")));
+    writer.append(&record(&narrowed, "k", "0000-before")).unwrap();
+    blocking(|| writer.commit(&mut patient())).unwrap();
+    let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
+    let limit = ConfigChange::Set("2000".to_owned());
+    let change = ("max.message.bytes".to_owned(), limit);
+    admin.alter_topic_config(&narrowed, &[change]).await.unwrap();
+    let filling = "x".repeat(150);
+    let mut places = Vec::new();
+    for number in 1..400 {
+        let value = format!("{number:04}-{filling}");
+        places.push((number, writer.append(&record(&narrow, "k", &value)).unwrap()));
+        places.push((number, writer.append(&record(&narrowed, "k", &value)).unwrap()));
+    }
+    let written = blocking(|| writer.commit(&mut patient())).unwrap();
+    assert!(written.refused.is_empty(), "{:?}", written.refused);
+    for (topic, first, slot) in [(&narrow, 1, 0), (&narrowed, 0, 1)] {
+        let found = read(bootstrap, topic).await;
+        let numbers: Vec<String> = found.iter().map(|(_, _, value, _)| value[..4].to_owned()).collect();
+        let expected: Vec<String> = (first..400).map(|number| format!("{number:04}")).collect();
+        assert_eq!(numbers, expected, "{topic}");
+        for (number, place) in places.iter().skip(slot).step_by(2) {
+            let (_, offset, value, _) = &found[usize::try_from(number - first).unwrap()];
+            assert_eq!(value[..4], format!("{number:04}"));
+            assert_eq!(*offset, written.offset(*place), "{topic}: {number}");
+        }
+    }
+    let error = writer.append(&record(&narrowed, "k", &"x".repeat(3000))).map(drop);
+    let refused = error.and_then(|()| blocking(|| writer.commit(&mut patient())).map(drop));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.error.code, ErrorCode::MessageSizeTooLarge, "{refused}");
+    assert_eq!(refused.topic.as_deref(), Some(&*narrowed));
+    blocking(|| writer.abort(&mut patient())).unwrap();
+}
+
+async fn a_topic_that_is_not_there_is_made_only_where_that_is_allowed(bootstrap: &str) {
+    let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
+    let (never, made) = (unique("never"), unique("made"));
+    let mut config = ClientConfig::new(bootstrap);
+    config.set("allow.auto.create.topics", "false");
+    let mut strict = blocking(|| RecordWriter::idempotent(&config, PATIENCE)).unwrap();
+    let error = blocking(|| strict.append(&record(&never, "k", "v"))).unwrap_err();
+    assert_eq!(error.error.remedy(), Remedy::Missing, "{error}");
+    assert_eq!(error.topic.as_deref(), Some(&*never));
+    assert_eq!(admin.topic(&never).await.unwrap(), None);
+    let mut usual = writer(bootstrap, None);
+    blocking(|| usual.append(&record(&made, "k", "v"))).unwrap();
+    blocking(|| usual.write(&mut patient())).unwrap();
+    assert_eq!(read(bootstrap, &made).await.len(), 1);
+}
+
+/// A coordinator that has not heard of a new topic yet is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_may_learn_of_a_topic_later_than_the_writer() {
+    let broker = DevBroker::start(DevBrokerConfig::default()).unwrap();
+    let bootstrap = broker.bootstrap();
+    let topic = topic(&bootstrap, 1, &[]).await;
+    let mut writer = writer(&bootstrap, Some(&unique("id")));
+    for nth in 1..=3 {
+        broker.inject(Fault {
+            api_key: ApiKey::AddPartitionsToTxn,
+            target: FaultTarget::Nth(nth),
+            action: FaultAction::Error(ResponseError::UnknownTopicOrPartition),
+        });
+    }
+    writer.append(&record(&topic, "k", "v")).unwrap();
+    blocking(|| writer.commit(&mut patient())).unwrap();
+    assert_eq!(read(&bootstrap, &topic).await.len(), 1);
+    // One that is gone is its own fault, by name.
+    let admin = Admin::new(&ClientConfig::new(&bootstrap)).unwrap();
+    writer.append(&record(&topic, "k", "v")).unwrap();
+    admin.delete_topics(std::slice::from_ref(&topic)).await.unwrap();
+    let mut config = ClientConfig::new(&bootstrap);
+    config.set("allow.auto.create.topics", "false");
+    let id = unique("id");
+    let mut strict = blocking(|| RecordWriter::transactional(&config, &id, PATIENCE)).unwrap();
+    let error = blocking(|| strict.append(&record(&topic, "k", "v"))).unwrap_err();
+    assert_eq!(
+        (error.error.remedy(), error.topic.as_deref()),
+        (Remedy::Missing, Some(&*topic))
+    );
+    broker.stop().await;
+}
+
+/// The coordinator commits and then says that something went wrong. Nothing that follows may take that for an abort: the
+/// records would be written again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_outcome_is_not_known_is_not_taken_for_an_abort() {
+    let broker = DevBroker::start(DevBrokerConfig::default()).unwrap();
+    let bootstrap = broker.bootstrap();
+    let topic = topic(&bootstrap, 1, &[]).await;
+    let id = unique("id");
+    let mut writer = writer(&bootstrap, Some(&id));
+    writer.append(&record(&topic, "k", "committed")).unwrap();
+    broker.inject(Fault {
+        api_key: ApiKey::EndTxn,
+        target: FaultTarget::Nth(1),
+        action: FaultAction::HandleThenError(ResponseError::UnknownServerError),
+    });
+    blocking(|| writer.commit(&mut patient())).unwrap_err();
+    let outcome = blocking(|| writer.abort(&mut patient())).unwrap_err();
+    assert!(outcome.is_fatal() && !outcome.is_fenced(), "{outcome}");
+    assert_eq!(outcome.remedy(), Remedy::Renew);
+    assert_eq!(read(&bootstrap, &topic).await.len(), 1);
+    // Of one that nothing was committed of, the abort is one.
+    writer.append(&record(&topic, "k", "aborted")).unwrap();
+    broker.inject(Fault {
+        api_key: ApiKey::EndTxn,
+        target: FaultTarget::Nth(1),
+        action: FaultAction::Error(ResponseError::UnknownServerError),
+    });
+    blocking(|| writer.commit(&mut patient())).unwrap_err();
+    blocking(|| writer.abort(&mut patient())).unwrap();
+    assert_eq!(read(&bootstrap, &topic).await.len(), 1);
+    broker.stop().await;
 }
 
 async fn a_transaction_goes_on_without_what_a_topic_refuses(bootstrap: &str) {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Result, ensure};
@@ -97,11 +98,15 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     let events = read(&bootstrap, "events", usize::try_from(EVENTS)?).await?;
     ensure!(rows(&events) == (0..EVENTS).collect(), "rows");
     let outputs = read(&bootstrap, "predictions", events.len()).await?;
+    let doubled = doubled(&outputs);
     ensure!(
         outputs.len() == events.len(),
-        "{} outputs of {} events",
+        "{} outputs of {} events, {} sources twice: {:?}; warnings:\n{}",
         outputs.len(),
-        events.len()
+        events.len(),
+        doubled.len(),
+        doubled,
+        warnings.all()
     );
     check_lineage(&outputs)?;
     ensure!(by_household(&outputs)? == undisturbed(&events), "scores");
@@ -116,9 +121,25 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     Ok(())
 }
 
+/// Input records that have more than one output, with the runs that gave them: two of one run were written twice, those of
+/// two runs were made twice.
+fn doubled(outputs: &[Output]) -> BTreeMap<&str, Vec<&str>> {
+    let mut runs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for output in outputs {
+        let run = output.header("millrace.batch");
+        runs.entry(output.header("millrace.source")).or_default().push(run);
+    }
+    runs.retain(|_, runs| runs.len() > 1);
+    runs
+}
+
 /// Warnings of everything that runs in this process.
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<u8>>>);
+struct Warnings {
+    written: Arc<Mutex<Vec<u8>>>,
+    /// where those begin that count
+    from: Arc<AtomicUsize>,
+}
 
 impl Warnings {
     /// Those from the first call on.
@@ -139,19 +160,24 @@ impl Warnings {
 
     /// Whether one says that a client reaches no broker.
     fn tell_of_an_outage(&self) -> bool {
-        let text = self.0.lock().unwrap();
-        String::from_utf8_lossy(&text).contains("no broker can be reached")
+        let written = self.written.lock().unwrap();
+        let counting = &written[self.from.load(Ordering::Relaxed)..];
+        String::from_utf8_lossy(counting).contains("no broker can be reached")
     }
 
     /// From here on only what follows counts.
     fn clear(&self) {
-        self.0.lock().unwrap().clear();
+        self.from.store(self.written.lock().unwrap().len(), Ordering::Relaxed);
+    }
+
+    fn all(&self) -> String {
+        String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
     }
 }
 
 impl std::io::Write for Warnings {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.written.lock().unwrap().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -175,6 +175,8 @@ impl WorkerConfig {
                 ("enable.idempotence", "false"),
                 ("max.in.flight.requests.per.connection", "1"),
                 ("delivery.timeout.ms", "2147483647"),
+                // internal topics are made by the worker itself, compacted, or by nobody
+                ("allow.auto.create.topics", "false"),
             ])),
             admin: with_defaults(Options::new()),
         }

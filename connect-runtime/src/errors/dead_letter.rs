@@ -5,7 +5,9 @@ use super::reporter::StoredRecord;
 use crate::tasks::Counters;
 use connect_api::partitioned::ClientSettings;
 use connect_api::{ConnectError, ErrorKind, Stage};
-use kafka_client::{Admin, ClientConfig, Deliveries, ErrorCode, KafkaError, NewTopic, Producer, ProducerRecord};
+use kafka_client::{
+    Admin, ClientConfig, Deliveries, ErrorCode, KafkaError, NewTopic, Producer, ProducerRecord, Remedy,
+};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -187,15 +189,21 @@ pub(crate) struct Failure<'a> {
 }
 
 async fn create_if_missing(admin: &Admin, topic: &str, replication: i16) -> Result<(), ConnectError> {
+    const OPTION: &str = "errors.deadletterqueue.topic.replication.factor";
     let what = |error: KafkaError| {
-        let kind = if error.is_retriable() {
-            ErrorKind::Retriable
-        } else {
-            ErrorKind::Fatal
+        let kind = match error.remedy() {
+            Remedy::Wait => ErrorKind::Retriable,
+            _ => ErrorKind::Fatal,
+        };
+        let advice = match error.code {
+            ErrorCode::InvalidReplicationFactor => {
+                format!(": set {OPTION}, which is {replication}, to no more than there are brokers")
+            }
+            _ => String::new(),
         };
         ConnectError::new(
             kind,
-            format!("could not initialize dead letter queue with topic={topic}"),
+            format!("could not initialize dead letter queue with topic={topic}{advice}"),
         )
         .caused_by(error)
     };

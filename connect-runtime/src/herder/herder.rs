@@ -85,6 +85,8 @@ pub struct HerderParts {
     pub(crate) client: Arc<WorkerClient>,
     /// levels of loggers, which a record of the config topic may change
     pub loggers: Loggers,
+    /// hears of what keeps the herder from starting, while that may pass
+    pub trouble: Box<dyn Fn(String) + Send + Sync>,
 }
 
 /// A started herder.
@@ -118,6 +120,7 @@ impl Herder {
             worker_id,
             client,
             loggers,
+            trouble,
         } = parts;
         let own = worker.own_clients();
         let clients = LogClients::new(
@@ -126,9 +129,9 @@ impl Herder {
         )?;
         let admin = &clients.admin();
         futures::try_join!(
-            InternalTopic::Config.ensure(admin, &worker),
-            InternalTopic::Offsets.ensure(admin, &worker),
-            InternalTopic::Status.ensure(admin, &worker),
+            InternalTopic::Config.ensure(admin, &worker, &trouble),
+            InternalTopic::Offsets.ensure(admin, &worker, &trouble),
+            InternalTopic::Status.ensure(admin, &worker, &trouble),
         )?;
         let (changes, changed) = mpsc::unbounded_channel();
         let (config, status, offsets) = futures::try_join!(

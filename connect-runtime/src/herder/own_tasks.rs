@@ -170,17 +170,21 @@ impl TaskEvents for Events {
         if !self.live.load(Ordering::Acquire) {
             return;
         }
-        if !self.start_counted.swap(true, Ordering::AcqRel) {
-            let counters = &self.shared.counters;
-            let counter = match state {
-                TaskState::Running | TaskState::Paused => &counters.task_successes,
-                TaskState::Failed { .. } => &counters.task_failures,
-            };
+        let counters = &self.shared.counters;
+        let counter = match state {
+            TaskState::Running | TaskState::Paused => Some(&counters.task_successes),
+            TaskState::Failed { .. } => Some(&counters.task_failures),
+            TaskState::Waiting { .. } => None,
+        };
+        if let Some(counter) = counter
+            && !self.start_counted.swap(true, Ordering::AcqRel)
+        {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         let (state, trace) = match state {
             TaskState::Running => (State::Running, None),
             TaskState::Paused => (State::Paused, None),
+            TaskState::Waiting { trace } => (State::Unassigned, Some(trace)),
             TaskState::Failed { trace } => {
                 tracing::error!(connector, task, %trace, "task has failed");
                 (State::Failed, Some(trace))

@@ -2,7 +2,7 @@
 
 use super::machine::{Answer, Joined, Request};
 use bytes::Bytes;
-use kafka_client::{ClientConfig, KafkaError, RawConnection};
+use kafka_client::{ClientConfig, KafkaError, RawConnection, host_and_port};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
@@ -195,10 +195,7 @@ impl Coordinator {
         if answer.error_code != 0 {
             return Ok((refused(answer.error_code, ""), None));
         }
-        let address = match answer.host.contains(':') {
-            true => format!("[{}]:{}", answer.host.as_str(), answer.port),
-            false => format!("{}:{}", answer.host.as_str(), answer.port),
-        };
+        let address = host_and_port(&answer.host, answer.port);
         let connection = RawConnection::connect_with(&address, &self.settings.client).await?;
         tracing::info!(group = %self.settings.group, coordinator = %address, "found the group's coordinator");
         Ok((Answer::Found, Some(connection)))

@@ -89,7 +89,7 @@ impl BoundListeners {
             .unwrap_or_else(|| i64::from(first.port));
         Ok(Self {
             listeners,
-            worker_id: format!("{host}:{port}").into(),
+            worker_id: kafka_client::host_and_port(&host, port).into(),
         })
     }
 

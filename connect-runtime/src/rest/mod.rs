@@ -54,7 +54,7 @@ pub(super) async fn answer(state: Arc<RestState>, request: Request<Body>) -> Res
     let mut response = match tokio::time::timeout(REQUEST_LIMIT, dispatch(&state, request)).await {
         Ok(response) => response,
         Err(_) => {
-            let stage = *state.stage.read();
+            let stage = state.stage();
             Answer::error(500, format!("Request timed out. {stage}")).into_response()
         }
     };
@@ -197,7 +197,7 @@ const KAFKA_VERSION: &str = "4.3.1";
 async fn health(state: &RestState) -> Answer {
     let body = |status: &str, message: String| json!({ "status": status, "message": message });
     let Some(ready) = state.ready.get() else {
-        let stage = *state.stage.read();
+        let stage = state.stage();
         return Answer::json(503, body("starting", format!("Worker is still starting up. {stage}")));
     };
     // a worker that has not joined its group runs nothing

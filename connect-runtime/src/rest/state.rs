@@ -43,6 +43,8 @@ pub struct RestState {
     /// requests to other workers
     pub(crate) client: Arc<WorkerClient>,
     pub(crate) stage: RwLock<&'static str>,
+    /// what keeps it from getting on
+    pub(crate) trouble: RwLock<Option<String>>,
     /// the worker has been told to stop: nothing is waited for any more
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) ready: OnceLock<Ready>,
@@ -57,10 +59,18 @@ pub struct Ready {
 }
 
 impl RestState {
+    /// What the worker is doing, and what keeps it from getting on.
+    pub(super) fn stage(&self) -> String {
+        match &*self.trouble.read() {
+            Some(trouble) => format!("{} {trouble}", *self.stage.read()),
+            None => (*self.stage.read()).to_owned(),
+        }
+    }
+
     pub(super) fn ready(&self) -> Result<&Ready, Answer> {
         self.ready
             .get()
-            .ok_or_else(|| Answer::error(404, format!("Worker is still starting up. {}", *self.stage.read())))
+            .ok_or_else(|| Answer::error(404, format!("Worker is still starting up. {}", self.stage())))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::StorageError;
 use crate::config::WorkerConfig;
 use connect_api::config::with_prefix;
-use kafka_client::{Admin, ErrorCode, NewTopic};
+use kafka_client::{Admin, ErrorCode, KafkaError, NewTopic, Remedy};
 use std::time::{Duration, Instant};
 
 /// One of the three internal topics.
@@ -66,12 +66,17 @@ impl InternalTopic {
         topic
     }
 
-    /// Creates the topic if it is missing, and checks what is there.
+    /// Creates the topic if it is missing, and checks what is there. `tell` hears of what keeps it from being created.
     ///
     /// # Errors
     /// A topic that is missing and may not be created, has another `cleanup.policy` than `compact`, or, for the
     /// configurations, more than one partition.
-    pub async fn ensure(self, admin: &Admin, worker: &WorkerConfig) -> Result<(), StorageError> {
+    pub async fn ensure(
+        self,
+        admin: &Admin,
+        worker: &WorkerConfig,
+        tell: &(dyn Fn(String) + Sync),
+    ) -> Result<(), StorageError> {
         let name = self.name(worker);
         if self.exists(admin, worker).await?.is_none() {
             if !worker.parsed().boolean("internal.topics.automatic.creation.enable") {
@@ -80,7 +85,7 @@ impl InternalTopic {
                     self.prefix()
                 )));
             }
-            self.create(admin, worker).await?;
+            self.create(admin, worker, tell).await?;
         }
         match admin.describe_topic_config(name).await {
             Ok(options) => match options.get("cleanup.policy").map(String::as_str) {
@@ -113,7 +118,12 @@ impl InternalTopic {
         Ok(topic.map(|topic| topic.partitions.len()))
     }
 
-    async fn create(self, admin: &Admin, worker: &WorkerConfig) -> Result<(), StorageError> {
+    async fn create(
+        self,
+        admin: &Admin,
+        worker: &WorkerConfig,
+        tell: &(dyn Fn(String) + Sync),
+    ) -> Result<(), StorageError> {
         let topic = self.description(worker);
         let give_up = Instant::now() + CREATION_BUDGET;
         loop {
@@ -121,22 +131,52 @@ impl InternalTopic {
                 Ok(results) => results.into_iter().next().map_or(Ok(()), |(_, result)| result),
                 Err(error) => Err(error),
             };
-            match outcome {
+            let error = match outcome {
                 Ok(()) => {
                     tracing::info!(topic = %topic.name, partitions = topic.partitions, "created internal topic");
                     return Ok(());
                 }
                 Err(error) if error.code == ErrorCode::TopicAlreadyExists => return Ok(()),
-                // fewer brokers than replicas while a cluster comes up
-                Err(error)
-                    if (error.is_retriable() || error.code == ErrorCode::InvalidReplicationFactor)
-                        && Instant::now() < give_up =>
-                {
-                    tracing::warn!(topic = %topic.name, %error, "internal topic could not be created, trying again");
-                    tokio::time::sleep(CREATION_BACKOFF).await;
-                }
-                Err(error) => return Err(error.while_doing(format!("creating topic {}", topic.name)).into()),
+                Err(error) => error,
+            };
+            let passes = error.remedy() == Remedy::Wait;
+            // fewer brokers than replicas while a cluster comes up
+            let may_pass = passes || error.code == ErrorCode::InvalidReplicationFactor;
+            let refused = self.refusal(&topic, error);
+            if !may_pass || Instant::now() >= give_up {
+                return Err(refused);
             }
+            tracing::warn!(topic = %topic.name, error = %refused, "internal topic could not be created, trying again");
+            tell(refused.to_string());
+            tokio::time::sleep(CREATION_BACKOFF).await;
         }
+    }
+
+    /// Why the topic is not created, with the option that says how it is.
+    fn refusal(self, topic: &NewTopic, error: KafkaError) -> StorageError {
+        let (name, prefix) = (&topic.name, self.prefix());
+        let advice = match error.code {
+            ErrorCode::InvalidReplicationFactor => format!(
+                "set {prefix}replication.factor, which is {}, to no more than there are brokers",
+                topic.replication_factor
+            ),
+            ErrorCode::InvalidPartitions => {
+                format!(
+                    "set {prefix}partitions, which is {}, to what the brokers allow",
+                    topic.partitions
+                )
+            }
+            ErrorCode::InvalidTopic => format!("give {prefix}topic a name that Kafka takes"),
+            ErrorCode::InvalidConfig | ErrorCode::PolicyViolation => format!("see the options {prefix}*"),
+            _ if error.is_authorization() => {
+                format!(
+                    "give the worker the right to create it, or create it with cleanup.policy=compact ({prefix}topic)"
+                )
+            }
+            _ => return StorageError::Kafka(error.while_doing(format!("creating topic {name} ({prefix}topic)"))),
+        };
+        StorageError::Refused(format!(
+            "topic {name} ({prefix}topic) cannot be created: {advice}: {error}"
+        ))
     }
 }

@@ -122,6 +122,13 @@ impl Control {
         self.events.state(&self.connector, self.task, state);
     }
 
+    /// Reports that the task cannot begin yet, and why.
+    pub(crate) fn waits_for(&self, error: &ConnectError) {
+        let trace = error.trace();
+        tracing::warn!(connector = %self.connector, task = self.task, error = %trace, "task cannot begin yet");
+        self.report(TaskState::Waiting { trace });
+    }
+
     /// Reports that the task uses `topic`, once for each topic.
     pub(crate) fn topic_used(&self, topic: &Arc<str>) {
         if !self.track_topics {

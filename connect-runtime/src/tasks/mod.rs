@@ -10,12 +10,13 @@
 //!   pipeline.rs        converters and transforms of a connector, in both directions
 //!   producers.rs       producers shared by source tasks with the same settings
 //!   source_offsets.rs  contiguous acknowledged prefix per source partition (pure)
-//!   partitions.rs      which partitions a task owns (pure)
+//!   partitions.rs      which partitions a task owns (pure);  layout.rs  whether its topics are still what they were
 //!   topic_creation.rs  topics that a source creates;  written_topics.rs  topics that it reads back
 //! ```
 
 mod control;
 mod fetched;
+mod layout;
 mod metrics;
 mod partitioned;
 mod partitions;
@@ -37,10 +38,15 @@ pub use topic_creation::definition as topic_creation_definition;
 use crate::errors::{DeadLetters, ErrorConfig, ErrorHandler, Reporter};
 use crate::task_runner::{RunningTask, TaskEvents, TaskRunner, TaskSpec};
 use connect_api::partitioned::ClientSettings;
-use connect_api::{ConnectError, Task};
-use kafka_client::ClientConfig;
+use connect_api::{ConnectError, ErrorKind, Task};
+use kafka_client::{ClientConfig, Remedy};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Waits before something that a task needs is tried again: the first, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Everything that a loop works with.
 pub(crate) struct TaskEnvironment {
@@ -125,6 +131,23 @@ impl TaskEnvironment {
         })
     }
 
+    /// As [`Self::error_handler`], tried again while what it needs may come: the task shows what it waits for. None: the task
+    /// is to end.
+    async fn error_handler_in_time(&self) -> Result<Option<ErrorHandler>, ConnectError> {
+        let mut wait = FIRST_WAIT;
+        while !self.control.stopping() {
+            match self.error_handler().await {
+                Err(error) if error.kind() == ErrorKind::Retriable => {
+                    self.control.waits_for(&error);
+                    self.control.sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                made => return made.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
     /// Runs `body` on a thread of the task's own. A panic fails the task and nothing else.
     fn spawn_thread(
         self,
@@ -168,10 +191,21 @@ pub(crate) fn client_config(options: &indexmap::IndexMap<String, String>) -> Res
     Ok(config)
 }
 
-/// An error of Kafka as one of a task: worth another try where the client says so.
-pub(crate) fn kafka_error(error: kafka_client::KafkaError) -> ConnectError {
-    match error.is_retriable() {
-        true => ConnectError::retriable(error.to_string()),
-        false => ConnectError::fatal(error.to_string()),
+/// A partition as the client names it.
+fn to_client(partition: &connect_api::TopicPartition) -> kafka_client::TopicPartition {
+    kafka_client::TopicPartition {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
     }
+}
+
+/// An error of Kafka as one of a task. What to do about each is in [`kafka_client::Remedy`]: a topic that is not there is
+/// nothing that passes by itself, and what a person must mend fails the task by name, as in a Java worker.
+pub(crate) fn kafka_error(error: kafka_client::KafkaError) -> ConnectError {
+    let kind = match error.remedy() {
+        Remedy::Wait | Remedy::Renew => ErrorKind::Retriable,
+        Remedy::Missing => ErrorKind::NotFound,
+        Remedy::Mend | Remedy::Refused | Remedy::GiveWay | Remedy::Unexpected => ErrorKind::Fatal,
+    };
+    ConnectError::new(kind, error.to_string())
 }

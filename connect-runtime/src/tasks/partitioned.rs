@@ -4,23 +4,26 @@
 //!   describe topics -> own p mod n = i -> open -> assign at StartAt
 //!     loop: fetch -> hand_over -> advance -> { durable: mirror to the group, rewind: seek, full: stop fetching }
 //!   retriable error: close, wait, open again            stop, pause: barrier, mirror, close
+//!   before it has run: what it waits for is shown, as UNASSIGNED
 //! ```
 //! The task has a thread of its own. Its positions are authoritative: the consumer group only mirrors them for people and
-//! tools. A broker that cannot be reached costs time, never the task.
+//! tools, and the consumer never goes anywhere by itself (`auto.offset.reset=none`). A broker that cannot be reached costs
+//! time, never the task.
 
 use super::control::Target;
 use super::fetched::timestamp;
-use super::{TaskEnvironment, client_config, kafka_error, partitions};
+use super::layout::{LayoutWatch, admin, input_topics, reachable};
+use super::{FIRST_WAIT, LONGEST_WAIT, TaskEnvironment, client_config, kafka_error, partitions, to_client};
 use crate::task_runner::TaskState;
 use connect_api::delivery::SinkOffsets;
 use connect_api::{
     Advance, ConnectError, Durable, ErrorKind, PartitionedSinkTask, PartitionedTaskContext, RawHeaders, RawRecord,
     StartAt, TopicPartition,
 };
-use kafka_client::{Admin, CommitMode, Consumer, Message, StartOffset, Waker};
+use indexmap::IndexMap;
+use kafka_client::{CommitMode, Consumer, KafkaError, Message, Remedy, StartOffset, Waker};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
@@ -33,11 +36,9 @@ const BATCH: usize = 4096;
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// Time between two commits to the mirroring consumer group.
 const MIRROR_INTERVAL: Duration = Duration::from_secs(5);
-/// Time between two looks at the partition counts of the topics.
-const LAYOUT_INTERVAL: Duration = Duration::from_secs(60);
-/// Waits before the task is opened again.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// What a running task reads and does not find (a topic, or a position in it) is gone for good after this time. A broker that
+/// has just started may not know all of its topics yet.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// Starts the loop.
 pub(super) fn spawn(environment: TaskEnvironment, make: MakeTask) {
@@ -49,13 +50,8 @@ pub(super) fn spawn(environment: TaskEnvironment, make: MakeTask) {
         if environment.control.stopping() {
             return Ok(());
         }
-        let errors = loop {
-            match runtime.block_on(environment.error_handler()) {
-                Err(error) if error.kind() == ErrorKind::Retriable && !environment.control.stopping() => {
-                    runtime.block_on(environment.control.sleep(LONGEST_BACKOFF));
-                }
-                other => break other?,
-            }
+        let Some(errors) = runtime.block_on(environment.error_handler_in_time())? else {
+            return Ok(());
         };
         let spec = &environment.spec;
         let wake_task = Arc::clone(&wake);
@@ -74,6 +70,8 @@ pub(super) fn spawn(environment: TaskEnvironment, make: MakeTask) {
             runtime,
             wake,
             task,
+            has_run: false,
+            missed_since: None,
         }
         .run();
         errors.reporter.finish(environment.runner.worker.offset_flush_timeout);
@@ -123,12 +121,16 @@ struct PartitionedLoop<'a> {
     runtime: &'a Handle,
     wake: Arc<Wake>,
     task: Box<dyn PartitionedSinkTask>,
+    /// It has shown itself running: a broker that is away does not change that.
+    has_run: bool,
+    /// since when something that it had read is not found
+    missed_since: Option<Instant>,
 }
 
 impl PartitionedLoop<'_> {
     fn run(mut self) -> Result<(), ConnectError> {
         let control = Arc::clone(&self.environment.control);
-        let mut backoff = FIRST_BACKOFF;
+        let mut wait = FIRST_WAIT;
         loop {
             self.runtime.block_on(control.while_paused());
             if control.stopping() {
@@ -138,36 +140,69 @@ impl PartitionedLoop<'_> {
             let session = self.session(&mut progressed);
             self.task.close();
             self.wake.consumer.lock().take();
+            if progressed {
+                wait = FIRST_WAIT;
+            }
             match session {
                 Ok(Ended::Stopped) => return Ok(()),
-                Ok(Ended::Paused) => backoff = FIRST_BACKOFF,
-                Err(error) if error.kind() == ErrorKind::Retriable => {
-                    if progressed {
-                        backoff = FIRST_BACKOFF;
-                    }
-                    tracing::warn!(
-                        connector = %self.environment.spec.connector,
-                        task = self.environment.spec.task,
-                        error = %error.trace(),
-                        wait_ms = backoff.as_millis() as u64,
-                        "task is opened again after a wait"
-                    );
-                    self.runtime.block_on(control.sleep(backoff));
-                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                Ok(Ended::Paused) => wait = FIRST_WAIT,
+                Err(error) => {
+                    self.goes_on_after(error, wait)?;
+                    self.runtime.block_on(control.sleep(wait));
+                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
-                Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Whether the task is opened again after an error, and what is shown of it meanwhile. Otherwise the error is its end.
+    fn goes_on_after(&mut self, error: ConnectError, wait: Duration) -> Result<(), ConnectError> {
+        let control = &self.environment.control;
+        match error.kind() {
+            ErrorKind::Retriable if self.has_run => tracing::warn!(
+                connector = %self.environment.spec.connector,
+                task = self.environment.spec.task,
+                error = %error.trace(),
+                wait_ms = wait.as_millis() as u64,
+                "task is opened again after a wait"
+            ),
+            ErrorKind::Retriable => control.waits_for(&error),
+            ErrorKind::NotFound => {
+                let since = *self.missed_since.get_or_insert_with(Instant::now);
+                if self.has_run && since.elapsed() >= GONE_AFTER {
+                    return Err(error);
+                }
+                control.waits_for(&error);
+            }
+            ErrorKind::Data | ErrorKind::Config | ErrorKind::Unsupported | ErrorKind::Fatal => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// A position that is behind the end of its partition is looked for again for a while: nobody can mend that, and brokers
+    /// that have just started may.
+    fn position_lost(&mut self, error: ConnectError) -> ConnectError {
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        match self.missed_since.get_or_insert_with(Instant::now).elapsed() < GONE_AFTER {
+            true => ConnectError::retriable(error.message()),
+            false => ConnectError::config(error.message()),
         }
     }
 
     /// From opening the partitions to giving them up.
     fn session(&mut self, progressed: &mut bool) -> Result<Ended, ConnectError> {
-        let admin = Admin::new(&client_config(&self.environment.clients.admin)?).map_err(kafka_error)?;
-        let topics = self.runtime.block_on(self.layout(&admin))?;
-        let spec = &self.environment.spec;
+        let (spec, clients) = (&self.environment.spec, &self.environment.clients);
+        let admin = admin(clients)?;
+        let topics = self.runtime.block_on(input_topics(&admin, &spec.connector_config))?;
         let owned = partitions::owned(&topics, spec.task, spec.tasks)?;
         let starts = self.task.open(&owned)?;
-        let consumer = Consumer::new(&client_config(&self.environment.clients.consumer)?).map_err(kafka_error)?;
+        let reachable = self.runtime.block_on(reachable(&admin, clients, starts));
+        let (starts, lost) = reachable.map_err(|error| self.position_lost(error))?;
+        self.environment.control.counters.records_skipped.add(lost);
+        let settings = consumer_config(&clients.consumer, self.task.consumer_settings())?;
+        let consumer = Consumer::new(&settings).map_err(kafka_error)?;
         let waker = consumer.waker();
         *self.wake.consumer.lock() = Some(waker.clone());
         let assignment: Vec<_> = starts
@@ -176,109 +211,51 @@ impl PartitionedLoop<'_> {
             .collect();
         consumer.assign(&assignment).map_err(kafka_error)?;
         self.environment.control.counters.partitions.set(owned.len() as u64);
-        for (topic, _) in &topics {
-            self.environment.control.topic_used(&Arc::from(topic.as_str()));
+        for topic in &topics {
+            self.environment.control.topic_used(&topic.name);
         }
-        let layout_changed = LayoutWatch::start(self.runtime, admin, topics, Arc::clone(&self.wake));
+        let wake = Arc::clone(&self.wake);
+        let layout = LayoutWatch::start(self.runtime, admin, topics, move || wake.wake());
         self.environment.control.report(TaskState::Running);
+        self.has_run = true;
+        self.missed_since = None;
         let mut session = Session {
             environment: self.environment,
+            runtime: self.runtime,
             task: self.task.as_mut(),
             consumer: &consumer,
             wake: &self.wake,
+            layout,
+            next: starts
+                .into_iter()
+                .filter_map(|(partition, start)| match start {
+                    StartAt::Offset(offset) => Some((to_client(&partition), offset)),
+                    StartAt::Beginning | StartAt::End => None,
+                })
+                .collect(),
             mirror: Mirror::default(),
             progress: Progress::default(),
             full: false,
             wake_at: None,
         };
-        session.run(&layout_changed, progressed)
-    }
-
-    /// The connector's topics with their partition counts.
-    async fn layout(&self, admin: &Admin) -> Result<Vec<(String, i32)>, ConnectError> {
-        let config = &self.environment.spec.connector_config;
-        let text = |name: &str| {
-            config
-                .get(name)
-                .and_then(Option::as_deref)
-                .map(str::trim)
-                .unwrap_or_default()
-        };
-        if !text("topics.regex").is_empty() {
-            return Err(ConnectError::config(
-                "topics.regex is not supported by a connector that keeps state by partition: list its topics in topics",
-            ));
-        }
-        let mut topics = Vec::new();
-        for topic in text("topics")
-            .split(',')
-            .map(str::trim)
-            .filter(|topic| !topic.is_empty())
-        {
-            let described = admin.topic(topic).await.map_err(kafka_error)?.ok_or_else(|| {
-                ConnectError::retriable(format!(
-                    "topic {topic} does not exist: create it, or take it out of topics"
-                ))
-            })?;
-            topics.push((
-                topic.to_owned(),
-                i32::try_from(described.partitions.len()).unwrap_or(i32::MAX),
-            ));
-        }
-        Ok(topics)
+        session.run(progressed)
     }
 }
 
-/// Looks at the partition counts now and then, so that a change fails the task by name instead of splitting its state.
-struct LayoutWatch {
-    change: Arc<Mutex<Option<String>>>,
-    changed: Arc<AtomicBool>,
-    looking: tokio::task::JoinHandle<()>,
-}
-
-impl LayoutWatch {
-    fn start(runtime: &Handle, admin: Admin, topics: Vec<(String, i32)>, wake: Arc<Wake>) -> Self {
-        let change = Arc::new(Mutex::new(None));
-        let changed = Arc::new(AtomicBool::new(false));
-        let (found, flag) = (Arc::clone(&change), Arc::clone(&changed));
-        let looking = runtime.spawn(async move {
-            loop {
-                tokio::time::sleep(LAYOUT_INTERVAL).await;
-                for (topic, before) in &topics {
-                    if let Ok(Some(description)) = admin.topic(topic).await
-                        && i32::try_from(description.partitions.len()).is_ok_and(|now| now != *before && now > 0)
-                    {
-                        *found.lock() = Some(format!(
-                            "topic {topic} has {} partitions now, {before} when the task started: keys may lie in other \
-                             partitions than their state; restart the connector after repartitioning",
-                            description.partitions.len()
-                        ));
-                        flag.store(true, Ordering::Release);
-                        wake.wake();
-                        return;
-                    }
-                }
-            }
-        });
-        Self {
-            change,
-            changed,
-            looking,
-        }
+/// The consumer of a task that keeps its own positions: a broker that says that there is no such offset must not send it to
+/// the beginning, where everything would be computed once more.
+fn consumer_config(
+    settings: &IndexMap<String, String>,
+    of_the_task: Vec<(&'static str, String)>,
+) -> Result<kafka_client::ClientConfig, ConnectError> {
+    let mut config = client_config(settings)?;
+    for (option, value) in of_the_task {
+        config.set(option, &value);
     }
-
-    fn check(&self) -> Result<(), ConnectError> {
-        if !self.changed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        Err(ConnectError::config(self.change.lock().clone().unwrap_or_default()))
-    }
-}
-
-impl Drop for LayoutWatch {
-    fn drop(&mut self) {
-        self.looking.abort();
-    }
+    config
+        .set("auto.offset.reset", "none")
+        .set("allow.auto.create.topics", "false");
+    Ok(config)
 }
 
 /// Durable positions that the consumer group does not show yet.
@@ -371,9 +348,13 @@ impl Progress {
 
 struct Session<'a> {
     environment: &'a TaskEnvironment,
+    runtime: &'a Handle,
     task: &'a mut dyn PartitionedSinkTask,
     consumer: &'a Consumer,
     wake: &'a Wake,
+    layout: LayoutWatch,
+    /// the lowest offset that may come next, as far as it is known
+    next: IndexMap<kafka_client::TopicPartition, i64>,
     mirror: Mirror,
     progress: Progress,
     full: bool,
@@ -381,7 +362,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn run(&mut self, layout: &LayoutWatch, progressed: &mut bool) -> Result<Ended, ConnectError> {
+    fn run(&mut self, progressed: &mut bool) -> Result<Ended, ConnectError> {
         let control = &self.environment.control;
         loop {
             match control.target() {
@@ -398,7 +379,7 @@ impl Session<'_> {
                     return Ok(Ended::Stopped);
                 }
             }
-            layout.check()?;
+            self.layout.check()?;
             let now = Instant::now();
             let mut wait = IDLE_WAIT;
             for due in [self.wake_at, self.mirror.due].into_iter().flatten() {
@@ -412,11 +393,9 @@ impl Session<'_> {
                 })?;
                 self.wake.clear(); // a wake from here on is followed by the advance below
                 for error in fetched.errors {
-                    if error.is_authorization() {
-                        return Err(ConnectError::fatal(error.to_string()));
-                    }
-                    tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
+                    self.consumer_error(error)?;
                 }
+                self.check_order(&fetched.messages)?;
                 self.hand_over(&fetched.messages)?;
                 *progressed |= !fetched.messages.is_empty();
             }
@@ -426,6 +405,53 @@ impl Session<'_> {
                 self.mirror.commit(self.consumer, CommitMode::Async);
             }
         }
+    }
+
+    /// What is wrong beside the messages of a fetch. What it says of the topics is looked into before anything is handed over.
+    fn consumer_error(&self, error: KafkaError) -> Result<(), ConnectError> {
+        match error.remedy() {
+            Remedy::Missing => {
+                self.layout.look_now(self.runtime)?;
+                // The brokers have it: the client has heard of it late.
+                tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
+            }
+            Remedy::Mend if error.is_about_offsets() => {
+                self.layout.look_now(self.runtime)?;
+                return Err(ConnectError::retriable(format!(
+                    "the position is looked for again: {error}"
+                )));
+            }
+            Remedy::Mend | Remedy::GiveWay => return Err(kafka_error(error)),
+            Remedy::Renew => {
+                return Err(ConnectError::retriable(format!(
+                    "the consumer can do nothing any more: {error}"
+                )));
+            }
+            Remedy::Wait | Remedy::Refused | Remedy::Unexpected => {
+                tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
+            }
+        }
+        Ok(())
+    }
+
+    /// Offsets of a partition never go back, or its records are others than before.
+    fn check_order(&mut self, messages: &[Message]) -> Result<(), ConnectError> {
+        for run in messages.chunk_by(Message::same_partition) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
+            let partition = first.topic_partition();
+            let next = self.next.get(&partition).copied();
+            if let Some(next) = next.filter(|next| first.offset() < *next) {
+                self.layout.look_now(self.runtime)?;
+                return Err(ConnectError::retriable(format!(
+                    "{partition} gave offset {} where {next} or a later one was to come",
+                    first.offset()
+                )));
+            }
+            self.next.insert(partition, last.offset() + 1);
+        }
+        Ok(())
     }
 
     fn hand_over(&mut self, messages: &[Message]) -> Result<(), ConnectError> {
@@ -472,9 +498,11 @@ impl Session<'_> {
         }
         for (partition, offset) in advance.rewind.into_iter().flatten() {
             self.progress.rewound(&partition, offset);
-            self.consumer.seek(&to_client(&partition), offset).map_err(|error| {
+            let place = to_client(&partition);
+            self.consumer.seek(&place, offset).map_err(|error| {
                 ConnectError::retriable(format!("could not seek to {partition} offset {offset}: {error}"))
             })?;
+            self.next.insert(place, offset);
         }
         self.full = advance.full;
         self.wake_at = advance.wake_at;
@@ -513,13 +541,6 @@ impl RawHeaders for MessageHeaders<'_> {
                 return;
             }
         }
-    }
-}
-
-fn to_client(partition: &TopicPartition) -> kafka_client::TopicPartition {
-    kafka_client::TopicPartition {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
     }
 }
 

@@ -11,13 +11,13 @@ use super::control::{Control, Target};
 use super::fetched::stored;
 use super::pipeline::Pipeline;
 use super::topic_pattern::TopicPattern;
-use super::{TaskEnvironment, client_config, kafka_error};
+use super::{TaskEnvironment, client_config, kafka_error, to_client};
 use crate::errors::{Reporter, delay};
 use crate::task_runner::TaskState;
 use connect_api::delivery::SinkOffsets;
 use connect_api::{ConnectError, ErrorKind, SinkRecord, SinkTask, SinkTaskContext, TopicPartition};
 use indexmap::{IndexMap, IndexSet};
-use kafka_client::{CommitMode, Consumer, Message, Messages, RebalanceListener};
+use kafka_client::{CommitMode, Consumer, Message, Messages, RebalanceListener, Remedy};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,7 +39,9 @@ pub(super) fn spawn(environment: TaskEnvironment, task: Box<dyn SinkTask>) {
 
 fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>) -> Result<(), ConnectError> {
     let control = &environment.control;
-    let errors = runtime.block_on(environment.error_handler())?;
+    let Some(errors) = runtime.block_on(environment.error_handler_in_time())? else {
+        return Ok(());
+    };
     let reporter = Arc::clone(&errors.reporter);
     let pipeline = Pipeline::new(environment, errors)?;
     let consumer = Consumer::new(&client_config(&environment.clients.consumer)?).map_err(kafka_error)?;
@@ -423,10 +425,14 @@ impl SinkLoop<'_> {
             let fetched = self.consumer.fetch(self.poll_records, wait).map_err(kafka_error)?;
             self.expire_commit();
             for error in fetched.errors {
-                if error.is_fatal() || error.is_authorization() {
-                    return Err(kafka_error(error));
+                match error.remedy() {
+                    // as Java's consumer throws: no right, no committed offset with auto.offset.reset=none, a bad name, ...
+                    Remedy::Mend | Remedy::GiveWay | Remedy::Renew => return Err(kafka_error(error)),
+                    // and as it waits for topics that somebody makes later
+                    Remedy::Wait | Remedy::Missing | Remedy::Refused | Remedy::Unexpected => {
+                        tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
+                    }
                 }
-                tracing::warn!(connector = %self.environment.spec.connector, error = %error, "consumer error");
             }
             if !fetched.messages.is_empty() {
                 self.deliver(&Arc::new(fetched.messages))?;
@@ -670,13 +676,6 @@ fn pause_all(consumer: &Consumer, session: &Session) -> Result<(), ConnectError>
 fn resume_all(consumer: &Consumer, session: &Session) -> Result<(), ConnectError> {
     let all: Vec<_> = session.owned.iter().map(to_client).collect();
     consumer.resume(&all).map_err(kafka_error)
-}
-
-fn to_client(partition: &TopicPartition) -> kafka_client::TopicPartition {
-    kafka_client::TopicPartition {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
-    }
 }
 
 fn from_client(partition: &kafka_client::TopicPartition) -> TopicPartition {

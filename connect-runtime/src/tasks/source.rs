@@ -25,7 +25,7 @@ use connect_api::record::SourceMap;
 use connect_api::source::{OffsetReader, SourcePositions};
 use connect_api::{ConnectError, Durable, ErrorKind, SourceRecord, SourceTask, SourceTaskContext, Stage};
 use futures::FutureExt as _;
-use kafka_client::{ProducerRecord, SendError};
+use kafka_client::{ProducerRecord, Remedy, SendError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -63,11 +63,12 @@ impl OffsetReader for StoredOffsets {
 async fn run(environment: TaskEnvironment, mut task: Box<dyn SourceTask>) -> Result<(), ConnectError> {
     environment.control.while_paused().await;
     let result = match SourceLoop::new(&environment).await {
-        Ok(mut source) => {
+        Ok(Some(mut source)) => {
             let moved = source.start_and_move(task.as_mut()).await;
             let finished = source.finish(task.as_mut()).await;
             moved.and(finished)
         }
+        Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
     // a task that hangs in stop has had its time: it is dropped
@@ -92,9 +93,12 @@ struct SourceLoop<'a> {
 }
 
 impl<'a> SourceLoop<'a> {
-    async fn new(environment: &'a TaskEnvironment) -> Result<Self, ConnectError> {
-        let errors = environment.error_handler().await?;
-        Ok(Self {
+    /// None: the task is to end.
+    async fn new(environment: &'a TaskEnvironment) -> Result<Option<Self>, ConnectError> {
+        let Some(errors) = environment.error_handler_in_time().await? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             pipeline: Pipeline::new(environment, errors)?,
             topics: TopicCreation::new(
                 &environment.spec.connector_config,
@@ -108,7 +112,7 @@ impl<'a> SourceLoop<'a> {
             commit: None,
             commit_started: Instant::now(),
             next_commit: Instant::now() + environment.runner.worker.offset_flush_interval,
-        })
+        }))
     }
 
     async fn start_and_move(&mut self, task: &mut dyn SourceTask) -> Result<(), ConnectError> {
@@ -316,7 +320,13 @@ impl<'a> SourceLoop<'a> {
 
     /// A record that Kafka will not take: skipped where the connector tolerates it.
     fn not_sent(&mut self, ticket: u64, error: &kafka_client::KafkaError) -> Result<(), ConnectError> {
-        let cause = ConnectError::fatal(error.to_string());
+        let cause = ConnectError::fatal(match error.remedy() {
+            Remedy::Missing => format!(
+                "{error}: the topic is not there, and the brokers do not make it (auto.create.topics.enable): create it, or \
+                 have the worker do so with topic.creation.default.partitions and topic.creation.default.replication.factor"
+            ),
+            _ => error.to_string(),
+        });
         let reporter = &self.pipeline.errors.reporter;
         self.environment.control.counters.record_failures.add(1);
         reporter.source(

@@ -181,13 +181,8 @@ impl TopicCreation {
                     Ok(()) => tracing::info!(topic = %topic, partitions = group.partitions, "created topic"),
                     Err(error) if error.code == ErrorCode::TopicAlreadyExists => {}
                     Err(error) => {
-                        let retriable = error.is_retriable();
                         let text = format!("Could not create topic {topic} as topic.creation.* says: {error}");
-                        return Err(if retriable {
-                            ConnectError::retriable(text)
-                        } else {
-                            ConnectError::fatal(text)
-                        });
+                        return Err(ConnectError::new(kafka_error(error).kind(), text));
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! What a barrier hands to the committer, and what comes back.
 
 use crate::output::{EncodedOutputs, RefusedTopic};
+use connect_api::error::ConnectError;
 use connect_api::partitioned::RawRecord;
 use kafka_client::KafkaError;
 use state_store::ChangeRecord;
@@ -98,6 +99,19 @@ pub struct CommitFailure {
     pub error: KafkaError,
     /// the topic at fault, where it is one of outputs or shed events
     pub refused: Option<RefusedTopic>,
+    /// what the task ends with, where it can go on from no committed position: a topic is another one than before
+    pub ends: Option<ConnectError>,
+}
+
+impl CommitFailure {
+    /// A failure that is nobody's alone, and that the task goes on after.
+    pub fn of(error: KafkaError) -> CommitFailure {
+        CommitFailure {
+            error,
+            refused: None,
+            ends: None,
+        }
+    }
 }
 
 /// What topics of outputs and shed events have refused of an interval. The transaction stands without it.

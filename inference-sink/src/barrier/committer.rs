@@ -3,10 +3,11 @@
 use super::commit::{Amendment, Answer, Commit, CommitFailure, Committed, Refused};
 use super::transaction::write;
 use crate::metrics::Metrics;
+use crate::output::writer_config;
 use connect_api::error::ConnectError;
 use connect_api::partitioned::PartitionedTaskContext;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use kafka_client::{ErrorCode, KafkaError, RecordWriter};
+use kafka_client::{ErrorCode, KafkaError, RecordWriter, TopicIdentity};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -33,21 +34,23 @@ pub struct Committer {
 pub type OnWaiting = Box<dyn Fn(bool) + Send>;
 
 impl Committer {
-    /// Starts the writer, which fences whoever has the same transactional id, and its thread.
+    /// Starts the writer, which fences whoever has the same transactional id, and its thread. `inputs` are the topics that the
+    /// task reads: nothing is committed once they are others. `refused` says why there is no writer.
     pub fn start(
         context: &PartitionedTaskContext,
         transactional_id: &str,
+        inputs: Vec<TopicIdentity>,
         metrics: Arc<Metrics>,
         on_waiting: OnWaiting,
+        refused: impl FnOnce(KafkaError) -> ConnectError,
     ) -> Result<Committer, ConnectError> {
-        let failed =
-            |error: KafkaError| ConnectError::retriable(format!("transactional producer {transactional_id}: {error}"));
-        let config = crate::service::client_config(&context.clients.producer)?;
-        let writer = RecordWriter::transactional(&config, transactional_id, INIT_TIMEOUT).map_err(failed)?;
+        let config = writer_config(&context.clients.producer)?;
+        let writer = RecordWriter::transactional(&config, transactional_id, INIT_TIMEOUT).map_err(refused)?;
         let timeout_ms = context.clients.producer.get("transaction.timeout.ms");
         let stopping = Arc::new(AtomicBool::new(false));
         let mut transactions = Transactions {
             writer,
+            inputs,
             patience: Patience {
                 stopping: stopping.clone(),
                 task: format!("{}-{}", context.connector, context.task),
@@ -128,6 +131,7 @@ impl Drop for Committer {
 /// What the thread works with.
 struct Transactions {
     writer: RecordWriter,
+    inputs: Vec<TopicIdentity>,
     patience: Patience,
     /// `transaction.timeout.ms`
     timeout: Duration,
@@ -155,8 +159,8 @@ impl Dialogue {
         self.say(Answer::Refused(refused));
         let amendment = self.amendments.recv().ok().flatten();
         amendment.ok_or_else(|| CommitFailure {
-            error: KafkaError::new(ErrorCode::Fail, error),
             refused: first,
+            ..CommitFailure::of(KafkaError::new(ErrorCode::Fail, error))
         })
     }
 }
@@ -165,7 +169,8 @@ impl Transactions {
     fn run(&mut self, commit: &Commit, metrics: &Metrics, dialogue: &Dialogue) -> Result<Committed, CommitFailure> {
         let started = Instant::now();
         let result = self.flush_outputs(commit, dialogue).and_then(|amendment| {
-            write(&mut self.writer, &mut self.patience, commit, amendment, dialogue)
+            let (writer, patience) = (&mut self.writer, &mut self.patience);
+            write(writer, patience, &self.inputs, commit, amendment, dialogue)
                 .map_err(|failure| self.abort(failure, started))
         });
         self.patience.end(result.is_ok());
@@ -184,7 +189,7 @@ impl Transactions {
         let topics = loop {
             match sender.flush(SLICE) {
                 Err(error) if error.is_timeout() && self.patience.goes_on("sending outputs", &error) => {}
-                outcome => break outcome.map_err(|error| CommitFailure { error, refused: None })?,
+                outcome => break outcome.map_err(CommitFailure::of)?,
             }
         };
         if topics.is_empty() {
@@ -196,7 +201,11 @@ impl Transactions {
     /// Aborts. What the failure is then: the abort may find that nobody knows how the transaction stands, or that it is
     /// somebody else's by now.
     fn abort(&mut self, failure: CommitFailure, begun: Instant) -> CommitFailure {
-        let plain = |error| CommitFailure { error, refused: None };
+        let ends = failure.ends.clone();
+        let plain = |error| CommitFailure {
+            ends: ends.clone(),
+            ..CommitFailure::of(error)
+        };
         if failure.error.is_fatal() || failure.error.is_fenced() {
             return plain(self.ended_by_others(failure.error, begun));
         }

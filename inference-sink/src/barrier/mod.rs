@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! task: drain -> changes of every store, owner's records, feature log entries, outputs -> Commit
-//! committer thread: begin -> send all -> commit | abort -> Answer (the task is woken)
+//! committer thread: begin -> send all -> input topics as they were? -> commit | abort -> Answer (the task is woken)
 //!                              '-- a topic of outputs refuses -> Answer::Refused -> task: Amendment -> go on
 //! task: committed() | aborted() and rewind
 //! ```
@@ -10,6 +10,7 @@
 
 mod commit;
 mod committer;
+mod inputs;
 mod transaction;
 
 pub use commit::{Amendment, Answer, Commit, CommitFailure, Committed, LogEntry, RecordGroup, Refused, ShedEvent};

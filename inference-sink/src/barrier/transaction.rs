@@ -2,14 +2,18 @@
 
 use super::commit::{Amendment, Commit, CommitFailure, Committed, LogEntry, RecordGroup, Refused};
 use super::committer::{Dialogue, Patience};
+use super::inputs::check_inputs;
 use crate::output::{EncodedOutputs, RefusedTopic, topic_at_fault};
-use kafka_client::{ErrorCode, KafkaError, Place, ProducerRecord, RecordWriter, WriteError, Written};
+use connect_api::error::ConnectError;
+use kafka_client::{ErrorCode, KafkaError, Place, ProducerRecord, RecordWriter, TopicIdentity, WriteError, Written};
 use state_store::ChangeRecord;
 
-/// Writes a transaction; `amendment`: what it says beside what the commit does.
+/// Writes a transaction; `amendment`: what it says beside what the commit does. It is not committed once the topics that it was
+/// computed from are others than `inputs`.
 pub(super) fn write(
     writer: &mut RecordWriter,
     patience: &mut Patience,
+    inputs: &[TopicIdentity],
     commit: &Commit,
     amendment: Option<Amendment>,
     dialogue: &Dialogue,
@@ -57,6 +61,11 @@ pub(super) fn write(
         crash_point::reached("commit.refused");
         amended.append(writer, commit, &amendment)?;
     }
+    // Records of a topic that was made again, or has other partitions now, may be among those that this was computed from.
+    // Brokers knew of that before they gave such a record away, so they tell of it now.
+    check_inputs(writer, inputs, &mut |error| {
+        patience.goes_on("looking at the input topics", error)
+    })?;
     let goes_on = &mut |error: &KafkaError| patience.goes_on("committing a transaction", error);
     let written = writer.commit(goes_on).map_err(|error| failure(commit, error))?;
     amended.found(&written, &mut committed);
@@ -95,8 +104,8 @@ fn check_goes_on(topic: &str, partition: i32, end: i64, offset: i64) -> Result<(
          the connector and delete all of its topics (connect-NAME-*) to begin anew"
     );
     Err(CommitFailure {
-        error: KafkaError::new(ErrorCode::UnknownTopicId, text),
-        refused: None,
+        ends: Some(ConnectError::fatal(&*text)),
+        ..CommitFailure::of(KafkaError::new(ErrorCode::Fail, text))
     })
 }
 
@@ -130,17 +139,14 @@ fn append_entry(writer: &mut RecordWriter, log_topic: &str, entry: &LogEntry) ->
 
 /// An error of a topic that everybody's state is in.
 fn nobodys(error: WriteError) -> CommitFailure {
-    CommitFailure {
-        error: error.error,
-        refused: None,
-    }
+    CommitFailure::of(error.error)
 }
 
 /// Whose failure it is: that of the topic of outputs or shed events that is at fault, or everybody's.
 fn failure(commit: &Commit, error: WriteError) -> CommitFailure {
     CommitFailure {
         refused: topic_at_fault(&error, topics(commit)),
-        error: error.error,
+        ..CommitFailure::of(error.error)
     }
 }
 
@@ -287,8 +293,7 @@ mod tests {
             assert!(check_goes_on("t", 0, end, offset).is_ok(), "{end} {offset}");
         }
         let failure = check_goes_on("connect-a-s-changelog", 3, 7, 6).unwrap_err();
-        assert_eq!(failure.error.code, ErrorCode::UnknownTopicId);
-        let text = failure.error.to_string();
+        let text = failure.ends.unwrap().to_string();
         assert!(
             text.contains("connect-a-s-changelog") && text.contains("partition 3"),
             "{text}"

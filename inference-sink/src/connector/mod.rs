@@ -65,6 +65,23 @@ impl ConnectorPlugin for InferenceSink {
                 "Invalid value {converter} for configuration value.converter: millrace.InferenceSink reads JSON; use org.apache.kafka.connect.json.JsonConverter"
             ));
         }
+        let override_of = |option: &str| text(&format!("consumer.override.{option}"));
+        let exactly_once = text("processing.guarantee").is_none_or(|guarantee| guarantee.trim() == "exactly_once_v2");
+        if let Some(level) = override_of(options::ISOLATION)
+            && exactly_once
+            && !level.trim().eq_ignore_ascii_case("read_committed")
+        {
+            let option = format!("consumer.override.{}", options::ISOLATION);
+            entry(values, &option).errors.push(format!(
+                "Invalid value {level} for configuration {option}: processing.guarantee=exactly_once_v2 reads committed records only; use read_committed, or leave it out"
+            ));
+        }
+        if override_of("allow.auto.create.topics").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+            let option = "consumer.override.allow.auto.create.topics";
+            entry(values, option).errors.push(format!(
+                "Invalid value true for configuration {option}: the topics that millrace.InferenceSink reads are never made by it, since their partitions decide where keys lie; create them"
+            ));
+        }
         let name = text("name").unwrap_or_default();
         for topic in topics(config) {
             if let Some(other) = self.service.owner_of(&topic).filter(|other| **other != *name) {

@@ -2,6 +2,7 @@
 
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator, Width};
 use connect_api::error::ConnectError;
+use indexmap::IndexMap;
 use std::time::Duration;
 
 const GROUP: &str = "Inference";
@@ -30,7 +31,7 @@ pub fn config_def() -> ConfigDef {
                 .default("exactly_once_v2")
                 .validator(Validator::In(vec!["at_least_once", "exactly_once_v2"]))
                 .importance(Importance::High)
-                .doc("exactly_once_v2: predictions are part of the transaction that commits state and positions. at_least_once: they go out at once, but for the producer's linger.ms (5) and batch.size, and may be repeated after a crash. State is transactional in both."),
+                .doc("exactly_once_v2: predictions are part of the transaction that commits state and positions, and only committed records are read (isolation.level=read_committed; anything else is refused). at_least_once: they go out at once, but for the producer's linger.ms (5) and batch.size, and may be repeated after a crash. State is transactional in both. Without consumer.override.isolation.level at_least_once reads committed records only, too."),
         )
         .define(
             key("inference.commit.interval.ms", ConfigType::Long, 2)
@@ -74,7 +75,32 @@ pub fn config_def() -> ConfigDef {
         .ignores("header.converter", "millrace.InferenceSink reads headers as text")
 }
 
+/// The consumer's option for records of transactions, and what exactly once needs.
+pub const ISOLATION: &str = "isolation.level";
+const READ_COMMITTED: &str = "read_committed";
+
 impl ConnectorOptions {
+    /// `isolation.level` of the consumer where it is not left to `settings`: an event of a transaction that was aborted never
+    /// happened, and would stay in the state for good.
+    pub fn isolation(&self, settings: &IndexMap<String, String>) -> Option<&'static str> {
+        (self.exactly_once || !settings.contains_key(ISOLATION)).then_some(READ_COMMITTED)
+    }
+
+    /// Refuses settings that break the guarantee.
+    ///
+    /// Error: names the option.
+    pub fn check_consumer(&self, settings: &IndexMap<String, String>) -> Result<(), ConnectError> {
+        match settings.get(ISOLATION).map(|level| level.trim()) {
+            Some(level) if self.exactly_once && !level.eq_ignore_ascii_case(READ_COMMITTED) => {
+                Err(ConnectError::config(format!(
+                    "consumer.isolation.level is {level} and processing.guarantee is exactly_once_v2, which reads committed \
+                     records only: leave it out, or set consumer.override.{ISOLATION}={READ_COMMITTED} for this connector"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reads a connector's or task's configuration.
     pub fn parse(config: &ConfigMap) -> Result<ConnectorOptions, ConnectError> {
         let parsed = config_def().parse(config)?;

@@ -2,8 +2,9 @@
 
 use super::cursors::{Cursors, Plan};
 use super::mode::Mode;
+use crate::failure::failed;
 use connect_api::error::ConnectError;
-use kafka_client::{ClientConfig, Consumer, KafkaError, StartOffset, TopicPartition};
+use kafka_client::{ClientConfig, Consumer, StartOffset, TopicPartition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl LogReader {
         can_go_on: impl Fn(&str) -> bool,
         mut take: impl FnMut(Entry<'_>) -> bool,
     ) -> Result<(), ConnectError> {
-        let failed = |error: KafkaError| ConnectError::retriable(format!("feature log: {error}"));
+        let failed = failed("feature log");
         let mut wanted: BTreeMap<i32, Vec<(&Arc<str>, i64, i64)>> = BTreeMap::new();
         for (partition, model, mode) in detached {
             let Mode::Detached(detached) = mode else { continue };
@@ -105,7 +106,7 @@ impl LogReader {
                 config
                     .set("isolation.level", "read_committed")
                     .set("auto.offset.reset", "earliest");
-                self.consumer.insert(Consumer::new(&config).map_err(failed)?)
+                self.consumer.insert(Consumer::new(&config).map_err(&failed)?)
             }
         };
         for (partition, plan) in plans {
@@ -114,11 +115,11 @@ impl LogReader {
                 Plan::Nothing | Plan::ReadOn => {}
                 Plan::Begin(offset) => consumer
                     .assign_also(&[(place, StartOffset::At(offset))])
-                    .map_err(failed)?,
-                Plan::Seek(offset) => consumer.seek(&place, offset).map_err(failed)?,
+                    .map_err(&failed)?,
+                Plan::Seek(offset) => consumer.seek(&place, offset).map_err(&failed)?,
             }
         }
-        let fetched = consumer.fetch(ENTRIES, Duration::ZERO).map_err(failed)?;
+        let fetched = consumer.fetch(ENTRIES, Duration::ZERO).map_err(&failed)?;
         for message in &fetched.messages {
             let (partition, offset) = (message.partition(), message.offset());
             let model = std::str::from_utf8(message.key().unwrap_or_default()).unwrap_or_default();

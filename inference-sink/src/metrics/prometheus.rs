@@ -335,6 +335,12 @@ fn add_models(text: &mut Text, started: &Started) {
         "Rows of a detached model that were read from the feature log.",
         &|figures| figures.detached_rows as f64,
     );
+    family(
+        "outputs_refused",
+        "gauge",
+        "1 while a model's outputs wait, as its tenant's topics are missing or refuse them; its status says why.",
+        &|figures| f64::from(u8::from(figures.outputs_refused.is_some())),
+    );
     text.family(
         "latency_seconds",
         "gauge",

@@ -32,6 +32,8 @@ pub struct ModelRuntime {
     breaker: Mutex<Breaker>,
     suspended: AtomicBool,
     last_error: Mutex<Option<String>>,
+    /// why its topic takes no outputs, as long as it does not
+    outputs_refused: Mutex<Option<String>>,
     last_input_error: Mutex<Option<String>>,
     latency: Mutex<Histogram<u64>>,
     /// rows that gave an output
@@ -74,6 +76,9 @@ pub struct RuntimeFigures {
     pub unusable: u64,
     pub detached_rows: u64,
     pub last_error: Option<String>,
+    /// why its outputs wait, as long as they do
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs_refused: Option<String>,
     pub last_input_error: Option<String>,
 }
 
@@ -92,6 +97,7 @@ impl ModelRuntime {
             breaker: Mutex::new(Breaker::new(policy)),
             suspended: AtomicBool::new(false),
             last_error: Mutex::new(None),
+            outputs_refused: Mutex::new(None),
             last_input_error: Mutex::new(None),
             latency: Mutex::new(latency_histogram()),
             predictions: AtomicU64::new(0),
@@ -177,6 +183,17 @@ impl ModelRuntime {
         self.breaker.lock().given_back(run);
     }
 
+    /// Its tenant's topics take no records: its outputs wait.
+    pub fn outputs_refused(&self, reason: &str) {
+        *self.last_error.lock() = Some(reason.to_owned());
+        *self.outputs_refused.lock() = Some(reason.to_owned());
+    }
+
+    /// Its outputs have gone out again.
+    pub fn outputs_taken(&self) {
+        *self.outputs_refused.lock() = None;
+    }
+
     /// An event gave it no row. That is the event's fault and not the model's: its breaker does not move.
     pub fn refused_input(&self, error: String) {
         self.input_errors.fetch_add(1, Ordering::Relaxed);
@@ -234,6 +251,7 @@ impl ModelRuntime {
             unusable: get(&self.unusable),
             detached_rows: get(&self.detached_rows),
             last_error: self.last_error.lock().clone(),
+            outputs_refused: self.outputs_refused.lock().clone(),
             last_input_error: self.last_input_error.lock().clone(),
         }
     }

@@ -7,7 +7,7 @@
 //!     -> nobody's: what was written is written again, for all
 //! ```
 
-use kafka_client::WriteError;
+use kafka_client::{Remedy, WriteError};
 use std::sync::Arc;
 
 /// A topic of outputs or shed events that has refused records.
@@ -19,6 +19,18 @@ pub struct RefusedTopic {
     pub error: String,
     /// it may take other records
     pub of_records: bool,
+    /// it is not there
+    pub missing: bool,
+}
+
+impl RefusedTopic {
+    /// What the status of a model says whose outputs go there.
+    pub fn reason(&self) -> String {
+        match self.missing {
+            true => format!("outputs wait for topic {}: {}", self.topic, self.error),
+            false => format!("outputs are refused by topic {}: {}", self.topic, self.error),
+        }
+    }
 }
 
 /// The topic at fault, if it is one of these. None: nobody alone.
@@ -29,6 +41,7 @@ pub fn topic_at_fault<'a>(error: &WriteError, topics: impl IntoIterator<Item = &
         topic,
         error: error.error.to_string(),
         of_records: error.is_of_records(),
+        missing: error.error.remedy() == Remedy::Missing,
     })
 }
 
@@ -73,6 +86,8 @@ mod tests {
             ErrorCode::NotLeaderForPartition,
             ErrorCode::NotEnoughReplicas,
             ErrorCode::ProducerFenced,
+            ErrorCode::ClusterAuthorizationFailed,
+            ErrorCode::TransactionalIdAuthorizationFailed,
         ] {
             assert_eq!(at_fault(code, Some("a.out")), None, "{code:?}");
         }

@@ -12,10 +12,12 @@
 mod at_fault;
 mod encode;
 mod sender;
+mod topics;
 
 pub use at_fault::{RefusedTopic, topic_at_fault};
 pub use encode::{EncodedOutputs, encode_batch};
 pub use sender::OutputSender;
+pub(crate) use topics::{advice, ask_for, missing, not_there, wait_until_made, writer_config};
 
 /// Header that names the model.
 pub const MODEL_HEADER: &str = "millrace.model";

@@ -5,7 +5,7 @@
 
 use super::{EncodedOutputs, RefusedTopic, topic_at_fault};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use kafka_client::{ClientConfig, ErrorCode, KafkaError, RecordWriter, WriteError};
+use kafka_client::{ClientConfig, ErrorCode, KafkaError, RecordWriter, Remedy, WriteError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -278,6 +278,10 @@ impl Sending {
     fn refuse(&mut self, outputs: &[EncodedOutputs], error: WriteError) {
         match topic_at_fault(&error, outputs.iter().map(EncodedOutputs::topic)) {
             Some(refused) => drop(self.failed.insert(refused.topic.clone(), refused)),
+            // As it is: written again they would be refused again.
+            None if matches!(error.error.remedy(), Remedy::Mend | Remedy::GiveWay) => {
+                self.lost = Some(error.error.while_doing("outputs are refused"));
+            }
             // Not as what may pass: the outputs are gone.
             None => {
                 let lost = format!("outputs are lost: {}", error.error);

@@ -474,10 +474,10 @@ mod tests {
             },
         );
         loader.follow(&Arc::new(resumed.clone()), 2);
-        assert!(!runtime.is_stopped());
+        assert!(!runtime.is_suspended());
         // Once.
         runtime.suspend("it took too long".to_owned());
         loader.follow(&Arc::new(resumed), 3);
-        assert!(runtime.is_stopped());
+        assert!(runtime.is_suspended());
     }
 }

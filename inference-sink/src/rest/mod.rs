@@ -9,6 +9,7 @@
 
 mod evaluate;
 mod fairness;
+mod output_topics;
 pub(crate) mod resources;
 mod store_pages;
 mod stores;
@@ -73,7 +74,10 @@ async fn resource(
     match (request.method.as_str(), action, kind) {
         ("GET", [], _) => resources::get(started, kind, &name),
         ("PUT", [], _) => match resources::read_body(request, kind, &name) {
-            Ok(resource) => resources::put(started, resource).await,
+            Ok(resource) => match output_topics::check(started, &resource).await {
+                missing if missing.is_empty() => resources::put(started, resource).await,
+                missing => refused(&missing),
+            },
             Err(errors) => refused(&errors),
         },
         ("DELETE", [], _) => resources::delete(started, kind, &name).await,

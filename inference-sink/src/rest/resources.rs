@@ -283,7 +283,14 @@ async fn plan_model(
 /// A dry run of PUT.
 pub(super) async fn validate(started: &Arc<Started>, request: &RestRequest, kind: Kind, name: &str) -> RestResponse {
     let planned = match read_body(request, kind, name) {
-        Ok(resource) => plan(started, resource).await.map_err(Refusal::errors),
+        Ok(resource) => {
+            let missing = super::output_topics::check(started, &resource).await;
+            match plan(started, resource).await.map_err(Refusal::errors) {
+                Ok(plan) if missing.is_empty() => Ok(plan),
+                Ok(_) => Err(missing),
+                Err(errors) => Err([errors, missing].concat()),
+            }
+        }
         Err(errors) => Err(errors),
     };
     let before = started

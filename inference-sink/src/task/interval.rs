@@ -6,10 +6,11 @@ use super::{Made, Open};
 use crate::barrier::{Answer, Commit, CommitFailure, Committed, LogEntry, RecordGroup};
 use crate::detach::{Reason, encode_entry};
 use crate::expiry::Archiver;
+use crate::failure::kafka_failure;
 use crate::flow::{Batch, RowBlock};
 use connect_api::delivery::{SinkOffsets, TopicPartition};
 use connect_api::error::ConnectError;
-use kafka_client::ErrorCode;
+use kafka_client::{ErrorCode, Remedy};
 use state_store::{ChangeRecord, Changes, Position};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -171,6 +172,9 @@ impl Open {
             {
                 let mut mode = partition.mode(&model);
                 if mode.attach() {
+                    if let Some(own) = self.models.iter().find(|own| own.pending.model.identity == model) {
+                        own.flow.runtime.outputs_taken();
+                    }
                     crash_point::reached("detached.attached");
                     partition.set_mode(&model, mode);
                     self.log_reader.forget(number, &model);
@@ -406,18 +410,25 @@ impl Open {
         let (error, refused) = match failure {
             // The transaction is committed and only the local copy is behind: opening again restores it.
             Rollback::Local(error) => return Err(ConnectError::retriable(error)),
-            Rollback::Commit(CommitFailure { error, refused }) => (error, refused),
+            Rollback::Commit(CommitFailure { ends: Some(error), .. }) => return Err(error),
+            Rollback::Commit(CommitFailure { error, refused, .. }) => (error, refused),
         };
-        if error.is_fenced() {
-            return Err(ConnectError::fatal(format!(
-                "another task has taken over this one's partitions (its transactional id was fenced): {error}"
-            )));
-        }
-        if error.code == ErrorCode::UnknownTopicId {
-            return Err(ConnectError::fatal(error.to_string()));
-        }
-        if error.is_fatal() {
-            return Err(ConnectError::retriable(format!("commit: {error}")));
+        match error.remedy() {
+            Remedy::GiveWay => {
+                return Err(ConnectError::fatal(format!(
+                    "another task has taken over this one's partitions (its transactional id was fenced): {error}"
+                )));
+            }
+            // Nobody knows how the transaction stands. Who opens the partitions anew reads it in the changelog.
+            Remedy::Renew => return Err(ConnectError::retriable(format!("commit: {error}"))),
+            Remedy::Wait => {}
+            // Outputs that were sent at once and are lost are made again.
+            Remedy::Unexpected if error.code == ErrorCode::Fail => {}
+            Remedy::Missing | Remedy::Mend | Remedy::Refused | Remedy::Unexpected if refused.is_some() => {}
+            // Written again, it would be refused again.
+            Remedy::Missing | Remedy::Mend | Remedy::Refused | Remedy::Unexpected => {
+                return Err(kafka_failure("commit", &error));
+            }
         }
         let topic = refused.as_ref().map(|refused| &*refused.topic);
         tracing::warn!(error = %error, topic, "commit failed: reading again from the last committed position");
@@ -442,10 +453,9 @@ impl Open {
                 .and_then(|()| partition.load_windows(self.topology.windows(), &self.topics))
                 .map_err(|error| ConnectError::retriable(format!("progress of partition {number}: {error}")))?;
             for (index, topic) in self.topics.iter().enumerate() {
-                rewind.insert(
-                    TopicPartition::new(topic.clone(), *number),
-                    partition.position(index).unwrap_or(0),
-                );
+                if let Some(offset) = partition.position(index) {
+                    rewind.insert(TopicPartition::new(topic.clone(), *number), offset);
+                }
             }
         }
         self.assume_log_ends();

@@ -17,6 +17,7 @@ const OUTPUT_BYTES: usize = 64 << 20;
 impl Open {
     pub(super) fn advance(&mut self, now: Instant) -> Result<Advance, ConnectError> {
         self.finish_commit(None)?;
+        self.follow_outputs(now);
         if self.rewind.is_none() {
             self.idle();
             self.read_feature_log()?;

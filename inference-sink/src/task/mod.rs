@@ -14,6 +14,7 @@ mod interval;
 mod lifecycle;
 mod offer;
 mod open;
+mod output_topics;
 mod partition;
 mod prerequisites;
 mod quiet;
@@ -89,6 +90,7 @@ struct Open {
     candidates: BTreeSet<(i32, Arc<str>)>,
     /// models whose output topics refuse records
     refusals: refusals::Refusals,
+    output_topics: output_topics::OutputTopics,
     /// asked whether the input is idle, where stream time moves on then
     quiet: Option<quiet::QuietInput>,
     full: bool,
@@ -116,6 +118,7 @@ impl InferenceTask {
     /// A task that has no partitions yet.
     pub fn new(service: Arc<InferenceService>, context: PartitionedTaskContext) -> Result<InferenceTask, ConnectError> {
         let options = ConnectorOptions::parse(&context.config)?;
+        options.check_consumer(&context.clients.consumer)?;
         Ok(InferenceTask {
             service,
             context,
@@ -144,6 +147,14 @@ impl PartitionedSinkTask for InferenceTask {
         )?;
         self.open = Some(open);
         Ok(starts)
+    }
+
+    fn consumer_settings(&self) -> Vec<(&'static str, String)> {
+        let isolation = self.options.isolation(&self.context.clients.consumer);
+        isolation
+            .map(|level| ("isolation.level", level.to_owned()))
+            .into_iter()
+            .collect()
     }
 
     fn hand_over(&mut self, records: &[RawRecord<'_>]) -> Result<Accepted, ConnectError> {

@@ -1,5 +1,6 @@
 //! Opening a task: layout, fencing, changelog topics, restore, and where to read each partition.
 
+use super::output_topics::OutputTopics;
 use super::partition::{PROGRESS, PartitionState};
 use super::quiet::QuietInput;
 use super::restore::{restore, state_error};
@@ -11,26 +12,23 @@ use crate::barrier::Committer;
 use crate::connector::ConnectorOptions;
 use crate::detach::LogReader;
 use crate::expiry::Archiver;
+use crate::failure::{failed, kafka_failure};
 use crate::flow::{Outbox, RowBlock};
 use crate::limits::RateLimit;
 use crate::metrics::Metrics;
-use crate::output::OutputSender;
+use crate::output::{OutputSender, writer_config};
 use crate::registry::{Kind, Layout, RecordKey};
 use crate::service::{Started, client_config};
 use crate::trigger::BatchTrigger;
 use connect_api::delivery::TopicPartition;
-use connect_api::error::ConnectError;
+use connect_api::error::{ConnectError, ErrorKind};
 use connect_api::partitioned::{PartitionedTaskContext, StartAt};
 use feature_engine::resource::Trigger;
-use kafka_client::{Admin, ErrorCode, KafkaError, NewTopic};
+use kafka_client::{Admin, ErrorCode, KafkaError, NewTopic, TopicChange, TopicIdentity};
 use state_store::{KeyedPartition, KeyedSpec, StateValue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
-
-pub(super) fn kafka(what: &str) -> impl Fn(KafkaError) -> ConnectError + '_ {
-    move |error| ConnectError::retriable(format!("{what}: {error}"))
-}
 
 impl Open {
     #[allow(clippy::same_name_method, clippy::self_named_constructors)] // `PartitionedSinkTask::open` is what it does
@@ -51,8 +49,12 @@ impl Open {
                 "model {model} cannot be loaded yet: {error}"
             )));
         }
-        let admin = Admin::new(&client_config(&context.clients.admin)?).map_err(kafka("admin client"))?;
-        let counts = partition_counts(&started, &admin, &topics)?;
+        let admin = Admin::new(&client_config(&context.clients.admin)?).map_err(failed("admin client"))?;
+        let inputs = describe_inputs(&started, &admin, &topics)?;
+        let counts: BTreeMap<String, i32> = inputs
+            .iter()
+            .map(|topic| (topic.name.to_string(), topic.partitions))
+            .collect();
         let partition_count = counts.values().copied().max().unwrap_or(0);
         let layout = agree_on_layout(&started, &context, &counts)?;
         let earlier = layout.earlier_ids(&context.group_id, &context.connector);
@@ -60,20 +62,28 @@ impl Open {
             started
                 .runtime
                 .block_on(admin.fence_producers(&earlier))
-                .map_err(kafka("fence tasks of earlier layouts"))?;
+                .map_err(failed("fence tasks of earlier layouts"))?;
         }
         crash_point::reached("open.layout_agreed");
         let transactional_id = layout.transactional_id(&context.group_id, &context.connector, context.task);
         let on_waiting = waiting_in(&started, &context);
-        let committer = Committer::start(&context, &transactional_id, metrics.clone(), on_waiting)?;
+        let refused = |error| no_writer(&started, &admin, &context, &transactional_id, &error);
+        let committer = Committer::start(
+            &context,
+            &transactional_id,
+            inputs,
+            metrics.clone(),
+            on_waiting,
+            refused,
+        )?;
         crash_point::reached("open.producer_initialised");
         let sender = match options.exactly_once {
             true => None,
             false => {
-                let mut config = client_config(&context.clients.producer)?;
+                let mut config = writer_config(&context.clients.producer)?;
                 config.unset("transactional.id");
                 let name = format!("{}-{}", context.connector, context.task);
-                Some(OutputSender::start(&config, &name).map_err(kafka("output producer"))?)
+                Some(OutputSender::start(&config, &name).map_err(failed("output producer"))?)
             }
         };
         let features_topic: Arc<str> = features_topic(&context.connector).into();
@@ -84,6 +94,7 @@ impl Open {
             log_retention_ms: None,
             candidates: BTreeSet::new(),
             refusals: super::refusals::Refusals::default(),
+            output_topics: OutputTopics::default(),
             metrics,
             options,
             partition_count,
@@ -134,6 +145,7 @@ impl Open {
         open.install(topology)?;
         open.open_archivers()?;
         open.assume_log_ends();
+        open.decide_starts(&admin, owned)?;
         crash_point::reached("open.restored");
         let starts = owned
             .iter()
@@ -145,19 +157,42 @@ impl Open {
     fn start_of(&self, partition: &TopicPartition) -> StartAt {
         let topic = self.topics.iter().position(|topic| *topic == partition.topic);
         let position = topic.and_then(|topic| self.partitions.get(&partition.partition)?.position(topic));
-        match position {
-            Some(offset) => StartAt::Offset(offset),
-            None => match self
-                .context
-                .clients
-                .consumer
-                .get("auto.offset.reset")
-                .map(String::as_str)
-            {
-                Some("latest") => StartAt::End,
-                _ => StartAt::Beginning,
-            },
+        position.map_or(StartAt::Beginning, StartAt::Offset)
+    }
+
+    /// Decides where partitions begin that nothing was committed of, as `auto.offset.reset` says. From then on that is their
+    /// position, whatever becomes of the topic's ends: a commit that fails leads back there and nowhere else.
+    fn decide_starts(&mut self, admin: &Admin, owned: &[TopicPartition]) -> Result<(), ConnectError> {
+        let settings = &self.context.clients.consumer;
+        let reset = settings
+            .get("auto.offset.reset")
+            .map(|reset| reset.trim().to_ascii_lowercase());
+        let fresh: Vec<kafka_client::TopicPartition> = owned
+            .iter()
+            .filter(|partition| self.start_of(partition) == StartAt::Beginning)
+            .map(|partition| kafka_client::TopicPartition::new(partition.topic.clone(), partition.partition))
+            .collect();
+        let Some(first) = fresh.first() else { return Ok(()) };
+        let runtime = &self.started.runtime;
+        let isolation = kafka_client::IsolationLevel::ReadCommitted;
+        let starts = match reset.as_deref() {
+            Some("none") => {
+                return Err(ConnectError::config(format!(
+                    "nothing was committed of {first} yet, and auto.offset.reset is none: set \
+                     consumer.override.auto.offset.reset to earliest or latest"
+                )));
+            }
+            Some("latest") => runtime.block_on(admin.end_offsets(&fresh, isolation)),
+            _ => runtime.block_on(admin.beginning_offsets(&fresh)),
+        };
+        for (partition, offset) in starts.map_err(failed("where to begin"))? {
+            let topic = self.topics.iter().position(|topic| *topic == partition.topic);
+            if let (Some(topic), Some(state)) = (topic, self.partitions.get_mut(&partition.partition)) {
+                state.starts_at(topic, offset);
+                self.changed = true;
+            }
         }
+        Ok(())
     }
 
     pub(super) fn compile(&self) -> Topology {
@@ -225,7 +260,7 @@ impl Open {
     /// Takes over a new topology between two intervals: nothing runs and nothing is in flight.
     pub(super) fn replace_topology(&mut self) -> Result<(), ConnectError> {
         let topology = self.compile();
-        let admin = Admin::new(&client_config(&self.context.clients.admin)?).map_err(kafka("admin client"))?;
+        let admin = Admin::new(&client_config(&self.context.clients.admin)?).map_err(failed("admin client"))?;
         let retention = self.log_retention();
         self.keep_log_for(&admin, retention);
         let numbers: Vec<i32> = self.partitions.keys().copied().collect();
@@ -349,6 +384,7 @@ impl Open {
             }
         }
         self.topology = topology;
+        self.prepare_outputs();
         self.publish();
         Ok(())
     }
@@ -393,10 +429,10 @@ impl Open {
             .started
             .runtime
             .block_on(admin.create_topics(std::slice::from_ref(&topic)));
-        for (name, result) in created.map_err(kafka("create topics"))? {
+        for (name, result) in created.map_err(failed("create topics"))? {
             match result {
                 Err(error) if error.code != ErrorCode::TopicAlreadyExists => {
-                    return Err(ConnectError::retriable(format!("create topic {name}: {error}")));
+                    return Err(kafka_failure(format!("create topic {name}"), &error));
                 }
                 _ => {}
             }
@@ -436,37 +472,56 @@ fn waiting_in(started: &Arc<Started>, context: &PartitionedTaskContext) -> crate
     })
 }
 
-/// Partitions of each topic; all must have as many.
-fn partition_counts(
-    started: &Started,
-    admin: &Admin,
-    topics: &[Arc<str>],
-) -> Result<BTreeMap<String, i32>, ConnectError> {
-    let mut counts = BTreeMap::new();
-    for topic in topics {
-        let found = started
-            .runtime
-            .block_on(admin.topic(topic))
-            .map_err(kafka("describe topics"))?;
-        let found =
-            found.ok_or_else(|| ConnectError::retriable(format!("topic {topic} is not there; make it first")))?;
-        counts.insert(
-            topic.to_string(),
-            i32::try_from(found.partitions.len()).unwrap_or(i32::MAX),
-        );
+/// The input topics as they are now; all must have as many partitions.
+fn describe_inputs(started: &Started, admin: &Admin, topics: &[Arc<str>]) -> Result<Vec<TopicIdentity>, ConnectError> {
+    let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+    let described = started.runtime.block_on(admin.describe_topics(&names));
+    let mut inputs = Vec::new();
+    for (name, found) in described.map_err(failed("describe topics"))? {
+        let found = found.map_err(failed(format!("describe topic {name}")))?;
+        let gone = || {
+            ConnectError::new(
+                ErrorKind::NotFound,
+                TopicChange::Gone { topic: name.into() }.to_string(),
+            )
+        };
+        inputs.push(TopicIdentity::of(&found.ok_or_else(gone)?));
     }
-    let different: std::collections::BTreeSet<i32> = counts.values().copied().collect();
+    let different: BTreeSet<i32> = inputs.iter().map(|topic| topic.partitions).collect();
     if different.len() > 1 {
-        let each: Vec<String> = counts
+        let each: Vec<String> = inputs
             .iter()
-            .map(|(topic, count)| format!("{topic} has {count}"))
+            .map(|topic| format!("{} has {}", topic.name, topic.partitions))
             .collect();
         return Err(ConnectError::config(format!(
             "all input topics of an inference connector need equal numbers of partitions, since state is kept by partition: {}",
             each.join(", ")
         )));
     }
-    Ok(counts)
+    Ok(inputs)
+}
+
+/// Why the task has no writer of transactions.
+fn no_writer(
+    started: &Started,
+    admin: &Admin,
+    context: &PartitionedTaskContext,
+    transactional_id: &str,
+    error: &KafkaError,
+) -> ConnectError {
+    const OPTION: &str = "transaction.timeout.ms";
+    if error.code != ErrorCode::InvalidTransactionTimeout {
+        return kafka_failure(format!("transactional producer {transactional_id}"), error);
+    }
+    let own = context.clients.producer.get(OPTION).map_or("60000", String::as_str);
+    let limit = started
+        .runtime
+        .block_on(admin.broker_option("transaction.max.timeout.ms"));
+    let limit = limit.ok().flatten().unwrap_or_else(|| "smaller".to_owned());
+    ConnectError::config(format!(
+        "producer.override.{OPTION} is {own}, and the brokers' transaction.max.timeout.ms is {limit}: lower the one or raise the \
+         other ({error})"
+    ))
 }
 
 /// The layout of this connector, written to the registry if it is new.
@@ -479,7 +534,7 @@ fn agree_on_layout(
     started
         .runtime
         .block_on(started.registry.refresh())
-        .map_err(kafka("read the registry"))?;
+        .map_err(failed("read the registry"))?;
     let recorded = started.registry.resources().layouts.get(&name).cloned();
     let layout = Layout::next(recorded.as_ref(), context.tasks, counts).map_err(ConnectError::config)?;
     if recorded.as_ref() != Some(&layout) {
@@ -488,7 +543,7 @@ fn agree_on_layout(
         started
             .runtime
             .block_on(started.registry.write(&key, Some(&value)))
-            .map_err(kafka("write the layout"))?;
+            .map_err(failed("write the layout"))?;
     }
     Ok(layout)
 }

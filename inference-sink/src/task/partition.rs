@@ -55,6 +55,8 @@ pub(super) struct PartitionState {
     idle_after_ms: Option<i64>,
     /// next offset to read, by topic number
     positions: Vec<Option<i64>>,
+    /// where reading began of topics that nothing had been committed of
+    started: Vec<Option<i64>>,
     positions_changed: bool,
     modes: BTreeMap<Arc<str>, Mode>,
     modes_changed: BTreeSet<Arc<str>>,
@@ -113,6 +115,7 @@ impl PartitionState {
             stores,
             archivers: Vec::new(),
             positions: vec![None; topics.len()],
+            started: vec![None; topics.len()],
             positions_changed: false,
             modes: BTreeMap::new(),
             modes_changed: BTreeSet::new(),
@@ -166,7 +169,23 @@ impl PartitionState {
                 _ => {}
             }
         }
+        for (position, started) in self.positions.iter_mut().zip(&self.started) {
+            if position.is_none() && started.is_some() {
+                *position = *started;
+                self.positions_changed = true;
+            }
+        }
         Ok(())
+    }
+
+    /// Notes where reading of a topic begins that nothing was committed of: the next barrier commits that, and what is lost
+    /// before is read from there again.
+    pub fn starts_at(&mut self, topic: usize, offset: i64) {
+        if let (Some(started), Some(position)) = (self.started.get_mut(topic), self.positions.get_mut(topic)) {
+            *started = Some(offset);
+            *position = Some(offset);
+            self.positions_changed = true;
+        }
     }
 
     /// Has a time for each of these views, in their order: what it has, else what was committed.

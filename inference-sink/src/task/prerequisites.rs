@@ -1,7 +1,7 @@
 //! What must be there before a task computes its first event: the feature log's topic, and global stores that can be looked up in.
 
 use super::Open;
-use super::open::kafka;
+use crate::failure::failed;
 use crate::metrics::ShedReason;
 use crate::service::Readiness;
 use connect_api::error::ConnectError;
@@ -27,11 +27,11 @@ impl Open {
             .collect();
         let isolation = kafka_client::IsolationLevel::ReadCommitted;
         let ends = self.started.runtime.block_on(admin.end_offsets(&partitions, isolation));
-        for (partition, end) in ends.map_err(kafka("feature log"))? {
+        for (partition, end) in ends.map_err(failed("feature log"))? {
             self.log_ends.insert(partition.partition, end);
         }
         let found = self.started.runtime.block_on(admin.topic(&topic));
-        let id = found.map_err(kafka("feature log"))?.and_then(|found| found.id);
+        let id = found.map_err(failed("feature log"))?.and_then(|found| found.id);
         self.follow_log(id);
         Ok(())
     }

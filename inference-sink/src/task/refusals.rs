@@ -36,13 +36,16 @@ struct Trial {
     rows: usize,
     /// rows of the trial under way
     under_way: usize,
+    /// its topic is known not to be there: nothing is tried before it is
+    held: bool,
 }
 
 /// The models of one task whose outputs are refused.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     models: BTreeMap<Arc<str>, Trial>,
-    shed: BTreeMap<Arc<str>, Instant>,
+    /// until when they are left alone; none: until they are there
+    shed: BTreeMap<Arc<str>, Option<Instant>>,
 }
 
 impl Refusals {
@@ -54,7 +57,7 @@ impl Refusals {
     /// How many rows a model may take from the feature log now; none: as many as it can.
     pub fn allowance(&self, model: &str, now: Instant) -> Option<usize> {
         let trial = self.models.get(model)?;
-        let waits = trial.under_way > 0 || now < trial.until;
+        let waits = trial.under_way > 0 || trial.held || now < trial.until;
         Some(if waits { 0 } else { trial.rows })
     }
 
@@ -97,6 +100,7 @@ impl Refusals {
             attempts: 0,
             rows: 1,
             under_way: 0,
+            held: false,
         });
         let tried = std::mem::take(&mut trial.under_way);
         trial.rows = 1;
@@ -119,14 +123,39 @@ impl Refusals {
         self.models.retain(|model, _| stays(model));
     }
 
-    /// A topic of shed events refuses: it is left alone for a while.
-    pub fn shed_refused(&mut self, topic: &Arc<str>, now: Instant) {
-        self.shed.insert(topic.clone(), now + SHED_WAIT);
+    /// A model's topic is known not to be there: nothing is tried until [`Self::release`].
+    pub fn hold(&mut self, model: &str) {
+        if let Some(trial) = self.models.get_mut(model) {
+            trial.held = true;
+        }
+    }
+
+    /// Whether a model waits for its topic.
+    pub fn is_held(&self, model: &str) -> bool {
+        self.models.get(model).is_some_and(|trial| trial.held)
+    }
+
+    /// A model's topic is there: it is tried at once.
+    pub fn release(&mut self, model: &str, now: Instant) {
+        if let Some(trial) = self.models.get_mut(model) {
+            (trial.held, trial.until, trial.attempts) = (false, now, 0);
+        }
+    }
+
+    /// A topic of shed events refuses: it is left alone for a while, or until it is there.
+    pub fn shed_refused(&mut self, topic: &Arc<str>, missing: bool, now: Instant) {
+        self.shed.insert(topic.clone(), (!missing).then(|| now + SHED_WAIT));
+    }
+
+    /// A topic of shed events is there.
+    pub fn shed_taken(&mut self, topic: &str) {
+        self.shed.remove(topic);
     }
 
     /// Whether a topic of shed events is left alone.
     pub fn leaves_alone(&self, topic: &str) -> bool {
-        self.shed.get(topic).is_some_and(|until| Instant::now() < *until)
+        let until = self.shed.get(topic);
+        until.is_some_and(|until| until.is_none_or(|until| Instant::now() < until))
     }
 }
 
@@ -154,6 +183,28 @@ mod tests {
             trials += 1;
         }
         assert_eq!((trials, refusals.allowance(&model, now)), (13, None));
+    }
+
+    #[test]
+    fn a_topic_that_is_not_there_is_not_tried_before_it_is() {
+        let (mut refusals, model, now) = (Refusals::default(), Arc::<str>::from("a/m"), Instant::now());
+        refusals.refused(&model, false, now);
+        refusals.hold(&model);
+        let later = now + Duration::from_secs(1_000_000);
+        assert_eq!(
+            (refusals.is_held(&model), refusals.allowance(&model, later)),
+            (true, Some(0))
+        );
+        refusals.release(&model, now);
+        assert_eq!(
+            (refusals.is_held(&model), refusals.allowance(&model, now)),
+            (false, Some(1))
+        );
+        let topic = Arc::<str>::from("shed");
+        refusals.shed_refused(&topic, true, now);
+        assert!(refusals.leaves_alone(&topic));
+        refusals.shed_taken(&topic);
+        assert!(!refusals.leaves_alone(&topic));
     }
 
     proptest! {

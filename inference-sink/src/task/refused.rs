@@ -101,10 +101,14 @@ impl Open {
             topic,
             error,
             of_records,
+            missing,
         } = refused;
         tracing::warn!(topic = %topic, error = %error, "a topic of outputs refuses records: what is for it waits in the feature log");
-        if self.topology.shed_topics.values().any(|shed| shed == topic) {
-            self.refusals.shed_refused(topic, now);
+        if self.is_shed_topic(topic) {
+            self.refusals.shed_refused(topic, *missing, now);
+        }
+        if *missing {
+            self.output_is_missing(topic);
         }
         // What they have made since the interval that was refused is not done either.
         self.gather_results();
@@ -115,13 +119,18 @@ impl Open {
             if served.output_topic != *topic || only.is_some_and(|only| !only.contains(&served.identity)) {
                 continue;
             }
-            let text = format!("outputs are refused by topic {topic}: {error}");
             match self.refusals.refused(&served.identity, *of_records, now) {
-                Fate::Wait => model.flow.runtime.note(text),
+                Fate::Wait => model.flow.runtime.outputs_refused(&refused.reason()),
                 Fate::GivenUp => {
-                    model.flow.runtime.failed(&text, None, crate::clock::wall_ms());
+                    model
+                        .flow
+                        .runtime
+                        .failed(&refused.reason(), None, crate::clock::wall_ms());
                     given_up.insert(served.identity.clone());
                 }
+            }
+            if *missing {
+                self.refusals.hold(&served.identity);
             }
             for partition in self.partitions.values_mut() {
                 partition.divert(&served, Reason::Outputs);
@@ -134,6 +143,11 @@ impl Open {
             self.unmake(&served.identity);
         }
         given_up
+    }
+
+    /// Whether events that are shed go to a topic.
+    pub(super) fn is_shed_topic(&self, topic: &Arc<str>) -> bool {
+        self.topology.shed_topics.values().any(|shed| shed == topic)
     }
 
     /// Puts the rows back of which a model has made something in this interval.
@@ -164,9 +178,15 @@ impl Open {
     /// Outputs are committed: of models that were on trial too.
     pub(super) fn outputs_taken(&mut self, batches: &[Batch]) {
         for model in self.refusals.under_way() {
-            let taken = batches.iter().any(|batch| batch.block.model.identity == model);
-            if taken && self.refusals.taken(&model) {
+            if !batches.iter().any(|batch| batch.block.model.identity == model) {
+                continue;
+            }
+            if self.refusals.taken(&model) {
                 tracing::info!(model = %model, "outputs are taken again");
+            }
+            let known = |known: &&super::TaskModel| known.pending.model.identity == model;
+            if let Some(known) = self.models.iter().find(known) {
+                known.flow.runtime.outputs_taken();
             }
         }
     }

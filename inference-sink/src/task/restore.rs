@@ -1,8 +1,9 @@
 //! Restores local copies from their changelogs.
 
+use crate::failure::{failed, kafka_failure};
 use crate::service::Started;
 use connect_api::error::ConnectError;
-use kafka_client::{ClientConfig, Consumer, KafkaError, StartOffset, TopicPartition};
+use kafka_client::{ClientConfig, Consumer, StartOffset, TopicPartition};
 use state_store::{KeyedPartition, RestorePlan, StateError, StateValue, TopicBounds, TopicState, plan_restore};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -29,14 +30,14 @@ pub(super) fn restore<V: StateValue>(
     topic: &str,
     stores: &mut BTreeMap<i32, KeyedPartition<V>>,
 ) -> Result<(), ConnectError> {
-    let failed = |error: KafkaError| ConnectError::retriable(format!("restore from {topic}: {error}"));
-    let admin = kafka_client::Admin::new(config).map_err(failed)?;
+    let doing = format!("restore from {topic}");
+    let failed = failed(&doing);
+    let admin = kafka_client::Admin::new(config).map_err(&failed)?;
     let found = started
         .runtime
         .block_on(TopicBounds::ask(&admin, topic))
-        .map_err(failed)?;
-    let found =
-        found.ok_or_else(|| ConnectError::retriable(format!("restore from {topic}: there is no such topic")))?;
+        .map_err(&failed)?;
+    let found = found.ok_or_else(|| ConnectError::retriable(format!("{doing}: there is no such topic")))?;
     let ends = found.ends();
     let mut assignment = Vec::new();
     for (number, store) in stores.iter_mut() {
@@ -67,7 +68,7 @@ pub(super) fn restore<V: StateValue>(
         }
     }
     if !assignment.is_empty() {
-        read(config, topic, &assignment, &ends, stores)?;
+        read(config, &doing, &assignment, &ends, stores)?;
     }
     for (number, store) in stores.iter_mut() {
         let end = ends.get(number).copied().unwrap_or(0);
@@ -79,31 +80,36 @@ pub(super) fn restore<V: StateValue>(
 
 fn read<V: StateValue>(
     config: &ClientConfig,
-    topic: &str,
+    doing: &str,
     assignment: &[(TopicPartition, StartOffset)],
     ends: &BTreeMap<i32, i64>,
     stores: &mut BTreeMap<i32, KeyedPartition<V>>,
 ) -> Result<(), ConnectError> {
-    let stopped = |error: &str| ConnectError::retriable(format!("restore from {topic}: {error}"));
-    let failed = |error: KafkaError| stopped(&error.to_string());
+    let failed = failed(doing);
     let mut config = config.clone();
     config
         .set("isolation.level", "read_committed")
         // An offset that is gone by now is an error: the copy is planned again.
         .set("auto.offset.reset", "none");
-    let consumer = Consumer::new(&config).map_err(failed)?;
-    consumer.assign(assignment).map_err(failed)?;
+    let consumer = Consumer::new(&config).map_err(&failed)?;
+    consumer.assign(assignment).map_err(&failed)?;
     let mut open: Vec<i32> = assignment.iter().map(|(partition, _)| partition.partition).collect();
     let mut last_progress = Instant::now();
     while !open.is_empty() {
-        let fetched = consumer.fetch(10_000, Duration::from_millis(500)).map_err(failed)?;
-        if let Some(error) = fetched.errors.first() {
-            return Err(stopped(&error.to_string()));
+        let fetched = consumer.fetch(10_000, Duration::from_millis(500)).map_err(&failed)?;
+        match fetched.errors.first() {
+            Some(error) if error.is_about_offsets() => {
+                return Err(ConnectError::retriable(format!("{doing}: {error}")));
+            }
+            Some(error) => return Err(kafka_failure(doing, error)),
+            None => {}
         }
         if !fetched.is_empty() {
             last_progress = Instant::now();
         } else if last_progress.elapsed() > STALLED {
-            return Err(stopped("nothing could be read for 60 s"));
+            return Err(ConnectError::retriable(format!(
+                "{doing}: nothing could be read for 60 s"
+            )));
         }
         if !fetched.messages.is_empty() {
             crash_point::reached("restore.fetched");

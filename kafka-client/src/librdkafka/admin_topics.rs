@@ -10,6 +10,7 @@ use rdkafka_sys as sys;
 use super::admin_request::{Operation, Options, array, optional_text, pointers, topic_results};
 use super::client::{Client, ErrorText};
 use super::native_error::{self, c_string};
+use super::produce::{Topic, TopicHandles};
 use crate::admin::{ConfigChange, NewTopic, PartitionDescription, TopicDescription};
 use crate::consumer::millis;
 use crate::error::{ErrorCode, KafkaError};
@@ -200,23 +201,13 @@ impl Client {
 
     /// Names of all topics that may be seen, internal ones included.
     pub(crate) fn topic_names(&self, timeout: Duration) -> Result<Vec<String>, KafkaError> {
-        let mut metadata = std::ptr::null();
-        // SAFETY: the client is alive; on success the metadata is ours, and its arrays hold as many entries as it says.
+        let metadata = self.metadata(true, None, "list topics", timeout)?;
+        // SAFETY: the metadata is alive; its arrays hold as many entries as it says.
         unsafe {
-            let number = sys::rd_kafka_metadata(
-                self.as_ptr(),
-                1,
-                std::ptr::null_mut(),
-                &raw mut metadata,
-                millis(timeout),
-            ) as i32;
-            native_error::check(number, || "list topics".to_owned())?;
-            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
-            let names = (0..count)
-                .map(|i| native_error::text((*(*metadata).topics.add(i)).topic))
-                .collect();
-            sys::rd_kafka_metadata_destroy(metadata);
-            Ok(names)
+            let count = usize::try_from((*metadata.0).topic_cnt).unwrap_or(0);
+            Ok((0..count)
+                .map(|i| native_error::text((*(*metadata.0).topics.add(i)).topic))
+                .collect())
         }
     }
 
@@ -226,9 +217,67 @@ impl Client {
         timeout: Duration,
     ) -> Result<IndexMap<String, Option<String>>, KafkaError> {
         let doing = format!("describe configuration of topic {topic}");
-        let mut resource = topic_resource(topic)?;
+        self.describe_config(topic_resource(topic)?, &doing, timeout)
+    }
+
+    /// The configuration of one of the brokers.
+    pub(crate) fn describe_broker_config(
+        &self,
+        timeout: Duration,
+    ) -> Result<IndexMap<String, Option<String>>, KafkaError> {
+        const DOING: &str = "describe configuration of a broker";
+        // SAFETY: the client is alive; on success the metadata is ours, and its arrays hold as many entries as it says.
+        let broker = unsafe {
+            let metadata = self.metadata(true, None, DOING, timeout)?;
+            let broker = ((*metadata.0).broker_cnt > 0).then(|| (*(*metadata.0).brokers).id);
+            broker.ok_or_else(|| KafkaError::new(ErrorCode::BrokerNotAvailable, DOING))?
+        };
+        let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_BROKER;
+        self.describe_config(resource(kind, &broker.to_string())?, DOING, timeout)
+    }
+
+    /// Asks for a topic as a producer does that is about to write to it: brokers that make topics by themselves
+    /// (`auto.create.topics.enable`) begin to make it. Only of a client with `allow.auto.create.topics=true`.
+    pub(crate) fn ask_as_a_writer(
+        &self,
+        topics: &TopicHandles,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        let topic = topics.topic(name)?;
+        self.metadata(false, Some(topic), "ask for a topic", timeout).map(drop)
+    }
+
+    fn metadata(
+        &self,
+        all: bool,
+        only: Option<Topic<'_>>,
+        doing: &str,
+        timeout: Duration,
+    ) -> Result<Metadata, KafkaError> {
+        let mut metadata = std::ptr::null();
+        // SAFETY: the client is alive, and the topic is one of its own; on success the metadata is ours.
+        let number = unsafe {
+            sys::rd_kafka_metadata(
+                self.as_ptr(),
+                c_int::from(all),
+                only.map_or(std::ptr::null_mut(), Topic::as_ptr),
+                &raw mut metadata,
+                millis(timeout),
+            ) as i32
+        };
+        native_error::check(number, || doing.to_owned())?;
+        Ok(Metadata(metadata))
+    }
+
+    fn describe_config(
+        &self,
+        mut resource: Owned<sys::rd_kafka_ConfigResource_t>,
+        doing: &str,
+        timeout: Duration,
+    ) -> Result<IndexMap<String, Option<String>>, KafkaError> {
         let options = Options::new(self, Operation::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, timeout)?;
-        let event = self.request(&doing, timeout, |handle, queue| {
+        let event = self.request(doing, timeout, |handle, queue| {
             // SAFETY: all are alive; the list is copied.
             unsafe {
                 sys::rd_kafka_DescribeConfigs(handle, array(&mut resource.pointers), 1, options.as_ptr(), queue);
@@ -241,7 +290,7 @@ impl Client {
             let result = sys::rd_kafka_event_DescribeConfigs_result(event.as_ptr());
             let resources = sys::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
             for resource in pointers(resources, count) {
-                resource_error(resource, &doing)?;
+                resource_error(resource, doing)?;
                 let mut entries = 0;
                 let first = sys::rd_kafka_ConfigResource_configs(resource, &raw mut entries);
                 for entry in pointers(first, entries) {
@@ -315,14 +364,29 @@ impl Client {
     }
 }
 
+/// What the brokers say of the cluster, in the library's memory.
+struct Metadata(*const sys::rd_kafka_metadata_t);
+
+impl Drop for Metadata {
+    fn drop(&mut self) {
+        // SAFETY: owned, destroyed once.
+        unsafe { sys::rd_kafka_metadata_destroy(self.0) }
+    }
+}
+
 fn topic_resource(topic: &str) -> Result<Owned<sys::rd_kafka_ConfigResource_t>, KafkaError> {
-    let name = c_string(topic)?;
+    resource(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, topic)
+}
+
+fn resource(
+    kind: sys::rd_kafka_ResourceType_t,
+    name: &str,
+) -> Result<Owned<sys::rd_kafka_ConfigResource_t>, KafkaError> {
+    let c_name = c_string(name)?;
     let mut resource = Owned::new(sys::rd_kafka_ConfigResource_destroy);
     // SAFETY: the name is copied.
-    let made = unsafe {
-        sys::rd_kafka_ConfigResource_new(sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, name.as_ptr())
-    };
-    resource.push(made, || format!("topic name {topic:?}"))?;
+    let made = unsafe { sys::rd_kafka_ConfigResource_new(kind, c_name.as_ptr()) };
+    resource.push(made, || format!("configuration of {name:?}"))?;
     Ok(resource)
 }
 

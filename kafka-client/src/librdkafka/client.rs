@@ -12,12 +12,13 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use rdkafka_sys as sys;
 
+use super::message::{bytes, owned_headers};
 use super::native_error;
 use super::outage::Outage;
 use super::partition_list;
 use crate::config::ClientKind;
 use crate::error::{ErrorCode, KafkaError};
-use crate::producer::Deliveries;
+use crate::producer::ProducerRecord;
 use crate::topic_partition::TopicPartition;
 
 /// Something that librdkafka told a consumer while it was polled.
@@ -26,6 +27,43 @@ pub(crate) enum ClientEvent {
     Revoked(Vec<TopicPartition>),
     Committed(u64, Result<(), KafkaError>),
     Error(KafkaError),
+}
+
+/// Receives what the library says of records that a producer has sent.
+pub(crate) trait Reports: Send + Sync {
+    /// Called once for each record, on the thread that polls or flushes.
+    fn delivered(&self, number: u64, result: Result<(i32, i64), KafkaError>);
+
+    /// Whether records that are purged now are taken back instead of failing.
+    fn takes_back(&self) -> bool;
+
+    /// A record that was purged, as it was sent.
+    fn taken_back(&self, number: u64, record: TakenBack);
+}
+
+/// A record that was taken back from the library before it had an outcome.
+#[derive(Debug)]
+pub(crate) struct TakenBack {
+    pub(crate) topic: String,
+    partition: Option<i32>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    timestamp_ms: Option<i64>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl TakenBack {
+    /// As it is sent again; `headers` are its own, borrowed.
+    pub(crate) fn as_record<'a>(&'a self, headers: &'a [(&'a str, Option<&'a [u8]>)]) -> ProducerRecord<'a> {
+        ProducerRecord {
+            topic: &self.topic,
+            partition: self.partition,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            timestamp_ms: self.timestamp_ms,
+            headers,
+        }
+    }
 }
 
 /// What librdkafka's callbacks reach. Boxed, so that its address is stable.
@@ -39,7 +77,9 @@ pub(crate) struct Callbacks {
     /// Called on a librdkafka thread when a consumer's queue stops being empty.
     pub(super) ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Where delivery reports of a producer go.
-    deliveries: Option<Arc<dyn Deliveries>>,
+    reports: Option<Arc<dyn Reports>>,
+    /// Nobody wants to hear of its troubles: it is there to see whether brokers answer.
+    quiet: AtomicBool,
     /// No broker can be reached.
     unreachable: Outage,
     /// A connection fails.
@@ -53,9 +93,10 @@ unsafe impl Send for QueuePointer {}
 unsafe impl Sync for QueuePointer {}
 
 impl Callbacks {
-    pub(crate) fn for_producer(deliveries: Arc<dyn Deliveries>) -> Self {
+    pub(crate) fn for_producer(reports: Arc<dyn Reports>, quiet: bool) -> Self {
         Self {
-            deliveries: Some(deliveries),
+            reports: Some(reports),
+            quiet: AtomicBool::new(quiet),
             ..Self::default()
         }
     }
@@ -166,6 +207,11 @@ impl Client {
 
     pub(crate) fn callbacks(&self) -> &Callbacks {
         &self.callbacks
+    }
+
+    /// From here on its troubles are told of.
+    pub(crate) fn speak_up(&self) {
+        self.callbacks.quiet.store(false, Ordering::Release);
     }
 
     /// The error that stopped this client for good, if there is one.
@@ -310,7 +356,9 @@ unsafe extern "C" fn on_error(handle: *mut sys::rd_kafka_t, number: c_int, reaso
     // Connections come and go; only what somebody must act upon is handed on.
     // SAFETY: the handle is alive, and so is its name.
     let client = unsafe { native_error::text(sys::rd_kafka_name(handle)) };
-    if error.is_fatal() || error.is_authorization() {
+    if callbacks.quiet.load(Ordering::Acquire) {
+        tracing::debug!(client, error = %error, "client reported an error");
+    } else if error.is_fatal() || error.is_authorization() {
         tracing::error!(client, error = %error, "client failed");
         callbacks.push(ClientEvent::Error(error));
     } else if error.code == ErrorCode::AllBrokersDown {
@@ -396,33 +444,67 @@ unsafe extern "C" fn on_delivery(
             (*message).offset,
         )
     };
-    let Some(deliveries) = &callbacks.deliveries else {
+    let Some(reports) = &callbacks.reports else {
         return;
     };
     if number == 0 {
         callbacks.answered();
     }
-    if token == 0 && number == 0 {
+    let purged = matches!(
+        native_error::code(number),
+        ErrorCode::PurgeQueue | ErrorCode::PurgeInflight
+    );
+    if purged && reports.takes_back() {
+        // SAFETY: the message lives during the call; what is read is copied.
+        let record = unsafe { taken_back(message) };
+        if catch_unwind(AssertUnwindSafe(|| reports.taken_back(token, record))).is_err() {
+            tracing::error!("the receiver of records that are taken back panicked");
+        }
         return;
     }
     let result = if number == 0 {
         Ok((partition, offset))
     } else {
-        // SAFETY: the topic handle belongs to the message, its name to the handle.
-        let topic = unsafe {
-            let topic = (*message).rkt;
-            if topic.is_null() {
-                String::new()
-            } else {
-                native_error::text(sys::rd_kafka_topic_name(topic))
-            }
-        };
+        // SAFETY: the message lives during the call.
+        let topic = unsafe { topic_name(message) };
         Err(native_error::from_number(
             number,
             format!("produce to {topic}-{partition}"),
         ))
     };
-    if catch_unwind(AssertUnwindSafe(|| deliveries.delivered(token, result))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| reports.delivered(token, result))).is_err() {
         tracing::error!("the receiver of delivery reports panicked");
+    }
+}
+
+/// # Safety
+/// `message` is alive; its topic handle belongs to it, and the name to the handle.
+unsafe fn topic_name(message: *const sys::rd_kafka_message_t) -> String {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let topic = (*message).rkt;
+        if topic.is_null() {
+            String::new()
+        } else {
+            native_error::text(sys::rd_kafka_topic_name(topic))
+        }
+    }
+}
+
+/// # Safety
+/// `message` is a report's, and lives during the call.
+unsafe fn taken_back(message: *const sys::rd_kafka_message_t) -> TakenBack {
+    // SAFETY: as promised by the caller; what is read is copied.
+    unsafe {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        let timestamp_ms = sys::rd_kafka_message_timestamp(message, &raw mut kind);
+        TakenBack {
+            topic: topic_name(message),
+            partition: Some((*message).partition).filter(|partition| *partition >= 0),
+            key: bytes((*message).key, (*message).key_len).map(<[u8]>::to_vec),
+            value: bytes((*message).payload, (*message).len).map(<[u8]>::to_vec),
+            timestamp_ms: Some(timestamp_ms).filter(|ms| *ms >= 0),
+            headers: owned_headers(message),
+        }
     }
 }

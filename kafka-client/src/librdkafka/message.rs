@@ -217,27 +217,54 @@ impl<'a> Iterator for Headers<'a> {
     type Item = (&'a str, Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let list = self.list?;
-        let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
-            (std::ptr::null(), std::ptr::null(), 0);
-        // SAFETY: the list belongs to the borrowed message and does not change once parsed. Name and value point into the
-        // message, which outlives 'a.
-        unsafe {
-            let number =
-                sys::rd_kafka_header_get_all(list.as_ptr(), self.next, &raw mut name, &raw mut value, &raw mut size);
-            if number != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                self.list = None;
-                return None;
-            }
-            self.next += 1;
-            Some((CStr::from_ptr(name).to_str().unwrap_or_default(), bytes(value, size)))
+        // SAFETY: the list belongs to the borrowed message, which outlives 'a, and does not change once parsed.
+        let header = unsafe { header(self.list?, self.next) };
+        match header {
+            Some(_) => self.next += 1,
+            None => self.list = None,
         }
+        header
     }
+}
+
+/// The header of that number, from 0: name and value, which point into the message.
+///
+/// # Safety
+/// The list belongs to a message that lives for 'a.
+unsafe fn header<'a>(list: NonNull<sys::rd_kafka_headers_t>, number: usize) -> Option<(&'a str, Option<&'a [u8]>)> {
+    let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) =
+        (std::ptr::null(), std::ptr::null(), 0);
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let code = sys::rd_kafka_header_get_all(list.as_ptr(), number, &raw mut name, &raw mut value, &raw mut size);
+        if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        Some((CStr::from_ptr(name).to_str().unwrap_or_default(), bytes(value, size)))
+    }
+}
+
+/// Copies of a message's headers, in order.
+///
+/// # Safety
+/// `message` lives during the call, and no other thread parses its headers.
+pub(super) unsafe fn owned_headers(message: *const sys::rd_kafka_message_t) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: as promised by the caller; the parsed list belongs to the message.
+    let code = unsafe { sys::rd_kafka_message_headers(message, &raw mut list) };
+    let list = NonNull::new(list).filter(|_| code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+    let Some(list) = list else { return Vec::new() };
+    let mut headers = Vec::new();
+    // SAFETY: the message lives during the call; what is read is copied.
+    while let Some((name, value)) = unsafe { header(list, headers.len()) } {
+        headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
+    }
+    headers
 }
 
 /// # Safety
 /// `pointer` is null, or `length` bytes are readable there for 'a.
-unsafe fn bytes<'a>(pointer: *const c_void, length: usize) -> Option<&'a [u8]> {
+pub(super) unsafe fn bytes<'a>(pointer: *const c_void, length: usize) -> Option<&'a [u8]> {
     if pointer.is_null() {
         return None;
     }

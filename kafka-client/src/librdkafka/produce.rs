@@ -1,11 +1,12 @@
 //! Producing and transactions.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use parking_lot::RwLock;
 use rdkafka_sys as sys;
 
@@ -18,8 +19,24 @@ use crate::producer::{ProducerRecord, SendError};
 /// Topic handles of a producer, made at the first record of each topic: naming a topic at every record would take a lock
 /// and search a list inside librdkafka.
 pub(crate) struct TopicHandles {
-    handles: RwLock<HashMap<Box<str>, TopicHandle>>,
+    handles: RwLock<IndexMap<Box<str>, TopicHandle>>,
     client: Arc<Client>,
+}
+
+/// A topic of [`TopicHandles`].
+#[derive(Clone, Copy)]
+pub(crate) struct Topic<'a> {
+    handle: NonNull<sys::rd_kafka_topic_t>,
+    /// its number among them
+    pub(crate) number: u32,
+    /// The handle lives as long as they do.
+    _of: PhantomData<&'a TopicHandles>,
+}
+
+impl Topic<'_> {
+    pub(super) fn as_ptr(self) -> *mut sys::rd_kafka_topic_t {
+        self.handle.as_ptr()
+    }
 }
 
 struct TopicHandle(NonNull<sys::rd_kafka_topic_t>);
@@ -36,32 +53,44 @@ impl TopicHandles {
         }
     }
 
-    /// The handle of a topic; valid as long as `self`.
-    fn get(&self, topic: &str) -> Result<*mut sys::rd_kafka_topic_t, KafkaError> {
-        if let Some(handle) = self.handles.read().get(topic) {
-            return Ok(handle.0.as_ptr());
+    /// A topic, made known to the client if it is not.
+    pub(crate) fn topic(&self, name: &str) -> Result<Topic<'_>, KafkaError> {
+        let known = |handles: &IndexMap<Box<str>, TopicHandle>| {
+            let (number, _, handle) = handles.get_full(name)?;
+            Some(Topic {
+                handle: handle.0,
+                number: u32::try_from(number).unwrap_or(u32::MAX),
+                _of: PhantomData,
+            })
+        };
+        if let Some(topic) = known(&self.handles.read()) {
+            return Ok(topic);
         }
-        let name = native_error::c_string(topic)?;
+        let unknown = || KafkaError::new(ErrorCode::InvalidTopic, format!("topic name {name:?}"));
+        let c_name = native_error::c_string(name)?;
         let mut handles = self.handles.write();
-        if let Some(handle) = handles.get(topic) {
-            return Ok(handle.0.as_ptr());
+        if !handles.contains_key(name) {
+            // SAFETY: the client is alive, the name is copied; a null configuration means the client's.
+            let handle =
+                unsafe { sys::rd_kafka_topic_new(self.client.as_ptr(), c_name.as_ptr(), std::ptr::null_mut()) };
+            handles.insert(name.into(), TopicHandle(NonNull::new(handle).ok_or_else(unknown)?));
         }
-        // SAFETY: the client is alive, the name is copied; a null configuration means the client's.
-        let handle = unsafe { sys::rd_kafka_topic_new(self.client.as_ptr(), name.as_ptr(), std::ptr::null_mut()) };
-        let handle = NonNull::new(handle)
-            .ok_or_else(|| KafkaError::new(ErrorCode::InvalidTopic, format!("topic name {topic:?}")))?;
-        handles.insert(topic.into(), TopicHandle(handle));
-        Ok(handle.as_ptr())
+        known(&handles).ok_or_else(unknown)
     }
 
-    /// Hands a record to the client, which copies it.
-    pub(crate) fn produce(&self, record: &ProducerRecord<'_>, token: u64) -> Result<(), SendError> {
+    /// The topic of a number.
+    pub(crate) fn name(&self, number: u32) -> Option<String> {
+        let handles = self.handles.read();
+        handles.get_index(number as usize).map(|(name, _)| name.to_string())
+    }
+
+    /// Hands a record to the client, which copies it; its report comes under `number`.
+    pub(crate) fn produce(&self, topic: Topic<'_>, record: &ProducerRecord<'_>, number: u64) -> Result<(), SendError> {
         use sys::rd_kafka_vtype_t as V;
 
-        let topic = self.get(record.topic).map_err(SendError::Kafka)?;
         let headers = HeaderList::new(record.headers).map_err(SendError::Kafka)?;
         let mut arguments = [
-            argument(V::RD_KAFKA_VTYPE_RKT, Union { rkt: topic }),
+            argument(V::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.as_ptr() }),
             argument(
                 V::RD_KAFKA_VTYPE_PARTITION,
                 Union {
@@ -79,7 +108,7 @@ impl TopicHandles {
             argument(
                 V::RD_KAFKA_VTYPE_OPAQUE,
                 Union {
-                    ptr: token as *mut c_void,
+                    ptr: number as *mut c_void,
                 },
             ),
             argument(V::RD_KAFKA_VTYPE_END, Union { i: 0 }),

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{GoesOn, Place, WriteError, Written};
+use super::{GoesOn, Piece, Place, WriteError, Written};
 use crate::config::ClientConfig;
-use crate::error::KafkaError;
+use crate::error::{ErrorCode, KafkaError};
 use crate::producer::{Deliveries, Producer, ProducerRecord};
+use crate::topic_identity::TopicIdentity;
 
 /// How long a full buffer may stay full.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,6 +64,10 @@ impl ClientWriter {
     pub fn new(config: &ClientConfig, id: Option<&str>, timeout: Duration) -> Result<ClientWriter, KafkaError> {
         let mut config = config.clone();
         config.set("enable.idempotence", "true").set("acks", "all");
+        if config.get("batch.size").is_none() {
+            // Java's. The library's own of a million bytes is refused whole by topics with a smaller max.message.bytes.
+            config.set("batch.size", "16384");
+        }
         if let Some(id) = id {
             config.set("transactional.id", id);
             config.unset("max.in.flight.requests.per.connection").unset("retries");
@@ -137,6 +142,16 @@ impl ClientWriter {
         Ok(())
     }
 
+    pub fn topics(&mut self, names: &[&str], goes_on: GoesOn<'_>) -> Result<Vec<Option<TopicIdentity>>, KafkaError> {
+        let described = patiently(goes_on, || self.producer.describe_topics(names, SLICE))?;
+        let topics = described.into_iter().map(|found| match found {
+            Ok(topic) => Ok(Some(TopicIdentity::of(&topic))),
+            Err(error) if error.code == ErrorCode::UnknownTopicOrPartition => Ok(None),
+            Err(error) => Err(error),
+        });
+        topics.collect()
+    }
+
     fn take_outcome(&mut self) -> (Written, Vec<WriteError>) {
         let outcome = std::mem::take(&mut *self.reports.0.lock());
         let records = std::mem::take(&mut self.records);
@@ -150,10 +165,17 @@ impl ClientWriter {
                 refused.push(WriteError { error, topic });
             }
         }
-        let base = |offset: i64| if offset < 0 { Vec::new() } else { vec![offset] };
-        let bases = outcome.offsets.into_iter().map(base).collect();
+        let pieces = outcome.offsets.into_iter().map(|base| {
+            let piece = Piece {
+                batch: 0,
+                first: 0,
+                records: 1,
+                base,
+            };
+            if base < 0 { Vec::new() } else { vec![piece] }
+        });
         let written = Written {
-            bases,
+            pieces: pieces.collect(),
             refused: refused.clone(),
         };
         (written, refused)

@@ -15,8 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::ClientConfig;
-use crate::error::{ErrorCode, KafkaError};
+use crate::error::KafkaError;
 use crate::producer::ProducerRecord;
+use crate::remedy::Remedy;
+use crate::topic_identity::TopicIdentity;
 use batches::BatchWriter;
 use client::ClientWriter;
 
@@ -40,11 +42,24 @@ pub struct Place {
     delta: i32,
 }
 
+/// Where a piece of a batch was written: a batch that is too large for its topic goes out in several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    /// [`Place::batch`]
+    batch: u32,
+    /// [`Place::delta`] of its first record
+    first: i32,
+    /// how many it has
+    records: i32,
+    /// the first one's offset; -1 if it is not known
+    base: i64,
+}
+
 /// What a write has written.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// base offsets by [`Place::slot`] and [`Place::batch`]
-    bases: Vec<Vec<i64>>,
+    /// by [`Place::slot`], in the order of batches and their records
+    pieces: Vec<Vec<Piece>>,
     /// Topics that refused records, each with its reason; the others are written all the same. In a transaction these are
     /// topics that refuse by themselves (rights, size, not there): it stands, without what was refused, and can be gone on
     /// with.
@@ -55,17 +70,23 @@ impl Written {
     /// Whether a record that was appended before the write is written. The records of one partition are written up to one that
     /// was refused.
     pub fn has(&self, place: Place) -> bool {
-        let bases = self.bases.get(place.slot);
-        bases.is_some_and(|bases| bases.get(place.batch as usize).is_some())
+        self.piece(place).is_some()
     }
 
     /// The offset of a record that was appended before the write; -1 if it is not known, or the record was refused.
     pub fn offset(&self, place: Place) -> i64 {
-        let bases = self.bases.get(place.slot);
-        match bases.and_then(|bases| bases.get(place.batch as usize)) {
-            Some(base) if *base >= 0 => base + i64::from(place.delta),
+        match self.piece(place) {
+            Some(piece) if piece.base >= 0 => piece.base + i64::from(place.delta - piece.first),
             _ => -1,
         }
+    }
+
+    /// The piece that a record went out with.
+    fn piece(&self, place: Place) -> Option<&Piece> {
+        let pieces = self.pieces.get(place.slot)?;
+        let behind = pieces.partition_point(|piece| (piece.batch, piece.first) <= (place.batch, place.delta));
+        let piece = pieces.get(behind.checked_sub(1)?)?;
+        (piece.batch == place.batch && place.delta < piece.first + piece.records).then_some(piece)
     }
 }
 
@@ -93,27 +114,12 @@ impl From<KafkaError> for WriteError {
 impl WriteError {
     /// Whether one topic refuses by itself (rights, size, it is not there): what is for others can be written without it.
     pub fn is_of_topic(&self) -> bool {
-        let own = matches!(
-            self.error.code,
-            ErrorCode::TopicAuthorizationFailed
-                | ErrorCode::MessageSizeTooLarge
-                | ErrorCode::UnknownTopic
-                | ErrorCode::UnknownTopicOrPartition
-                | ErrorCode::UnknownPartition
-                | ErrorCode::InvalidTopic
-                | ErrorCode::InvalidRecord
-                | ErrorCode::PolicyViolation
-        );
-        own && self.topic.is_some()
+        self.topic.is_some() && crate::remedy::is_of_topic(self.error.code)
     }
 
     /// Whether it is the records that the topic refuses, and others may be taken.
     pub fn is_of_records(&self) -> bool {
-        self.is_of_topic()
-            && matches!(
-                self.error.code,
-                ErrorCode::MessageSizeTooLarge | ErrorCode::InvalidRecord
-            )
+        self.is_of_topic() && self.error.remedy() == Remedy::Refused
     }
 
     fn of_topic(topic: &str, error: KafkaError) -> WriteError {
@@ -191,6 +197,17 @@ impl RecordWriter {
         }
     }
 
+    /// Topics as brokers tell of them now, in the order asked; `None` for one that is not there. Never has them made.
+    ///
+    /// # Errors
+    /// A topic that may not be seen; no broker that answers, for as long as `goes_on` says.
+    pub fn topics(&mut self, names: &[&str], goes_on: GoesOn<'_>) -> Result<Vec<Option<TopicIdentity>>, KafkaError> {
+        match &mut self.0 {
+            Kind::Batches(writer) => writer.topics(names, goes_on),
+            Kind::Client(writer) => writer.topics(names, goes_on),
+        }
+    }
+
     /// Drops everything since the last commit, here and at the brokers.
     ///
     /// # Errors
@@ -202,5 +219,42 @@ impl RecordWriter {
             Kind::Batches(writer) => writer.abort(goes_on),
             Kind::Client(writer) => writer.abort(goes_on),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_found_in_the_piece_that_it_went_out_with() {
+        let piece = |batch, first, records, base| Piece {
+            batch,
+            first,
+            records,
+            base,
+        };
+        let written = Written {
+            pieces: vec![
+                Vec::new(),
+                vec![
+                    piece(0, 0, 4, 100),
+                    piece(0, 4, 6, 120),
+                    piece(1, 0, 3, 130),
+                    piece(3, 0, 2, -1),
+                ],
+            ],
+            refused: Vec::new(),
+        };
+        let at = |slot, batch, delta| Place { slot, batch, delta };
+        let offset = |slot, batch, delta| written.offset(at(slot, batch, delta));
+        assert_eq!((offset(1, 0, 0), offset(1, 0, 3), offset(1, 0, 4)), (100, 103, 120));
+        assert_eq!((offset(1, 0, 9), offset(1, 1, 2)), (125, 132));
+        assert_eq!((offset(1, 2, 0), offset(1, 3, 0)), (-1, -1), "refused, and a duplicate");
+        assert_eq!((offset(0, 0, 0), offset(7, 0, 0)), (-1, -1));
+        assert_eq!(offset(1, 1, 3), -1, "behind the piece that was refused");
+        let has = |slot, batch, delta| written.has(at(slot, batch, delta));
+        assert!(has(1, 0, 9) && has(1, 3, 1), "a duplicate is there");
+        assert!(!has(1, 0, 10) && !has(1, 2, 0) && !has(0, 0, 0) && !has(7, 0, 0));
     }
 }

@@ -24,6 +24,12 @@ use crate::changelog::{ChangeRecord, ChangelogKey, EntryVersion, FORMAT, Fields}
 use crate::error::StateError;
 use crate::keyed::{ExpiredEntry, KeyedPartition, StateValue};
 
+/// Bytes that the versions of one intent may take: its record is to fit into a changelog topic whose `max.message.bytes` is a
+/// fraction of Kafka's default, however long keys are.
+const MAX_INTENT_BYTES: usize = 256 << 10;
+/// Bytes of a version beside its key: the key's length, sequence and time.
+const VERSION_BYTES: usize = 4 + 8 + 8;
+
 /// What is to be archived as one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
@@ -103,8 +109,9 @@ impl IntentLog {
         self.intents.is_empty()
     }
 
-    /// Proposes to archive entries that are due, as one object; those of open intents are left out. Returns the intent record
-    /// for the next barrier; none: nothing is left.
+    /// Proposes to archive entries that are due, as one object; those of open intents are left out, and so are those whose keys
+    /// the intent's record has no room for: they are due again. Returns the intent record for the next barrier; none: nothing
+    /// is left.
     pub fn propose(&mut self, due: &[ExpiredEntry]) -> Option<ChangeRecord> {
         let taken: HashSet<(&Bytes, EntryVersion)> = self
             .intents
@@ -118,6 +125,13 @@ impl IntentLog {
             .collect();
         versions.sort_unstable();
         versions.dedup();
+        let mut bytes = 0;
+        let fits = versions.iter().take_while(|(key, _)| {
+            bytes += VERSION_BYTES + key.len();
+            bytes <= MAX_INTENT_BYTES
+        });
+        // One that is longer than that alone is the changelog's own entry, which was taken.
+        versions.truncate(fits.count().max(1));
         if versions.is_empty() {
             return None;
         }
@@ -252,6 +266,45 @@ fn id_of(bytes: &[u8]) -> Result<u64, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Of long keys an object has as many as its intent's record has room for; the others come with the next.
+    #[test]
+    fn an_intent_is_never_larger_than_a_topic_takes() {
+        for key_bytes in [1, 300, 5_000, 200_000, 900_000] {
+            let due: Vec<ExpiredEntry> = (0..200u64)
+                .map(|number| {
+                    let key = [&number.to_be_bytes()[..], &vec![b'k'; key_bytes]].concat();
+                    ExpiredEntry {
+                        key: key.into(),
+                        version: EntryVersion {
+                            sequence: number,
+                            touched_ms: 0,
+                        },
+                        expires_ms: 0,
+                        payload: Bytes::new(),
+                        superseded: false,
+                    }
+                })
+                .collect();
+            let mut log = IntentLog {
+                root: "c/s/partition=0".into(),
+                intents: BTreeMap::new(),
+                last_id: 0,
+            };
+            let mut archived = 0;
+            while let Some(record) = log.propose(&due) {
+                let bytes = record.value.as_ref().map_or(0, Bytes::len);
+                let versions: usize = log.intents.values().map(|(intent, _)| intent.versions.len()).sum();
+                assert!(
+                    bytes < MAX_INTENT_BYTES + 1_000 || versions - archived == 1,
+                    "{bytes} bytes"
+                );
+                assert!(versions > archived, "nothing was proposed");
+                archived = versions;
+            }
+            assert_eq!(archived, due.len(), "keys of {key_bytes} bytes");
+        }
+    }
 
     proptest! {
         #[test]

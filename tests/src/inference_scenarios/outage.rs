@@ -1,13 +1,13 @@
 //! A broker that goes away and comes back costs nothing but time: nothing is lost, nothing is there twice, and keyed state
 //! is that of an undisturbed run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::{Stage, Stream, by_household, check_lineage, distinct, events, expected, models, wait_for};
+use super::{LOOK, Stage, Stream, by_household, check_lineage, distinct, events, expected, models, wait_for};
 use crate::broker::BrokerUnderTest;
-use crate::inference::{Output, Worker};
+use crate::inference::{Output, PATIENCE, Worker};
 
 /// Outages of a scenario: clean (false) and without notice (true).
 const OUTAGES: [bool; 4] = [true, false, true, true];
@@ -100,11 +100,20 @@ async fn through_outages(
 /// When the status does not say so.
 pub async fn the_status_says_that_a_task_waits(broker: &mut impl BrokerUnderTest) -> Result<()> {
     let stage = Stage::start(&broker.bootstrap()).await?;
-    let task = stage.task(&[("inference.commit.interval.ms", "10")])?;
+    // Commits are far enough apart that the broker ends while one is due.
+    let task = stage.task(&[("inference.commit.interval.ms", "1000")])?;
     let stream = Stream::start(stage.bootstrap(), &stage.events, 0)?;
-    wait_for("predictions", || stage.worker.service.snapshot().predictions >= BETWEEN).await?;
-    broker.end(true).await?;
-    stage.wait_for_status("waits_for_kafka", &true.into()).await?;
+    let predictions = || stage.worker.service.snapshot().predictions;
+    let mut before = 0;
+    loop {
+        wait_for("predictions", || predictions() >= before + BETWEEN).await?;
+        broker.end(true).await?;
+        if waits_or_has_nothing_to_commit(&stage).await? {
+            break;
+        }
+        before = predictions();
+        broker.start_again().await?;
+    }
     broker.start_again().await?;
     stage.wait_for_status("waits_for_kafka", &false.into()).await?;
     let sent = stream.finish()?;
@@ -112,6 +121,22 @@ pub async fn the_status_says_that_a_task_waits(broker: &mut impl BrokerUnderTest
     check_lineage(&outputs)?;
     ensure!(by_household(&outputs)? == expected(0..sent), "scores");
     task.stop()
+}
+
+/// Whether the task says that it waits for the broker, which is away; false: the last commit before it went had everything.
+async fn waits_or_has_nothing_to_commit(stage: &Stage) -> Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if stage.status().await?["waits_for_kafka"] == true {
+            return Ok(true);
+        }
+        let predictions = stage.worker.service.snapshot().predictions;
+        if u64::try_from(stage.committed().await?)? == predictions {
+            return Ok(false);
+        }
+        ensure!(Instant::now() < deadline, "the task waits and does not say so");
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// A task that is started while nobody answers waits, and then does everything.

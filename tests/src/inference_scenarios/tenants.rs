@@ -59,7 +59,10 @@ impl Stage {
     }
 
     /// Input offsets that are committed with the state of the households, over all partitions.
-    async fn committed(&self) -> Result<i64> {
+    ///
+    /// # Errors
+    /// When the status does not say.
+    pub async fn committed(&self) -> Result<i64> {
         let status = self.worker.ok("GET", "stores/households/status", &Value::Null).await?;
         Ok(committed(&status))
     }

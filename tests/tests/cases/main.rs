@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod case_07_no_replication_factors;
 mod case_33_toast_arrays;
 mod case_35_numeric_special_values;
 mod case_38_slot_recreated;
@@ -15,6 +16,9 @@ mod case_69_double_logistic_refused;
 mod case_70_missing_into_int64;
 mod case_71_dynamic_quantization;
 mod case_73_dims_none_none;
+mod case_84_input_topic_deleted;
+mod case_86_output_topic_missing;
+mod case_88_input_topic_missing;
 mod case_94_store_from_default_converters;
 mod one_model;
 #[path = "../postgres_catalog/worker.rs"]

@@ -43,7 +43,10 @@ impl Side {
     fn neutral_value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.neutral(&text)),
-            Value::Array(elements) => elements.into_iter().map(|element| self.neutral_value(element)).collect(),
+            Value::Array(elements) => elements
+                .into_iter()
+                .map(|element| self.neutral_value(element))
+                .collect(),
             Value::Object(members) => {
                 let is_definition = members.contains_key("order_in_group");
                 let member = |(name, value): (String, Value)| match (name.as_str(), &value) {
@@ -92,7 +95,8 @@ fn compare(at: String, java: &Value, ours: &Value, found: &mut Vec<(String, Stri
                 match (one.get(name), other.get(name)) {
                     (Some(one), Some(other)) => compare(at, one, other, found),
                     (one, other) => {
-                        let show = |value: Option<&Value>| value.map_or_else(|| "(nothing)".to_owned(), Value::to_string);
+                        let show =
+                            |value: Option<&Value>| value.map_or_else(|| "(nothing)".to_owned(), Value::to_string);
                         found.push((at, show(one), show(other)));
                     }
                 }

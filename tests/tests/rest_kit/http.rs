@@ -39,7 +39,9 @@ pub async fn send(
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
-        let names_type = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let names_type = headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         if let Some(body) = body {
             if !names_type {
                 request.push_str("Content-Type: application/json\r\n");

@@ -57,7 +57,10 @@ fn write_files(directory: &Path) -> Result<()> {
 }
 
 async fn ask(side: &Side, request: &Request) -> Result<Value> {
-    let (path, body) = (side.fill(&request.path), request.body.as_ref().map(|body| side.fill(body)));
+    let (path, body) = (
+        side.fill(&request.path),
+        request.body.as_ref().map(|body| side.fill(body)),
+    );
     let answer = http::send(&side.address, &request.method, &path, &request.headers, body.as_deref()).await?;
     Ok(side.comparable(&answer))
 }
@@ -89,7 +92,11 @@ async fn answers(side: &Side, steps: &[Step]) -> Result<Vec<Value>> {
     for step in steps {
         match step {
             Step::Title(_) => {}
-            Step::Send(request) => answers.push(ask(side, request).await.with_context(|| format!("line {}", request.line))?),
+            Step::Send(request) => answers.push(
+                ask(side, request)
+                    .await
+                    .with_context(|| format!("line {}", request.line))?,
+            ),
             Step::Wait { path, pointer, value } => wait(side, path, pointer, value).await?,
         }
     }
@@ -99,7 +106,8 @@ async fn answers(side: &Side, steps: &[Step]) -> Result<Vec<Value>> {
 /// What is wrong with a pair of answers: differences that nobody has named, and named ones that are none any more.
 fn judge(request: &Request, java: &Value, ours: &Value) -> Vec<String> {
     let found = compare::differences(java, ours);
-    let covers = |pointer: &str, at: &str| at == pointer || at.strip_prefix(pointer).is_some_and(|rest| rest.starts_with('/'));
+    let covers =
+        |pointer: &str, at: &str| at == pointer || at.strip_prefix(pointer).is_some_and(|rest| rest.starts_with('/'));
     let mut wrong = Vec::new();
     for (at, java, ours) in &found {
         if !request.differs.iter().any(|(pointer, _)| covers(pointer, at)) {
@@ -108,7 +116,9 @@ fn judge(request: &Request, java: &Value, ours: &Value) -> Vec<String> {
     }
     for (pointer, reason) in &request.differs {
         if !found.iter().any(|(at, ..)| covers(pointer, at)) {
-            wrong.push(format!("{pointer}: the answers agree there now, and were said to differ: {reason}"));
+            wrong.push(format!(
+                "{pointer}: the answers agree there now, and were said to differ: {reason}"
+            ));
         }
     }
     wrong
@@ -129,7 +139,9 @@ async fn requests_are_answered_as_a_java_worker_answers_them() {
     };
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let java = async {
-        let worker = WorkerProcess::start_java(&properties(broker, "kit-by-java")).await.unwrap();
+        let worker = WorkerProcess::start_java(&properties(broker, "kit-by-java"))
+            .await
+            .unwrap();
         side("kit-by-java", &worker, folders[0].path()).await
     };
     let ours = async {
@@ -151,11 +163,19 @@ async fn requests_are_answered_as_a_java_worker_answers_them() {
                 if !found.is_empty() {
                     wrong += 1;
                     let body = request.body.as_deref().unwrap_or_default();
-                    println!("{title}, line {}: {} {} {body}", request.line, request.method, request.path);
+                    println!(
+                        "{title}, line {}: {} {} {body}",
+                        request.line, request.method, request.path
+                    );
                     found.iter().for_each(|text| println!("   {text}"));
                 }
             }
         }
     }
-    assert_eq!(wrong, 0, "of {} requests so many are answered otherwise; see above", java.len());
+    assert_eq!(
+        wrong,
+        0,
+        "of {} requests so many are answered otherwise; see above",
+        java.len()
+    );
 }

@@ -10,7 +10,11 @@ pub enum Step {
     /// a request, sent to both
     Send(Request),
     /// `wait PATH POINTER VALUE`
-    Wait { path: String, pointer: String, value: String },
+    Wait {
+        path: String,
+        pointer: String,
+        value: String,
+    },
 }
 
 /// A request, and where the answers to it may differ.

@@ -1,28 +1,39 @@
 //! Where partitions and coordinators are, and the connections to them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
+};
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::connection::Connection;
 use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
-use crate::librdkafka::code_of;
-use crate::topic_partition::host_and_port;
+use crate::librdkafka::error_of;
+use crate::topic_identity::TopicIdentity;
+use crate::topic_partition::{TopicId, host_and_port};
 
 /// Between two attempts at what may succeed later.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// A topic that is not there by then will not be created by the broker. Everybody else's records wait meanwhile.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(1);
+/// What a broker answers for a topic that is not there.
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = ErrorCode::UnknownTopicOrPartition as i16;
 /// FindCoordinator's key type of transactions.
 const TRANSACTION: i8 = 1;
 
 /// Versions whose layout this file and its callers know.
 const METADATA: i16 = 9;
+const METADATA_WITH_IDS: i16 = 12;
 const FIND_COORDINATOR: i16 = 3;
+const DESCRIBE_CONFIGS: i16 = 4;
+/// The kind of resource that a topic is, of DescribeConfigs.
+const TOPIC_RESOURCE: i8 = 2;
 
 /// The cluster as far as it was asked for.
 pub(super) struct Cluster {
@@ -33,6 +44,8 @@ pub(super) struct Cluster {
     connections: HashMap<String, Connection>,
     topics: HashMap<String, Topic>,
     max_age: Duration,
+    /// whether brokers may make topics that are not there (`allow.auto.create.topics`)
+    may_create: bool,
 }
 
 struct Topic {
@@ -61,6 +74,9 @@ impl Cluster {
             connections: HashMap::new(),
             topics: HashMap::new(),
             max_age: super::millis_option(config, "metadata.max.age.ms", 300_000)?,
+            may_create: !config
+                .get("allow.auto.create.topics")
+                .is_some_and(|value| value.trim().eq_ignore_ascii_case("false")),
         })
     }
 
@@ -115,20 +131,63 @@ impl Cluster {
             });
             let request = MetadataRequest::default()
                 .with_topics(Some(names.collect()))
-                .with_allow_auto_topic_creation(true);
+                .with_allow_auto_topic_creation(self.may_create);
             let answer: MetadataResponse = self.ask_any(&request, METADATA)?;
             self.take_brokers(&answer);
             let failed = self.take_topics(&answer);
             missing.retain(|topic| !self.topics.contains_key(*topic));
             let Some(topic) = missing.first() else { return Ok(()) };
             let error = failed.into_iter().find(|(name, _)| name == topic);
-            let code = error.map_or(ErrorCode::UnknownTopicOrPartition, |(_, code)| code);
-            let error = KafkaError::new(code, format!("metadata of topic {topic}"));
+            let code = error.map_or(UNKNOWN_TOPIC_OR_PARTITION, |(_, code)| code);
+            let error = error_of(i32::from(code), format!("metadata of topic {topic}"));
             if !error.is_retriable() || Instant::now() > deadline {
                 return Err(error);
             }
             std::thread::sleep(RETRY_PAUSE);
         }
+    }
+
+    /// Topics as a broker tells of them now, in the order asked; `None` for one that is not there. Never has them made.
+    pub fn describe(&mut self, names: &[&str]) -> Result<Vec<Option<TopicIdentity>>, KafkaError> {
+        let topics = names.iter().map(|name| {
+            let name = TopicName(StrBytes::from_string((*name).to_owned()));
+            MetadataRequestTopic::default().with_name(Some(name))
+        });
+        let request = MetadataRequest::default()
+            .with_topics(Some(topics.collect()))
+            .with_allow_auto_topic_creation(false);
+        let answer = self.ask_any(&request, METADATA_WITH_IDS)?;
+        let described = names.iter().map(|name| {
+            let found = answer
+                .topics
+                .iter()
+                .find(|topic| topic.name.as_ref().is_some_and(|found| found.as_str() == *name));
+            match found {
+                Some(topic) if topic.error_code == 0 => Ok(Some(TopicIdentity {
+                    name: Arc::from(*name),
+                    id: TopicId::from_bytes(*topic.topic_id.as_bytes()),
+                    partitions: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+                })),
+                Some(topic) if topic.error_code != UNKNOWN_TOPIC_OR_PARTITION => {
+                    Err(error_of(i32::from(topic.error_code), format!("describe topic {name}")))
+                }
+                _ => Ok(None),
+            }
+        });
+        described.collect()
+    }
+
+    /// The bytes that a batch for a topic may have; none where brokers do not say (a right that is missing, or no answer).
+    pub fn max_message_bytes(&mut self, topic: &str) -> Option<usize> {
+        let option = StrBytes::from_static_str("max.message.bytes");
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(StrBytes::from_string(topic.to_owned()))
+            .with_configuration_keys(Some(vec![option.clone()]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let answer = self.ask_any(&request, DESCRIBE_CONFIGS).ok()?;
+        let mut options = answer.results.iter().flat_map(|result| &result.configs);
+        options.find(|found| found.name == option)?.value.as_ref()?.parse().ok()
     }
 
     fn take_brokers(&mut self, answer: &MetadataResponse) {
@@ -139,12 +198,12 @@ impl Cluster {
     }
 
     /// Keeps the topics that are there; gives what is wrong with the others.
-    fn take_topics(&mut self, answer: &MetadataResponse) -> Vec<(String, ErrorCode)> {
+    fn take_topics(&mut self, answer: &MetadataResponse) -> Vec<(String, i16)> {
         let mut failed = Vec::new();
         for topic in &answer.topics {
             let name = topic.name.as_ref().map(|name| name.to_string()).unwrap_or_default();
             if topic.error_code != 0 || topic.partitions.is_empty() {
-                failed.push((name, code_of(i32::from(topic.error_code))));
+                failed.push((name, topic.error_code));
                 continue;
             }
             let mut leaders = vec![-1; topic.partitions.len()];
@@ -168,7 +227,7 @@ impl Cluster {
         let answer = self.ask_any(&request, FIND_COORDINATOR)?;
         if answer.error_code != 0 {
             let doing = format!("find the coordinator of {transactional_id}");
-            return Err(KafkaError::new(code_of(i32::from(answer.error_code)), doing));
+            return Err(error_of(i32::from(answer.error_code), doing));
         }
         self.addresses
             .insert(answer.node_id.0, host_and_port(&answer.host, answer.port));

@@ -1,26 +1,34 @@
 //! What is asked of coordinators: producer ids and epochs, partitions of a transaction, its end.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest, ProducerId, TopicName, TransactionalId,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest, InitProducerIdRequest, ProducerId, TopicName,
+    TransactionalId,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::BatchWriter;
 use super::cluster::RETRY_PAUSE;
 use crate::error::{ErrorCode, KafkaError};
-use crate::librdkafka::code_of;
+use crate::librdkafka::error_of;
 use crate::record_writer::{GoesOn, WriteError};
+use crate::remedy::Remedy;
 
 /// While the markers of the transaction before are being written the next one cannot start.
 const CONCURRENT_PAUSE: Duration = Duration::from_millis(1);
+/// A topic that a coordinator has not heard of by then is refused, though brokers know it: all other records wait.
+const LEARNING: Duration = Duration::from_secs(5);
 
 /// Versions whose layout this file knows: the last ones before the epoch of each transaction differs (KIP-890).
 const INIT_PRODUCER_ID: i16 = 4;
 const ADD_PARTITIONS_TO_TXN: i16 = 3;
 const END_TXN: i16 = 4;
+
+/// A partition that could be added, beside one that could not.
+const OPERATION_NOT_ATTEMPTED: i16 = ErrorCode::OperationNotAttempted as i16;
 
 impl BatchWriter {
     /// Takes a producer id; in the name of a transactional id, with an epoch that fences older ones. A writer that has an
@@ -53,6 +61,7 @@ impl BatchWriter {
     /// dropped: one of them keeps all from being added, so it is tried again without it.
     pub(super) fn add_partitions(&mut self, goes_on: GoesOn<'_>) -> Result<Vec<WriteError>, WriteError> {
         let mut refused: Vec<WriteError> = Vec::new();
+        let deadline = Instant::now() + LEARNING;
         loop {
             let topics = self.partitions_to_add();
             if topics.is_empty() {
@@ -62,6 +71,7 @@ impl BatchWriter {
             if found.is_empty() {
                 break;
             }
+            let found = self.refused_for_good(found, deadline, goes_on);
             for error in &found {
                 self.drop_topic(error.topic.as_deref().unwrap_or_default());
             }
@@ -104,31 +114,17 @@ impl BatchWriter {
             .with_v3_and_below_producer_id(ProducerId(self.producer_id))
             .with_v3_and_below_producer_epoch(self.producer_epoch)
             .with_v3_and_below_topics(topics);
-        // One error stands for all: if a partition cannot be added, none is.
-        let worst = |answer: &kafka_protocol::messages::AddPartitionsToTxnResponse| {
-            let partitions = answer
-                .results_by_topic_v3_and_below
-                .iter()
-                .flat_map(|topic| topic.results_by_partition.iter().map(|one| one.partition_error_code));
-            partitions
-                .filter(|code| *code != 0)
-                .max_by_key(|code| *code != ErrorCode::OperationNotAttempted as i16)
-                .unwrap_or(0)
-        };
         let doing = "add partitions to the transaction";
         let answer = self.ask_unread(&request, ADD_PARTITIONS_TO_TXN, goes_on, doing, worst)?;
         let mut refused: Vec<WriteError> = Vec::new();
         for topic in &answer.results_by_topic_v3_and_below {
             for result in &topic.results_by_partition {
-                let code = code_of(i32::from(result.partition_error_code));
-                if matches!(code, ErrorCode::NoError | ErrorCode::OperationNotAttempted) {
+                if matches!(result.partition_error_code, 0 | OPERATION_NOT_ATTEMPTED) {
                     continue;
                 }
                 let context = format!("{doing}: {}-{}", topic.name.0, result.partition_index);
-                let error = WriteError::of_topic(
-                    topic.name.0.as_str(),
-                    super::rounds::in_transaction(KafkaError::new(code, context)),
-                );
+                let error = error_of(i32::from(result.partition_error_code), context);
+                let error = WriteError::of_topic(topic.name.0.as_str(), super::rounds::in_transaction(error));
                 if !error.is_of_topic() {
                     return Err(error);
                 }
@@ -141,6 +137,29 @@ impl BatchWriter {
             self.transaction_open = was_open;
         }
         Ok(refused)
+    }
+
+    /// Of topics that a coordinator does not add, those that it is not asked for again. It learns of a new topic a little later
+    /// than whoever has made it, so it is asked again, as Java does, as long as the topic is there.
+    fn refused_for_good(&mut self, found: Vec<WriteError>, deadline: Instant, goes_on: GoesOn<'_>) -> Vec<WriteError> {
+        let mut refused = Vec::new();
+        let mut may_learn = false;
+        for error in found {
+            let topic: Arc<str> = error.topic.clone().unwrap_or_default();
+            if error.error.remedy() != Remedy::Missing || Instant::now() >= deadline || !goes_on(&error.error) {
+                refused.push(error);
+                continue;
+            }
+            match self.cluster.refresh(&[&topic]) {
+                Err(error) if error.remedy() == Remedy::Missing => refused.push(WriteError::of_topic(&topic, error)),
+                // Without an answer the coordinator is asked all the same.
+                Ok(()) | Err(_) => may_learn = true,
+            }
+        }
+        if may_learn {
+            std::thread::sleep(RETRY_PAUSE);
+        }
+        refused
     }
 
     /// Commits or aborts.
@@ -169,9 +188,9 @@ impl BatchWriter {
         code: impl Fn(&R::Response) -> i16,
     ) -> Result<R::Response, KafkaError> {
         let answer = self.ask_unread(request, at_most, goes_on, doing, &code)?;
-        match code_of(i32::from(code(&answer))) {
-            ErrorCode::NoError => Ok(answer),
-            code => Err(KafkaError::new(code, self.doing(doing))),
+        match code(&answer) {
+            0 => Ok(answer),
+            code => Err(error_of(i32::from(code), self.doing(doing))),
         }
     }
 
@@ -189,8 +208,9 @@ impl BatchWriter {
                 .coordinator()
                 .and_then(|broker| self.cluster.call(broker, request, at_most));
             let error = match answer {
-                Ok(answer) => match code_of(i32::from(code(&answer))) {
-                    passing if may_pass(passing) => KafkaError::new(passing, self.doing(doing)),
+                Ok(answer) => match error_of(i32::from(code(&answer)), self.doing(doing)) {
+                    // The same request may succeed later, at the same coordinator or another.
+                    error if error.remedy() == Remedy::Wait => error,
                     _ => return Ok(answer),
                 },
                 Err(error) if error.is_retriable() => error.while_doing(self.doing(doing)),
@@ -229,19 +249,16 @@ impl BatchWriter {
     }
 }
 
-fn transactional_id(id: &str) -> TransactionalId {
-    TransactionalId(StrBytes::from_string(id.to_owned()))
+/// The code that stands for all partitions of an answer: if one cannot be added, none is.
+fn worst(answer: &AddPartitionsToTxnResponse) -> i16 {
+    let topics = answer.results_by_topic_v3_and_below.iter();
+    let codes = topics.flat_map(|topic| topic.results_by_partition.iter().map(|one| one.partition_error_code));
+    codes
+        .filter(|code| *code != 0)
+        .max_by_key(|code| *code != OPERATION_NOT_ATTEMPTED)
+        .unwrap_or(0)
 }
 
-/// Codes after which the same request may succeed, at the same coordinator or another.
-fn may_pass(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::ConcurrentTransactions
-            | ErrorCode::CoordinatorLoadInProgress
-            | ErrorCode::CoordinatorNotAvailable
-            | ErrorCode::NotCoordinator
-            | ErrorCode::RequestTimedOut
-            | ErrorCode::NotEnoughReplicas
-    )
+fn transactional_id(id: &str) -> TransactionalId {
+    TransactionalId(StrBytes::from_string(id.to_owned()))
 }

@@ -93,6 +93,22 @@ impl Batch {
         self.records += 1;
     }
 
+    /// Appends a record of another batch with the same base timestamp: what stands behind its length.
+    fn push_encoded(&mut self, record: &[u8]) -> Option<()> {
+        let (attributes, rest) = record.split_first()?;
+        let (timestamp_delta, rest) = take_varint(rest)?;
+        let (_, rest) = take_varint(rest)?;
+        let length = 1 + varint_bytes(timestamp_delta) + varint_bytes(i64::from(self.records)) + rest.len();
+        put_varint(&mut self.bytes, length as i64);
+        self.bytes.put_u8(*attributes);
+        put_varint(&mut self.bytes, timestamp_delta);
+        put_varint(&mut self.bytes, i64::from(self.records));
+        self.bytes.extend_from_slice(rest);
+        self.max_timestamp_ms = self.max_timestamp_ms.max(self.base_timestamp_ms + timestamp_delta);
+        self.records += 1;
+        Some(())
+    }
+
     /// The finished batch.
     pub fn finish(mut self, stamp: Stamp) -> Bytes {
         let length = (self.bytes.len() - LENGTH_PREFIX) as i32;
@@ -119,6 +135,28 @@ impl Batch {
         }
         self.bytes.freeze()
     }
+}
+
+/// Where a finished batch has its base timestamp.
+const BASE_TIMESTAMP: usize = 27;
+
+/// The records of a finished batch as two batches, in order, of about as many bytes each; none for a single record.
+pub(super) fn halves(finished: &[u8]) -> Option<[Batch; 2]> {
+    let timestamp = finished.get(BASE_TIMESTAMP..)?.first_chunk::<8>()?;
+    let base_timestamp_ms = i64::from_be_bytes(*timestamp);
+    let mut halves = [Batch::new(base_timestamp_ms), Batch::new(base_timestamp_ms)];
+    let middle = HEADER_BYTES + (finished.len() - HEADER_BYTES) / 2;
+    let mut rest = finished.get(HEADER_BYTES..)?;
+    let [left, right] = &mut halves;
+    while !rest.is_empty() {
+        let (length, after) = take_varint(rest)?;
+        let (record, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
+        // Both halves have a record, however large the first or the last is.
+        let is_right = right.records > 0 || (left.records > 0 && (left.len() >= middle || after.is_empty()));
+        if is_right { &mut *right } else { &mut *left }.push_encoded(record)?;
+        rest = after;
+    }
+    (right.records > 0).then_some(halves)
 }
 
 /// Bytes that a batch with just this record has, at most.
@@ -175,6 +213,19 @@ fn put_varint(out: &mut BytesMut, value: i64) {
     out.put_u8(rest as u8);
 }
 
+/// A varint from the front, and what stands behind it.
+fn take_varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let mut value = 0u64;
+    for (index, byte) in bytes.iter().enumerate().take(10) {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            let number = (value >> 1).cast_signed() ^ -((value & 1).cast_signed());
+            return Some((number, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,11 +278,51 @@ mod tests {
             }
         }
 
+        /// Halved again and again, down to single records, the batches decode to the same records in the same order.
         #[test]
-        fn a_varint_is_as_long_as_foretold(value in any::<i64>()) {
+        fn halves_have_the_records_of_the_whole(records in prop::collection::vec(any_record(), 1..40)) {
+            let mut batch = Batch::new(records[0].3);
+            for (key, value, headers, timestamp_ms) in &records {
+                let headers: Vec<(&str, Option<&[u8]>)> =
+                    headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+                batch.push(&Parts {
+                    key: key.as_deref(), value: value.as_deref(), headers: &headers, timestamp_ms: *timestamp_ms,
+                });
+            }
+            let stamp = Stamp { producer_id: 1, producer_epoch: 2, base_sequence: 3, transactional: true };
+            let decoded = |bytes: &Bytes| RecordBatchDecoder::decode(&mut bytes.clone()).unwrap().records;
+            let parts = |record: &kafka_protocol::records::Record| {
+                (record.key.clone(), record.value.clone(), record.headers.clone(), record.timestamp)
+            };
+            let whole = batch.finish(stamp);
+            let expected: Vec<_> = decoded(&whole).iter().map(parts).collect();
+            let mut open = std::collections::VecDeque::from([whole]);
+            let mut found = Vec::new();
+            while let Some(bytes) = open.pop_front() {
+                match halves(&bytes) {
+                    Some([left, right]) => {
+                        prop_assert!(left.records > 0 && right.records > 0);
+                        open.push_front(right.finish(stamp));
+                        open.push_front(left.finish(stamp));
+                    }
+                    None => {
+                        let single = decoded(&bytes);
+                        prop_assert_eq!(single.len(), 1);
+                        prop_assert_eq!(single[0].offset, 0);
+                        found.push(parts(&single[0]));
+                    }
+                }
+            }
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn a_varint_is_as_long_as_foretold_and_comes_back(value in any::<i64>()) {
             let mut out = BytesMut::new();
             put_varint(&mut out, value);
             prop_assert_eq!(out.len(), varint_bytes(value));
+            out.put_u8(7);
+            prop_assert_eq!(take_varint(&out), Some((value, &[7u8][..])));
         }
     }
 }

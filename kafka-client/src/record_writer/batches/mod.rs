@@ -17,16 +17,20 @@ mod coordinator;
 mod encode;
 mod rounds;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{GoesOn, Place, WriteError, Written, until};
+use bytes::Bytes;
+
+use super::{GoesOn, Piece, Place, WriteError, Written, until};
 use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
 use crate::partitioner::partition_for_key;
 use crate::producer::ProducerRecord;
-use cluster::Cluster;
+use crate::remedy::Remedy;
+use crate::topic_identity::TopicIdentity;
+use cluster::{Cluster, RETRY_PAUSE};
 use encode::{Batch, Parts, Stamp, batch_bytes};
 
 /// `max.request.size` of Java's producer: what a batch may have in bytes.
@@ -45,6 +49,8 @@ pub(super) struct BatchWriter {
     coordinator: Option<i32>,
     /// The coordinator may know partitions of the open transaction.
     transaction_open: bool,
+    /// The coordinator was asked to commit it, and has not said that it did.
+    commit_asked: bool,
     /// An outcome is not known: a new epoch must come before anything else is written.
     must_reset: bool,
     /// Topics that have refused records of the open transaction. They may be others when they are written to again, so
@@ -64,6 +70,8 @@ struct Topic {
     name: Arc<str>,
     /// index in `BatchWriter::partitions` by partition number; none before the first record
     slots: Vec<Option<usize>>,
+    /// bytes that a batch for it may have: `max.message.bytes`, as far as brokers tell or it has refused one
+    max_batch_bytes: usize,
 }
 
 /// What is to be written to one partition.
@@ -72,18 +80,66 @@ struct PartitionBatches {
     number: i32,
     open: Option<Batch>,
     /// complete, in order; the first of them has its stamp once it has been sent
-    ready: std::collections::VecDeque<Pending>,
+    ready: VecDeque<Ready>,
     /// batches since the last write, the open one too
     batches: u32,
-    /// base offsets of those that are written
-    bases: Vec<i64>,
+    /// those that are written
+    pieces: Vec<Piece>,
     next_sequence: i32,
     in_transaction: bool,
 }
 
-enum Pending {
+/// A complete batch, or a piece of one.
+struct Ready {
+    /// [`Place::batch`] of its records
+    batch: u32,
+    /// [`Place::delta`] of the first of them
+    first: i32,
+    records: i32,
+    form: Form,
+}
+
+enum Form {
     Unsent(Batch),
-    Stamped { bytes: bytes::Bytes, records: i32 },
+    Stamped(Bytes),
+}
+
+impl Ready {
+    fn new(batch: u32, first: i32, records: Batch) -> Ready {
+        Ready {
+            batch,
+            first,
+            records: records.records(),
+            form: Form::Unsent(records),
+        }
+    }
+
+    /// Gives it its place among the producer's batches, unless it has one. Its length in bytes.
+    fn stamp(&mut self, stamp: Stamp) -> usize {
+        self.form = match std::mem::replace(&mut self.form, Form::Stamped(Bytes::new())) {
+            Form::Unsent(batch) => Form::Stamped(batch.finish(stamp)),
+            stamped @ Form::Stamped(_) => stamped,
+        };
+        self.bytes().map_or(0, Bytes::len)
+    }
+
+    /// As it goes out; none before it has its stamp.
+    fn bytes(&self) -> Option<&Bytes> {
+        match &self.form {
+            Form::Unsent(_) => None,
+            Form::Stamped(bytes) => Some(bytes),
+        }
+    }
+
+    /// Itself as two; none where it is a single record.
+    fn halves(&self) -> Option<[Ready; 2]> {
+        let [left, right] = encode::halves(self.bytes()?)?;
+        let middle = self.first + left.records();
+        Some([
+            Ready::new(self.batch, self.first, left),
+            Ready::new(self.batch, middle, right),
+        ])
+    }
 }
 
 impl BatchWriter {
@@ -109,6 +165,7 @@ impl BatchWriter {
             producer_epoch: -1,
             coordinator: None,
             transaction_open: false,
+            commit_asked: false,
             must_reset: false,
             refused: Vec::new(),
             renumber: false,
@@ -124,7 +181,7 @@ impl BatchWriter {
     /// Encodes a record into the open batch of its partition. The first record of a topic asks the cluster for its partitions.
     pub fn append(&mut self, record: &ProducerRecord<'_>) -> Result<Place, WriteError> {
         let at_fault = |error| WriteError::of_topic(record.topic, error);
-        let slot = self.slot(record).map_err(at_fault)?;
+        let (slot, topic_limit) = self.slot(record).map_err(at_fault)?;
         let limit = self.max_batch_bytes;
         let Some(partition) = self.partitions.get_mut(slot) else {
             return Err(at_fault(KafkaError::new(ErrorCode::UnknownPartition, record.topic)));
@@ -147,7 +204,8 @@ impl BatchWriter {
             );
             return Err(at_fault(KafkaError::new(ErrorCode::MessageSizeTooLarge, reason)));
         }
-        if partition.open.as_ref().is_some_and(|open| open.len() + bytes > limit) {
+        let fits = |open: &Batch| open.len() + bytes <= limit.min(topic_limit);
+        if partition.open.as_ref().is_some_and(|open| !fits(open)) {
             partition.close_batch();
         }
         let batch = match &mut partition.open {
@@ -166,8 +224,8 @@ impl BatchWriter {
         })
     }
 
-    /// The index in `partitions` of where a record goes.
-    fn slot(&mut self, record: &ProducerRecord<'_>) -> Result<usize, KafkaError> {
+    /// The index in `partitions` of where a record goes, and the bytes that its batch may have.
+    fn slot(&mut self, record: &ProducerRecord<'_>) -> Result<(usize, usize), KafkaError> {
         let writes = self.writes;
         let topic = self.topic(record.topic)?;
         let unknown = || KafkaError::new(ErrorCode::UnknownPartition, format!("a record for {}", record.topic));
@@ -178,9 +236,10 @@ impl BatchWriter {
             (None, None) => i32::try_from(writes % topic.slots.len().max(1)).unwrap_or(0),
         };
         let place = usize::try_from(number).map_err(|_| unknown())?;
+        let limit = topic.max_batch_bytes;
         let slot = topic.slots.get_mut(place).ok_or_else(unknown)?;
         if let Some(slot) = slot {
-            return Ok(*slot);
+            return Ok((*slot, limit));
         }
         let name = Arc::clone(&topic.name);
         let known = |partition: &PartitionBatches| partition.number == number && partition.topic == name;
@@ -192,7 +251,7 @@ impl BatchWriter {
         if let Some(place) = self.topic(record.topic)?.slots.get_mut(place) {
             *place = Some(slot);
         }
-        Ok(slot)
+        Ok((slot, limit))
     }
 
     fn topic(&mut self, name: &str) -> Result<&mut Topic, KafkaError> {
@@ -210,8 +269,16 @@ impl BatchWriter {
                 Ok(none.insert(Topic {
                     name: name.into(),
                     slots: vec![None; count],
+                    max_batch_bytes: self.cluster.max_message_bytes(name).unwrap_or(usize::MAX),
                 }))
             }
+        }
+    }
+
+    /// A topic has refused a batch of so many bytes: the next ones are smaller.
+    fn refused_batch(&mut self, topic: &str, bytes: usize) {
+        if let Ok(topic) = self.topic(topic) {
+            topic.max_batch_bytes = topic.max_batch_bytes.min(bytes / 2);
         }
     }
 
@@ -258,6 +325,10 @@ impl BatchWriter {
             {
                 let count = usize::try_from(count).unwrap_or(0);
                 topic.slots.resize(count.max(topic.slots.len()), None);
+                let limit = self.cluster.max_message_bytes(&name);
+                if let (Some(limit), Ok(topic)) = (limit, self.topic(&name)) {
+                    topic.max_batch_bytes = limit;
+                }
             }
         }
     }
@@ -290,6 +361,7 @@ impl BatchWriter {
             return Err(refused.clone());
         }
         if self.transaction_open {
+            self.commit_asked = true;
             let ended = self.end_transaction(true, goes_on);
             self.must_reset |= ended.is_err();
             ended.map_err(rounds::in_transaction)?;
@@ -301,26 +373,41 @@ impl BatchWriter {
     pub fn abort(&mut self, goes_on: GoesOn<'_>) -> Result<(), KafkaError> {
         self.drop_batches();
         self.must_reset = true;
+        let mut unknown = None;
         if self.transaction_open {
             match self.end_transaction(false, goes_on) {
                 Ok(()) => {}
-                // The broker has aborted it itself, or took an epoch of its own for that; the next epoch tells.
+                // The broker has ended it itself, or took an epoch of its own for that; the next epoch tells.
                 Err(error)
                     if matches!(
                         error.code,
                         ErrorCode::InvalidTransactionalState
                             | ErrorCode::InvalidProducerEpoch
                             | ErrorCode::ProducerFenced
-                    ) => {}
+                    ) =>
+                {
+                    unknown = self.commit_asked.then(|| outcome_unknown(&error));
+                }
                 Err(error) => return Err(error),
             }
         }
         self.leave_transaction();
-        self.init_producer_id(goes_on)
+        self.init_producer_id(goes_on)?;
+        unknown.map_or(Ok(()), Err)
+    }
+
+    pub fn topics(&mut self, names: &[&str], goes_on: GoesOn<'_>) -> Result<Vec<Option<TopicIdentity>>, KafkaError> {
+        loop {
+            match self.cluster.describe(names) {
+                Err(error) if error.remedy() == Remedy::Wait && goes_on(&error) => std::thread::sleep(RETRY_PAUSE),
+                described => return described,
+            }
+        }
     }
 
     fn leave_transaction(&mut self) {
         self.transaction_open = false;
+        self.commit_asked = false;
         for topic in std::mem::take(&mut self.refused) {
             self.renumber = true;
             self.cluster.forget(&topic);
@@ -333,12 +420,12 @@ impl BatchWriter {
     }
 
     fn take_written(&mut self, refused: Vec<WriteError>) -> Written {
-        let bases = self.partitions.iter_mut().map(|partition| {
+        let pieces = self.partitions.iter_mut().map(|partition| {
             partition.batches = 0;
-            std::mem::take(&mut partition.bases)
+            std::mem::take(&mut partition.pieces)
         });
         Written {
-            bases: bases.collect(),
+            pieces: pieces.collect(),
             refused,
         }
     }
@@ -347,7 +434,7 @@ impl BatchWriter {
         for partition in &mut self.partitions {
             partition.open = None;
             partition.ready.clear();
-            partition.bases.clear();
+            partition.pieces.clear();
             partition.batches = 0;
         }
     }
@@ -380,9 +467,9 @@ impl PartitionBatches {
             topic,
             number,
             open: None,
-            ready: std::collections::VecDeque::new(),
+            ready: VecDeque::new(),
             batches: 0,
-            bases: Vec::new(),
+            pieces: Vec::new(),
             next_sequence: 0,
             in_transaction: false,
         }
@@ -390,9 +477,17 @@ impl PartitionBatches {
 
     fn close_batch(&mut self) {
         if let Some(batch) = self.open.take() {
-            self.ready.push_back(Pending::Unsent(batch));
+            self.ready
+                .push_back(Ready::new(self.batches.saturating_sub(1), 0, batch));
         }
     }
+}
+
+/// The coordinator was asked to commit a transaction, and now refuses to abort it: with the same words for one that it has
+/// committed and for one that it has aborted itself. Only what was written tells, to whoever reads it anew.
+fn outcome_unknown(error: &KafkaError) -> KafkaError {
+    let context = format!("{}, after a commit whose outcome is not known", error.context);
+    KafkaError::classified(ErrorCode::InvalidTransactionalState, context, false, true, false)
 }
 
 fn wall_ms() -> i64 {

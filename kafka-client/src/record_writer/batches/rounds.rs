@@ -1,17 +1,19 @@
 //! Sending what is ready: in each round one batch of every partition (a produce request may have no more, KIP-74's format),
 //! one request to each leader at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
 use super::cluster::RETRY_PAUSE;
-use super::{BatchWriter, Pending};
+use super::{BatchWriter, Ready};
 use crate::error::{ErrorCode, KafkaError};
-use crate::librdkafka::code_of;
-use crate::record_writer::{GoesOn, WriteError};
+use crate::librdkafka::{code_of, error_of};
+use crate::record_writer::{GoesOn, Piece, WriteError};
 
 /// The last version before a produce request adds its partitions to the transaction itself (KIP-890).
 const PRODUCE: i16 = 9;
@@ -75,24 +77,10 @@ impl BatchWriter {
             let Some(leader) = self.cluster.leader(&partition.topic, partition.number) else {
                 continue;
             };
-            let length = match partition.ready.pop_front() {
-                None => continue,
-                Some(Pending::Unsent(batch)) => {
-                    let records = batch.records();
-                    let bytes = batch.finish(stamp);
-                    let length = bytes.len();
-                    partition.ready.push_front(Pending::Stamped { bytes, records });
-                    length
-                }
-                Some(stamped @ Pending::Stamped { .. }) => {
-                    let length = match &stamped {
-                        Pending::Stamped { bytes, .. } => bytes.len(),
-                        Pending::Unsent(batch) => batch.len(),
-                    };
-                    partition.ready.push_front(stamped);
-                    length
-                }
+            let Some(first) = partition.ready.front_mut() else {
+                continue;
             };
+            let length = first.stamp(stamp);
             let total = bytes_by_leader.entry(leader).or_default();
             if *total > 0 && *total + length > MAX_REQUEST_BYTES {
                 continue;
@@ -144,7 +132,7 @@ impl BatchWriter {
     fn request(&self, slots: &[usize]) -> ProduceRequest {
         let mut topics: Vec<TopicProduceData> = Vec::new();
         for partition in slots.iter().filter_map(|slot| self.partitions.get(*slot)) {
-            let Some(Pending::Stamped { bytes, .. }) = partition.ready.front() else {
+            let Some(bytes) = partition.ready.front().and_then(Ready::bytes) else {
                 continue;
             };
             let data = PartitionProduceData::default()
@@ -186,22 +174,39 @@ impl BatchWriter {
                 .flat_map(|topic| &topic.partition_responses)
                 .find(|one| one.index == partition.number);
             let place = || format!("write to {}-{}", partition.topic, partition.number);
+            let sent = partition.ready.front().and_then(Ready::bytes).map_or(0, Bytes::len);
             let Some(found) = found else {
                 trouble = Some(KafkaError::new(ErrorCode::BadMessage, place()));
                 continue;
             };
             match code_of(i32::from(found.error_code)) {
                 code @ (ErrorCode::NoError | ErrorCode::DuplicateSequenceNumber) => {
-                    if let Some(Pending::Stamped { records, .. }) = partition.ready.pop_front() {
-                        partition.next_sequence = next_sequence(partition.next_sequence, records);
-                        // A duplicate is there, but the broker no longer knows where.
-                        let known = code == ErrorCode::NoError;
-                        partition.bases.push(if known { found.base_offset } else { -1 });
+                    if let Some(written) = partition.ready.pop_front() {
+                        partition.next_sequence = next_sequence(partition.next_sequence, written.records);
+                        partition.pieces.push(Piece {
+                            batch: written.batch,
+                            first: written.first,
+                            records: written.records,
+                            // A duplicate is there, but the broker no longer knows where.
+                            base: if code == ErrorCode::NoError {
+                                found.base_offset
+                            } else {
+                                -1
+                            },
+                        });
                     }
                 }
-                code => {
+                // Refused as a whole, though each record may fit: as Java, in pieces.
+                ErrorCode::MessageSizeTooLarge | ErrorCode::MessageBatchTooLarge
+                    if split_first(&mut partition.ready) =>
+                {
+                    let (topic, bytes) = (Arc::clone(&partition.topic), sent);
+                    self.refused_batch(&topic, bytes);
+                }
+                _ => {
                     let detail = found.error_message.as_ref().map(|text| format!(": {text}"));
-                    let error = KafkaError::new(code, place() + detail.as_deref().unwrap_or_default());
+                    let context = place() + detail.as_deref().unwrap_or_default();
+                    let error = error_of(i32::from(found.error_code), context);
                     if error.is_retriable() {
                         trouble = Some(error);
                     } else {
@@ -218,7 +223,7 @@ impl BatchWriter {
 
     /// Asks where the leaders of what is left are now. A topic that is gone is refused.
     fn look_again(&mut self, refused: &mut Vec<WriteError>) {
-        let mut topics: Vec<std::sync::Arc<str>> = Vec::new();
+        let mut topics: Vec<Arc<str>> = Vec::new();
         for partition in self.partitions.iter().filter(|partition| !partition.ready.is_empty()) {
             if !topics.contains(&partition.topic) {
                 topics.push(partition.topic.clone());
@@ -237,6 +242,17 @@ impl BatchWriter {
             }
         }
     }
+}
+
+/// The first of what is ready as two pieces. False: it is a single record.
+fn split_first(ready: &mut VecDeque<Ready>) -> bool {
+    let Some([left, right]) = ready.front().and_then(Ready::halves) else {
+        return false;
+    };
+    ready.pop_front();
+    ready.push_front(right);
+    ready.push_front(left);
+    true
 }
 
 /// Sequence numbers wrap at 2^31 - 1 to 0.

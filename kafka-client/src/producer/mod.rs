@@ -4,21 +4,32 @@
 //!  send(record, token) -> librdkafka's queue -> broker -> delivery report -> Deliveries::delivered(token, ...)
 //!         |                                               (a thread that sleeps unless there are reports)
 //!         QueueFull: buffer.memory is used up; wait_for_space, then again
+//!
+//!  in_flight.rs: what has no report yet ---> watch.rs: stuck? ---> renewal.rs: another client gets it all, in order
 //! ```
+
+mod in_flight;
+mod renewal;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, TopicDescription};
 use crate::config::{ClientConfig, ClientKind};
 use crate::consumer::millis;
 use crate::error::{ErrorCode, KafkaError};
-use crate::librdkafka::{Callbacks, Client, ConsumerGroupMetadata, PartitionList, TopicHandles};
+use crate::librdkafka::{Callbacks, Client, ConsumerGroupMetadata, PartitionList, Reports, TakenBack, TopicHandles};
 use crate::topic_partition::TopicPartition;
+use in_flight::InFlight;
+use renewal::Renewal;
+
+/// What brokers are waited for where `request.timeout.ms` is not set: Java's default.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Receives what became of each record.
 pub trait Deliveries: Send + Sync {
@@ -60,14 +71,33 @@ pub enum SendError {
 /// A producer, idempotent by default unless configured otherwise, with Java's partitioning. `transactional.id` in its
 /// configuration makes it transactional.
 ///
+/// One that a broker's restart has left stuck (its oldest record waits for twice `request.timeout.ms` while brokers answer) is
+/// made anew: another client sends all that has no report yet, in the order in which it was sent. A record that the stuck
+/// client did write is then there twice, as after any retry without idempotence. A transactional one is not: its transaction
+/// ends by `transaction.timeout.ms`.
+///
 /// Dropping it fails what is not delivered yet (`PurgeQueue`, `PurgeInflight`): flush first.
 pub struct Producer {
-    topics: TopicHandles,
-    client: Arc<Client>,
+    shared: Arc<Shared>,
     config: Arc<ClientConfig>,
-    progress: Arc<Progress>,
     delivery_thread: Mutex<Option<JoinHandle<()>>>,
     polling: AtomicBool,
+}
+
+/// What the delivery thread needs, too.
+struct Shared {
+    config: Arc<ClientConfig>,
+    /// senders hold it while they hand a record over; a renewal holds it alone
+    line: RwLock<Arc<Line>>,
+    records: Arc<Records>,
+    progress: Progress,
+    renewable: bool,
+}
+
+/// One client of the library. Topic handles go before it.
+struct Line {
+    topics: TopicHandles,
+    client: Arc<Client>,
 }
 
 /// Tells senders that deliveries happened, and the delivery thread to end.
@@ -79,29 +109,84 @@ struct Progress {
     stop: AtomicBool,
 }
 
+/// Records in flight, between the library's reports and who is told.
+struct Records {
+    in_flight: Mutex<InFlight>,
+    deliveries: Arc<dyn Deliveries>,
+    /// what a stuck client gives back; none: a record that is purged has failed
+    taken_back: Mutex<Option<Vec<(u64, TakenBack)>>>,
+}
+
+impl Reports for Records {
+    fn delivered(&self, number: u64, result: Result<(i32, i64), KafkaError>) {
+        let flight = self.in_flight.lock().remove(number);
+        if let Some(flight) = flight.filter(|flight| flight.token != 0 || result.is_err()) {
+            self.deliveries.delivered(flight.token, result);
+        }
+    }
+
+    fn takes_back(&self) -> bool {
+        self.taken_back.lock().is_some()
+    }
+
+    fn taken_back(&self, number: u64, record: TakenBack) {
+        if let Some(taken) = self.taken_back.lock().as_mut() {
+            taken.push((number, record));
+        }
+    }
+}
+
+impl Line {
+    fn new(config: &ClientConfig, records: &Arc<Records>, quiet: bool) -> Result<Line, KafkaError> {
+        let options = config.translated(ClientKind::Producer)?;
+        let callbacks = Callbacks::for_producer(Arc::clone(records) as Arc<dyn Reports>, quiet);
+        let client = Arc::new(Client::new(ClientKind::Producer, &options, callbacks)?);
+        Ok(Line {
+            topics: TopicHandles::new(Arc::clone(&client)),
+            client,
+        })
+    }
+}
+
+impl Shared {
+    fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.line.read())
+    }
+
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.line.read().client)
+    }
+}
+
 impl Producer {
     /// A producer with this configuration that reports to `deliveries`.
     ///
     /// # Errors
     /// `InvalidConfig`, naming the option. An unreachable server is not an error here.
     pub fn new(config: &ClientConfig, deliveries: Arc<dyn Deliveries>) -> Result<Self, KafkaError> {
-        let options = config.translated(ClientKind::Producer)?;
-        let client = Arc::new(Client::new(
-            ClientKind::Producer,
-            &options,
-            Callbacks::for_producer(deliveries),
-        )?);
+        let config = Arc::new(config.clone());
+        let records = Arc::new(Records {
+            in_flight: Mutex::default(),
+            deliveries,
+            taken_back: Mutex::default(),
+        });
+        let line = Line::new(&config, &records, false)?;
         Ok(Self {
-            topics: TopicHandles::new(Arc::clone(&client)),
-            client,
-            config: Arc::new(config.clone()),
-            progress: Arc::default(),
+            shared: Arc::new(Shared {
+                renewable: config.get("transactional.id").is_none(),
+                config: Arc::clone(&config),
+                line: RwLock::new(Arc::new(line)),
+                records,
+                progress: Progress::default(),
+            }),
+            config,
             delivery_thread: Mutex::default(),
             polling: AtomicBool::new(false),
         })
     }
 
-    /// Hands a record over; its fate is reported under `token`. Never waits.
+    /// Hands a record over; its fate is reported under `token`. Never waits, but for the moment in which a stuck client is
+    /// replaced.
     ///
     /// # Errors
     /// `QueueFull` as back-pressure; otherwise the record is refused (too large, unknown partition, no such topic) or the
@@ -110,7 +195,21 @@ impl Producer {
         if !self.polling.load(Ordering::Acquire) {
             self.start_delivery_thread()?;
         }
-        self.topics.produce(record, token)
+        let line = self.shared.line.read();
+        let topic = line.topics.topic(record.topic).map_err(SendError::Kafka)?;
+        let (number, first) = {
+            let mut in_flight = self.shared.records.in_flight.lock();
+            let first = in_flight.len() == 0;
+            (in_flight.insert(token, topic.number), first)
+        };
+        let sent = line.topics.produce(topic, record, number);
+        if sent.is_err() {
+            self.shared.records.in_flight.lock().remove(number);
+        } else if first && self.shared.renewable {
+            // The thread sleeps for as long as nothing is in flight.
+            line.client.wake_poll();
+        }
+        sent
     }
 
     /// As [`Self::send`], but waits up to `timeout` while the buffer is full.
@@ -120,7 +219,7 @@ impl Producer {
     pub fn send_waiting(&self, record: &ProducerRecord<'_>, token: u64, timeout: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + timeout;
         loop {
-            let seen = self.progress.polls.load(Ordering::Acquire);
+            let seen = self.shared.progress.polls.load(Ordering::Acquire);
             match self.send(record, token) {
                 Ok(()) => return Ok(()),
                 Err(SendError::Kafka(error)) => return Err(error),
@@ -136,16 +235,22 @@ impl Producer {
 
     /// Waits until some records were delivered (or failed) since this call, or the timeout has passed.
     pub fn wait_for_space(&self, timeout: Duration) {
-        let seen = self.progress.polls.load(Ordering::Acquire);
+        let seen = self.shared.progress.polls.load(Ordering::Acquire);
         if self.in_flight() > 0 {
             self.wait_for_deliveries(seen, Instant::now() + timeout);
         }
     }
 
     fn wait_for_deliveries(&self, seen: u64, deadline: Instant) -> bool {
-        let mut guard = self.progress.lock.lock();
-        while self.progress.polls.load(Ordering::Acquire) == seen {
-            if self.progress.changed.wait_until(&mut guard, deadline).timed_out() {
+        let mut guard = self.shared.progress.lock.lock();
+        while self.shared.progress.polls.load(Ordering::Acquire) == seen {
+            if self
+                .shared
+                .progress
+                .changed
+                .wait_until(&mut guard, deadline)
+                .timed_out()
+            {
                 return false;
             }
         }
@@ -157,17 +262,26 @@ impl Producer {
     /// # Errors
     /// `OperationTimedOut` when records are left.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.client.flush(millis(timeout))
+        let deadline = Instant::now() + timeout;
+        loop {
+            let line = self.shared.line();
+            line.client
+                .flush(millis(deadline.saturating_duration_since(Instant::now())))?;
+            // What a stuck client had is in flight again, with another one.
+            if Arc::ptr_eq(&line, &self.shared.line()) {
+                return Ok(());
+            }
+        }
     }
 
     /// Records that were accepted and neither delivered nor failed yet.
     pub fn in_flight(&self) -> usize {
-        self.client.in_flight()
+        self.shared.records.in_flight.lock().len()
     }
 
     /// Fails every record that is not delivered yet, with `PurgeQueue` or `PurgeInflight`.
     pub fn purge(&self) {
-        self.client.purge();
+        self.shared.client().purge();
     }
 
     /// Registers the transactional id: fences every older producer that has it and ends their transactions. Once, first.
@@ -175,7 +289,7 @@ impl Producer {
     /// # Errors
     /// Retriable ones (`is_retriable`) ask for the same call again; others are final.
     pub fn init_transactions(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.client.init_transactions(millis(timeout))
+        self.shared.client().init_transactions(millis(timeout))
     }
 
     /// Begins a transaction: what is sent from here on is part of it.
@@ -183,7 +297,7 @@ impl Producer {
     /// # Errors
     /// Where one is open, or the producer is fenced.
     pub fn begin_transaction(&self) -> Result<(), KafkaError> {
-        self.client.begin_transaction()
+        self.shared.client().begin_transaction()
     }
 
     /// Flushes and commits. May be called again after a retriable error, including a timeout.
@@ -191,7 +305,7 @@ impl Producer {
     /// # Errors
     /// `requires_abort`: abort, then begin again. Fatal or fenced: drop the producer.
     pub fn commit_transaction(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.client.commit_transaction(millis(timeout))
+        self.shared.client().commit_transaction(millis(timeout))
     }
 
     /// Aborts the open transaction; records that are not sent yet fail with `PurgeQueue`. May be called again after a
@@ -200,7 +314,7 @@ impl Producer {
     /// # Errors
     /// Fatal or fenced: drop the producer.
     pub fn abort_transaction(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.client.abort_transaction(millis(timeout))
+        self.shared.client().abort_transaction(millis(timeout))
     }
 
     /// Commits these offsets (of the next record to read) for the group with the transaction.
@@ -214,35 +328,38 @@ impl Producer {
         timeout: Duration,
     ) -> Result<(), KafkaError> {
         let list = PartitionList::new(offsets.iter().cloned())?;
-        self.client.send_offsets_to_transaction(&list, group, millis(timeout))
+        self.shared
+            .client()
+            .send_offsets_to_transaction(&list, group, millis(timeout))
     }
 
     /// The error that ended this producer for good, if there is one.
     pub fn fatal_error(&self) -> Option<KafkaError> {
-        self.client.fatal_error()
+        self.shared.client().fatal_error()
+    }
+
+    /// Topics as brokers tell of them now; blocks. Never has them made.
+    pub(crate) fn describe_topics(
+        &self,
+        names: &[&str],
+        timeout: Duration,
+    ) -> Result<Vec<Result<TopicDescription, KafkaError>>, KafkaError> {
+        self.shared.client().describe_topics(names, timeout)
     }
 
     /// Administration over this producer's connections, for whoever needs both and wants one client.
     pub fn admin(&self) -> Admin {
-        Admin::of(Arc::clone(&self.client), Arc::clone(&self.config))
+        Admin::of(self.shared.client(), Arc::clone(&self.config))
     }
 
     /// Delivery reports need somebody to take them. A producer that never sends has no thread for it.
     fn start_delivery_thread(&self) -> Result<(), KafkaError> {
         let mut thread = self.delivery_thread.lock();
         if thread.is_none() {
-            let (client, progress) = (Arc::clone(&self.client), Arc::clone(&self.progress));
+            let shared = Arc::clone(&self.shared);
             let started = std::thread::Builder::new()
                 .name("kafka-deliveries".to_owned())
-                .spawn(move || {
-                    while !progress.stop.load(Ordering::Acquire) {
-                        client.poll(-1);
-                        progress.polls.fetch_add(1, Ordering::Release);
-                        // Taken for a moment, so that no sender is between looking and waiting.
-                        drop(progress.lock.lock());
-                        progress.changed.notify_all();
-                    }
-                });
+                .spawn(move || take_deliveries(&shared));
             *thread = Some(started.map_err(|error| {
                 KafkaError::new(
                     ErrorCode::CriticalSystemResource,
@@ -261,17 +378,36 @@ impl Drop for Producer {
             return;
         };
         // Every accepted record gets its report: what is left fails now.
-        if self.client.in_flight() > 0 {
-            self.client.purge();
-            if let Err(error) = self.client.flush(1000) {
+        let client = self.shared.client();
+        if client.in_flight() > 0 {
+            client.purge();
+            if let Err(error) = client.flush(1000) {
                 tracing::warn!(error = %error, "producer dropped with records in flight");
             }
         }
-        self.progress.stop.store(true, Ordering::Release);
-        self.client.wake_poll();
+        self.shared.progress.stop.store(true, Ordering::Release);
+        // A renewal that is under way has another client by then.
+        self.shared.client().wake_poll();
         // A receiver of deliveries may be the last owner; a thread does not wait for itself.
         if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
             tracing::error!("the delivery thread panicked");
+        }
+    }
+}
+
+/// The delivery thread: takes reports, and looks after a client that may be stuck.
+fn take_deliveries(shared: &Shared) {
+    let mut renewal = Renewal::new(&shared.config);
+    while !shared.progress.stop.load(Ordering::Acquire) {
+        let watched = shared.renewable && shared.records.in_flight.lock().len() > 0;
+        let wait = if watched { millis(renewal.interval()) } else { -1 };
+        shared.client().poll(wait);
+        shared.progress.polls.fetch_add(1, Ordering::Release);
+        // Taken for a moment, so that no sender is between looking and waiting.
+        drop(shared.progress.lock.lock());
+        shared.progress.changed.notify_all();
+        if shared.renewable {
+            renewal.look(shared, Instant::now());
         }
     }
 }
