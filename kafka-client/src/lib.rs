@@ -29,6 +29,7 @@
 )]
 
 mod admin;
+mod clock;
 mod config;
 mod consumer;
 mod error;

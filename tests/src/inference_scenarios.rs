@@ -34,6 +34,7 @@ use crate::worker::WorkerProcess;
 pub mod durability;
 pub mod fairness;
 pub mod outage;
+pub mod reading;
 pub mod refusals;
 pub mod subscription;
 pub mod tenants;
@@ -61,6 +62,9 @@ macro_rules! inference_scenarios {
             fairness::a_ceiling_holds_and_is_reached,
             subscription::a_header_says_which_events_a_model_gets,
             subscription::a_missed_deadline_is_counted_and_the_prediction_is_made,
+            reading::what_upstream_aborted_never_happened,
+            reading::exactly_once_of_uncommitted_records_is_refused,
+            reading::a_task_that_may_begin_nowhere_fails,
             refusals::a_topic_that_refuses_costs_the_others_nothing_exactly_once,
             refusals::a_topic_that_refuses_costs_the_others_nothing_at_least_once,
             refusals::what_was_refused_survives_a_crash,
@@ -83,6 +87,7 @@ macro_rules! inference_scenarios {
             outage::an_outage_may_outlast_the_transaction,
             outage::the_status_says_that_a_task_waits,
             outage::a_task_starts_while_the_broker_is_away,
+            reading::a_commit_that_fails_leads_back_to_where_reading_began,
         );
     };
     (@shared $shared:path; $($module:ident::$scenario:ident),* $(,)?) => {

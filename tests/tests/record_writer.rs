@@ -38,6 +38,7 @@ async fn laws(bootstrap: &str) {
     a_batch_is_as_large_as_its_topic_takes(bootstrap).await;
     a_topic_that_is_not_there_is_made_only_where_that_is_allowed(bootstrap).await;
     a_transaction_goes_on_without_what_a_topic_refuses(bootstrap).await;
+    a_topic_in_which_no_transaction_can_end_is_in_none(bootstrap).await;
     a_topic_may_grow(bootstrap).await;
 }
 
@@ -410,6 +411,29 @@ async fn a_transaction_goes_on_without_what_a_topic_refuses(bootstrap: &str) {
     blocking(|| writer.commit(&mut patient())).unwrap();
     assert_eq!(read(bootstrap, &usual).await.len(), 4);
     assert_eq!(read(bootstrap, &small).await.len(), 3);
+}
+
+/// A coordinator that cannot write the end of a transaction into one of its partitions never ends it, nor begins another.
+async fn a_topic_in_which_no_transaction_can_end_is_in_none(bootstrap: &str) {
+    let nothing = topic(bootstrap, 1, &[("max.message.bytes", "77")]).await;
+    let usual = topic(bootstrap, 1, &[]).await;
+    let mut writer = writer(bootstrap, Some(&unique("id")));
+    for _ in 0..2 {
+        let refused = writer.append(&record(&nothing, "k", "v")).unwrap_err();
+        assert_eq!(refused.topic.as_deref(), Some(&*nothing));
+        assert!(refused.is_of_topic() && !refused.is_of_records(), "{refused}");
+        writer.append(&record(&usual, "k", "v")).unwrap();
+        blocking(|| writer.commit(&mut patient())).unwrap();
+    }
+    let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
+    let change = ("max.message.bytes".to_owned(), ConfigChange::Set("78".to_owned()));
+    admin.alter_topic_config(&nothing, &[change]).await.unwrap();
+    writer.append(&record(&nothing, "k", "v")).unwrap();
+    blocking(|| writer.commit(&mut patient())).unwrap();
+    writer.append(&record(&usual, "k", "v")).unwrap();
+    blocking(|| writer.commit(&mut patient())).unwrap();
+    assert_eq!(read(bootstrap, &usual).await.len(), 3);
+    assert_eq!(read(bootstrap, &nothing).await.len(), 1);
 }
 
 async fn a_topic_may_grow(bootstrap: &str) {

@@ -148,7 +148,8 @@ mod tests {
             }
             let wanted = 2_000 / times;
             for (tenth, passed) in passed.into_iter().enumerate() {
-                let most = wanted + if tenth == 0 { 12 } else { 2 };
+                // A burst's worth may be left over from the tenth before.
+                let most = wanted + 12;
                 prop_assert!(passed * 100 >= wanted * 95 && passed <= most, "{passed} of {wanted} in tenth {tenth}");
             }
         }

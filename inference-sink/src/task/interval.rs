@@ -1,6 +1,6 @@
 //! One interval: drain, detach what did not finish, gather everything, hand it to the committer, take the answer.
 
-use super::partition::PROGRESS;
+use super::partition::{PROGRESS, PartitionState};
 use super::topic_names::changelog_topic;
 use super::{Made, Open};
 use crate::barrier::{Answer, Commit, CommitFailure, Committed, LogEntry, RecordGroup};
@@ -197,6 +197,7 @@ impl Open {
     /// Detached models that have done all of the log, and may run: the rows of this interval run in it, and if they finish
     /// the model is attached.
     fn push_candidates(&mut self) {
+        self.end_refusals();
         let now_ms = crate::clock::wall_ms();
         for model in &self.models {
             let identity = &model.pending.model.identity;
@@ -219,6 +220,23 @@ impl Open {
                 self.started.pool.push(rows.map(|rows| (&*model.flow, rows)));
                 self.candidates.insert((*number, identity.clone()));
                 self.changed = true;
+            }
+        }
+    }
+
+    /// Models whose outputs were refused, and that have done all of the log since.
+    fn end_refusals(&mut self) {
+        for model in &self.models {
+            let identity = &model.pending.model.identity;
+            let waits = |(number, partition): (&i32, &PartitionState)| {
+                let mode = partition.mode(identity);
+                mode.is_detached() && !(mode.has_caught_up() && !self.log_reader.has_unread(*number, identity, &mode))
+            };
+            if self.refusals.has(identity)
+                && !self.partitions.iter().any(waits)
+                && self.refusals.nothing_waits(identity)
+            {
+                tracing::info!(model = %identity, "outputs are taken again");
             }
         }
     }
@@ -481,7 +499,7 @@ enum Rollback {
 /// Rows that did not finish go to what waits for the feature log, partition by partition; those that came from the log
 /// are read from it again.
 pub(super) fn put_back(
-    partitions: &mut std::collections::BTreeMap<i32, super::partition::PartitionState>,
+    partitions: &mut std::collections::BTreeMap<i32, PartitionState>,
     reader: &mut crate::detach::LogReader,
     model: &Arc<str>,
     rows: RowBlock,

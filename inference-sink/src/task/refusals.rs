@@ -36,6 +36,8 @@ struct Trial {
     rows: usize,
     /// rows of the trial under way
     under_way: usize,
+    /// the last trial went well
+    taken: bool,
     /// its topic is known not to be there: nothing is tried before it is
     held: bool,
 }
@@ -84,13 +86,19 @@ impl Refusals {
         let Some(trial) = self.models.get_mut(model).filter(|trial| trial.under_way > 0) else {
             return false;
         };
-        (trial.under_way, trial.attempts) = (0, 0);
+        (trial.under_way, trial.attempts, trial.taken) = (0, 0, true);
         trial.rows = trial.rows.saturating_mul(2);
         let over = trial.rows > ENOUGH;
         if over {
             self.models.remove(model);
         }
         over
+    }
+
+    /// Nothing of a model waits any more. True: its last trial went well, so with that its topic takes its outputs as usual.
+    pub fn nothing_waits(&mut self, model: &str) -> bool {
+        let over = |trial: &Trial| trial.taken && trial.under_way == 0 && !trial.held;
+        self.models.get(model).is_some_and(over) && self.models.remove(model).is_some()
     }
 
     /// Outputs of a model were refused; `of_records`: its topic may take others.
@@ -100,10 +108,11 @@ impl Refusals {
             attempts: 0,
             rows: 1,
             under_way: 0,
+            taken: false,
             held: false,
         });
         let tried = std::mem::take(&mut trial.under_way);
-        trial.rows = 1;
+        (trial.rows, trial.taken) = (1, false);
         if !of_records {
             let wait = LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(trial.attempts));
             trial.attempts = trial.attempts.saturating_add(1);
@@ -183,6 +192,19 @@ mod tests {
             trials += 1;
         }
         assert_eq!((trials, refusals.allowance(&model, now)), (13, None));
+    }
+
+    #[test]
+    fn few_rows_that_are_all_taken_are_enough() {
+        let (mut refusals, model, now) = (Refusals::default(), Arc::<str>::from("a/m"), Instant::now());
+        refusals.refused(&model, false, now);
+        assert!(!refusals.nothing_waits(&model), "nothing was tried");
+        refusals.begin(&model, 1);
+        assert!(!refusals.nothing_waits(&model), "a trial is under way");
+        assert!(!refusals.taken(&model) && refusals.has(&model));
+        assert!(refusals.nothing_waits(&model) && !refusals.has(&model));
+        refusals.refused(&model, true, now);
+        assert!(!refusals.nothing_waits(&model), "what was taken before is no sign");
     }
 
     #[test]

@@ -48,19 +48,22 @@ pub(crate) struct TakenBack {
     partition: Option<i32>,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
-    timestamp_ms: Option<i64>,
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl TakenBack {
     /// As it is sent again; `headers` are its own, borrowed.
-    pub(crate) fn as_record<'a>(&'a self, headers: &'a [(&'a str, Option<&'a [u8]>)]) -> ProducerRecord<'a> {
+    pub(crate) fn as_record<'a>(
+        &'a self,
+        timestamp_ms: i64,
+        headers: &'a [(&'a str, Option<&'a [u8]>)],
+    ) -> ProducerRecord<'a> {
         ProducerRecord {
             topic: &self.topic,
             partition: self.partition,
             key: self.key.as_deref(),
             value: self.value.as_deref(),
-            timestamp_ms: self.timestamp_ms,
+            timestamp_ms: Some(timestamp_ms),
             headers,
         }
     }
@@ -496,14 +499,11 @@ unsafe fn topic_name(message: *const sys::rd_kafka_message_t) -> String {
 unsafe fn taken_back(message: *const sys::rd_kafka_message_t) -> TakenBack {
     // SAFETY: as promised by the caller; what is read is copied.
     unsafe {
-        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        let timestamp_ms = sys::rd_kafka_message_timestamp(message, &raw mut kind);
         TakenBack {
             topic: topic_name(message),
             partition: Some((*message).partition).filter(|partition| *partition >= 0),
             key: bytes((*message).key, (*message).key_len).map(<[u8]>::to_vec),
             value: bytes((*message).payload, (*message).len).map(<[u8]>::to_vec),
-            timestamp_ms: Some(timestamp_ms).filter(|ms| *ms >= 0),
             headers: owned_headers(message),
         }
     }

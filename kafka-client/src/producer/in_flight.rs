@@ -17,15 +17,18 @@ pub(super) struct Flight {
     pub sequence: u64,
     /// number of its topic among the producer's
     pub topic: u32,
+    /// when it was made, in milliseconds since the Unix epoch: reports of failures do not say
+    pub timestamp_ms: i64,
 }
 
 impl InFlight {
     /// Takes a record in: the number that it goes under, never 0.
-    pub fn insert(&mut self, token: u64, topic: u32) -> u64 {
+    pub fn insert(&mut self, token: u64, topic: u32, timestamp_ms: i64) -> u64 {
         let flight = Flight {
             token,
             sequence: self.next_sequence,
             topic,
+            timestamp_ms,
         };
         self.next_sequence += 1;
         let number = match self.free.pop() {
@@ -92,7 +95,7 @@ mod tests {
             let mut expected: Vec<(u64, u64)> = Vec::new();
             for (token, (sends, which)) in (0..).zip(steps) {
                 if sends || expected.is_empty() {
-                    let number = in_flight.insert(token, 0);
+                    let number = in_flight.insert(token, 0, 0);
                     prop_assert!(number > 0 && expected.iter().all(|(other, _)| *other != number));
                     expected.push((number, token));
                 } else {

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::admin::{Admin, TopicDescription};
+use crate::clock::wall_ms;
 use crate::config::{ClientConfig, ClientKind};
 use crate::consumer::millis;
 use crate::error::{ErrorCode, KafkaError};
@@ -195,14 +196,19 @@ impl Producer {
         if !self.polling.load(Ordering::Acquire) {
             self.start_delivery_thread()?;
         }
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(wall_ms);
+        let record = ProducerRecord {
+            timestamp_ms: Some(timestamp_ms),
+            ..*record
+        };
         let line = self.shared.line.read();
         let topic = line.topics.topic(record.topic).map_err(SendError::Kafka)?;
         let (number, first) = {
             let mut in_flight = self.shared.records.in_flight.lock();
             let first = in_flight.len() == 0;
-            (in_flight.insert(token, topic.number), first)
+            (in_flight.insert(token, topic.number, timestamp_ms), first)
         };
-        let sent = line.topics.produce(topic, record, number);
+        let sent = line.topics.produce(topic, &record, number);
         if sent.is_err() {
             self.shared.records.in_flight.lock().remove(number);
         } else if first && self.shared.renewable {

@@ -105,15 +105,14 @@ fn renew(shared: &Shared, candidate: Line) -> usize {
     if let Err(error) = given_back {
         tracing::warn!(error = %error, "a stuck client keeps records back: they fail");
     }
-    let sequence = |number: u64| {
-        let flight = shared.records.in_flight.lock().get(number);
-        flight.map_or(u64::MAX, |flight| flight.sequence)
-    };
-    records.sort_by_cached_key(|(number, _)| sequence(*number));
+    let flight = |number: u64| shared.records.in_flight.lock().get(number);
+    records.sort_by_cached_key(|(number, _)| flight(*number).map(|flight| flight.sequence));
     candidate.client.speak_up();
     let stuck = std::mem::replace(&mut *line, Arc::new(candidate));
     for (number, record) in &records {
-        send_again(shared, &line, *number, record);
+        if let Some(flight) = flight(*number) {
+            send_again(shared, &line, *number, flight.timestamp_ms, record);
+        }
     }
     drop(line);
     // Its threads are waited for when it goes, which may take a while.
@@ -126,7 +125,7 @@ fn renew(shared: &Shared, candidate: Line) -> usize {
     records.len()
 }
 
-fn send_again(shared: &Shared, line: &Line, number: u64, record: &TakenBack) {
+fn send_again(shared: &Shared, line: &Line, number: u64, timestamp_ms: i64, record: &TakenBack) {
     let headers: Vec<(&str, Option<&[u8]>)> = record
         .headers
         .iter()
@@ -138,7 +137,10 @@ fn send_again(shared: &Shared, line: &Line, number: u64, record: &TakenBack) {
     };
     shared.records.in_flight.lock().moved(number, topic.number);
     let error = loop {
-        match line.topics.produce(topic, &record.as_record(&headers), number) {
+        match line
+            .topics
+            .produce(topic, &record.as_record(timestamp_ms, &headers), number)
+        {
             Ok(()) => return,
             // Both have the same room, but reports that nobody has taken yet take some of it.
             Err(SendError::QueueFull) if !shared.progress.stop.load(Ordering::Acquire) => {

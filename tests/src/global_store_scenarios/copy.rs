@@ -105,7 +105,9 @@ pub async fn a_version_over_two_partitions_serves_when_its_markers_have_come(boo
 pub async fn partitions_that_are_added_are_read(bootstrap: &str) -> Result<()> {
     let topic = unique("store-grows");
     create(bootstrap, &topic, 1).await?;
-    Writer::new(bootstrap, &topic)?.row(0, "a", Some("1"))?;
+    let writer = Writer::new(bootstrap, &topic)?;
+    writer.row(0, "a", Some("1"))?;
+    writer.flush()?;
     let directory = tempfile::tempdir()?;
     let fed = Fed::open(bootstrap, directory.path(), &topic, Gate::default())?;
     fed.until("the first row", |status| status.ready && status.rows == 1)

@@ -48,8 +48,10 @@ pub async fn aborted_rows_never_serve(bootstrap: &str) -> Result<()> {
     ensure!(fed.get("a").as_deref() == Some("kept") && fed.get("aborted").is_none());
     both(false, "aborted again")?;
     both(true, "second")?;
-    fed.until("the second transaction", |status| caught_up(status) && status.rows == 3)
-        .await?;
+    fed.until("the second transaction", |status| {
+        caught_up(status) && status.rows == 3 && status.intake.rows == 4
+    })
+    .await?;
     ensure!(fed.get("a").as_deref() == Some("second") && fed.get("aborted again").is_none());
     ensure!(fed.store.status().intake.rows == 4, "{:?}", fed.store.status());
     fed.close().await

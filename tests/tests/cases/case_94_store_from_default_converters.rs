@@ -134,7 +134,10 @@ async fn a_store_that_can_take_nothing_is_not_ready() -> Result<()> {
 /// The connector as its users write it: no converter is named but Connect's default, with schemas.
 async fn capture(database: &PostgresServer, worker: &WorkerProcess) -> Result<()> {
     database
-        .psql("postgres", &format!("CREATE DATABASE {DATABASE}"))
+        .psql(
+            "postgres",
+            &format!("ALTER ROLE postgres PASSWORD 'postgres'; CREATE DATABASE {DATABASE}"),
+        )
         .await?;
     database
         .psql(

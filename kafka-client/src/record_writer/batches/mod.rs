@@ -19,11 +19,12 @@ mod rounds;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{GoesOn, Piece, Place, WriteError, Written, until};
+use crate::clock::wall_ms;
 use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
 use crate::partitioner::partition_for_key;
@@ -35,6 +36,9 @@ use encode::{Batch, Parts, Stamp, batch_bytes};
 
 /// `max.request.size` of Java's producer: what a batch may have in bytes.
 const MAX_BATCH_BYTES: u64 = 1_048_576;
+/// A batch with the one control record that ends a transaction (KIP-98): 61 bytes of the batch, 17 of the record. A coordinator
+/// that cannot write it to each partition of a transaction never ends that transaction, nor begins another.
+const END_OF_TRANSACTION_BYTES: usize = 78;
 /// `transaction.timeout.ms` of Java's producer.
 const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
 
@@ -183,6 +187,16 @@ impl BatchWriter {
         let at_fault = |error| WriteError::of_topic(record.topic, error);
         let (slot, topic_limit) = self.slot(record).map_err(at_fault)?;
         let limit = self.max_batch_bytes;
+        if self.transactional_id.is_some() && topic_limit < END_OF_TRANSACTION_BYTES {
+            // It may be mended: the next record for it asks again.
+            self.recent = None;
+            let reason = format!(
+                "max.message.bytes of {} is {topic_limit}, which the end of a transaction ({END_OF_TRANSACTION_BYTES} bytes) \
+                 does not fit into: raise it",
+                record.topic
+            );
+            return Err(at_fault(KafkaError::new(ErrorCode::PolicyViolation, reason)));
+        }
         let Some(partition) = self.partitions.get_mut(slot) else {
             return Err(at_fault(KafkaError::new(ErrorCode::UnknownPartition, record.topic)));
         };
@@ -278,7 +292,7 @@ impl BatchWriter {
     /// A topic has refused a batch of so many bytes: the next ones are smaller.
     fn refused_batch(&mut self, topic: &str, bytes: usize) {
         if let Ok(topic) = self.topic(topic) {
-            topic.max_batch_bytes = topic.max_batch_bytes.min(bytes / 2);
+            topic.max_batch_bytes = topic.max_batch_bytes.min((bytes / 2).max(END_OF_TRANSACTION_BYTES));
         }
     }
 
@@ -488,11 +502,6 @@ impl PartitionBatches {
 fn outcome_unknown(error: &KafkaError) -> KafkaError {
     let context = format!("{}, after a commit whose outcome is not known", error.context);
     KafkaError::classified(ErrorCode::InvalidTransactionalState, context, false, true, false)
-}
-
-fn wall_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since_epoch.map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// An option in milliseconds.

@@ -211,7 +211,23 @@ fn plain_number(text: &str) -> Option<String> {
     if number.abs() <= EXACT && number.trunc() == number {
         return Some((number as i64).to_string());
     }
-    Some(ryu::Buffer::new().format(number).to_owned())
+    Some(match large_integer(text) {
+        Some(whole) => whole.to_string(),
+        None => ryu::Buffer::new().format(number).to_owned(),
+    })
+}
+
+/// The integer of at most 64 bits that a JSON number is, written with a point or an exponent.
+fn large_integer(text: &str) -> Option<i128> {
+    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = [whole, fraction].concat();
+    let significant = all.trim_end_matches('0');
+    let moved = i64::try_from(all.len() - significant.len()).ok()? - i64::try_from(fraction.len()).ok()?;
+    let zeros = u32::try_from(exponent.parse::<i64>().ok()?.checked_add(moved)?).ok()?;
+    let scale = 10_i128.checked_pow(zeros)?;
+    let value = significant.parse::<i128>().ok()?.checked_mul(scale)?;
+    (i64::try_from(value).is_ok() || u64::try_from(value).is_ok()).then_some(value)
 }
 
 #[cfg(test)]
@@ -297,6 +313,10 @@ mod tests {
             ("1e2", "100"),
             ("1.50", "1.5"),
             ("100000000000000000000", "1e20"),
+            ("10e15", "10000000000000000"),
+            ("9007199254740993.0", "9007199254740993"),
+            ("-92233720368547758.08E2", "-9223372036854775808"),
+            ("18446744073709551616.0", "1.8446744073709552e19"),
             ("true", "true"),
         ] {
             assert_eq!(plain(&json(&[]), json_text.as_bytes()), Ok(expected.to_owned()));
