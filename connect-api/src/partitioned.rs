@@ -146,6 +146,6 @@ pub trait PartitionedSinkTask: Send {
     /// Makes everything accepted durable, waiting for at most `timeout`. Called before `close` at a clean stop or pause.
     fn barrier(&mut self, timeout: Duration) -> Result<Durable<SinkOffsets>, ConnectError>;
 
-    /// Gives the partitions up. What is not durable is forgotten.
+    /// Gives the partitions up. What is not durable is forgotten. A task that has no partitions has nothing to give up.
     fn close(&mut self);
 }

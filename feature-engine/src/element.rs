@@ -9,9 +9,13 @@
 //!
 //! What an expression has made a double is rounded to the nearest float32: that is what the types mean. A whole number of an
 //! event is not, as two ids would become one.
+//!
+//! A row that waited while its model changed is made again for the tensors of the version that runs it, from the elements that
+//! it was made of ([`KeptElement`]), by the same table. A NaN among those was something missing.
 
 use std::fmt;
 
+use crate::number::EXACT_DOUBLES;
 use crate::slot::Slot;
 
 /// A type that a feature can be handed to a model in: `f32`, `f64`, `i64`, `i32`, `bool`.
@@ -64,6 +68,16 @@ pub enum Misfit {
         /// Type of the tensor's elements.
         element: &'static str,
     },
+    /// A whole number that a row has kept in a type that may have rounded it.
+    #[error("was kept as the {kept} {value}, which may be rounded, and {element} wants it exactly")]
+    KeptRounded {
+        /// The number.
+        value: f64,
+        /// Type that it was kept in.
+        kept: &'static str,
+        /// Type of the tensor's elements.
+        element: &'static str,
+    },
 }
 
 /// A feature that is no element of its tensor, by its place in the row.
@@ -92,10 +106,62 @@ pub struct InputValue {
     pub(crate) is_double: bool,
 }
 
+/// An element of a tensor, as a row has kept it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)] // named as the element types
+pub enum KeptElement {
+    Float(f32),
+    Double(f64),
+    Int64(i64),
+    Int32(i32),
+    Boolean(bool),
+}
+
+impl KeptElement {
+    fn slot(self) -> Slot {
+        match self {
+            KeptElement::Float(value) => Slot::Number(value.into()),
+            KeptElement::Double(value) => Slot::Number(value),
+            KeptElement::Int64(value) => Slot::Integer(value),
+            KeptElement::Int32(value) => Slot::Integer(value.into()),
+            KeptElement::Boolean(value) => Slot::Bool(value),
+        }
+    }
+
+    /// The number and the type that it was kept in, where that type does not tell it from its neighbours.
+    fn rounded(self) -> Option<(f64, &'static str)> {
+        match self {
+            KeptElement::Float(value) => {
+                (value.is_finite() && value.abs() >= 16_777_216.0).then_some((value.into(), "float"))
+            }
+            KeptElement::Double(value) => {
+                (value.is_finite() && value.abs() >= EXACT_DOUBLES).then_some((value, "double"))
+            }
+            _ => None,
+        }
+    }
+
+    /// As an element of another tensor. `is_double`: an expression has made the feature a double, so that it may have been
+    /// rounded when it was kept.
+    pub(crate) fn convert<E: Element>(self, is_double: bool) -> Result<E, Misfit> {
+        if let (true, Some((value, kept)), Some(element)) = (is_double, self.rounded(), E::WHOLE) {
+            return Err(Misfit::KeptRounded { value, kept, element });
+        }
+        E::convert(InputValue {
+            value: self.slot(),
+            shown: self.slot(),
+            is_double,
+        })
+    }
+}
+
 mod private {
     use super::{InputValue, Misfit};
 
     pub trait Convert: Sized {
+        /// Name of the type, if it is one of whole numbers.
+        const WHOLE: Option<&'static str>;
+
         fn convert(input: InputValue) -> Result<Self, Misfit>;
     }
 }
@@ -140,6 +206,8 @@ fn out_of_range(value: impl fmt::Display, element: &'static str) -> Misfit {
 }
 
 impl Convert for f32 {
+    const WHOLE: Option<&'static str> = None;
+
     #[inline]
     fn convert(input: InputValue) -> Result<f32, Misfit> {
         match input.value {
@@ -164,6 +232,8 @@ impl Convert for f32 {
 }
 
 impl Convert for f64 {
+    const WHOLE: Option<&'static str> = None;
+
     #[inline]
     fn convert(input: InputValue) -> Result<f64, Misfit> {
         match input.value {
@@ -206,6 +276,8 @@ fn exact<T: Copy>(value: i128, nearest: T, back: impl Fn(T) -> i128, element: &'
 }
 
 impl Convert for i64 {
+    const WHOLE: Option<&'static str> = Some("int64");
+
     fn convert(input: InputValue) -> Result<i64, Misfit> {
         let whole = input.whole("int64")?;
         whole.try_into().map_err(|_| out_of_range(whole, "int64"))
@@ -213,6 +285,8 @@ impl Convert for i64 {
 }
 
 impl Convert for i32 {
+    const WHOLE: Option<&'static str> = Some("int32");
+
     fn convert(input: InputValue) -> Result<i32, Misfit> {
         let whole = input.whole("int32")?;
         whole.try_into().map_err(|_| out_of_range(whole, "int32"))
@@ -220,6 +294,8 @@ impl Convert for i32 {
 }
 
 impl Convert for bool {
+    const WHOLE: Option<&'static str> = Some("bool");
+
     fn convert(input: InputValue) -> Result<bool, Misfit> {
         match input.whole("bool")? {
             0 => Ok(false),
@@ -232,6 +308,7 @@ impl Convert for bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::number::Number;
     use proptest::prelude::*;
 
     fn of<T: Element>(value: Slot, is_double: bool) -> Result<T, String> {
@@ -281,6 +358,52 @@ mod tests {
             of::<f64>(Slot::Integer(i64::MIN), false),
             Ok(-9.223_372_036_854_775_808e18)
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_kept_is_there_again_or_not_at_all(value: i64, is_double: bool) {
+            let back = |kept: KeptElement| kept.convert::<i64>(is_double).ok();
+            prop_assert_eq!(back(KeptElement::Int64(value)), Some(value));
+            prop_assert_eq!(back(KeptElement::Int32(value as i32)), Some((value as i32).into()));
+            for value in [value, value >> 10, value >> 11, value >> 20, value >> 38, value >> 39, value >> 40] {
+                // What a tensor of floats or doubles has taken of it.
+                let slot = Slot::from(Number::of_integer(value.into()));
+                if let Ok(float) = of::<f32>(slot, is_double) {
+                    prop_assert!(back(KeptElement::Float(float)).is_none_or(|back| back == value));
+                }
+                if let Ok(double) = of::<f64>(slot, is_double) {
+                    prop_assert!(back(KeptElement::Double(double)).is_none_or(|back| back == value));
+                }
+            }
+        }
+
+        #[test]
+        fn one_type_gives_what_it_has_kept(float: f32, double: f64, small: i32, truth: bool, is_double: bool) {
+            let bits = KeptElement::Float(float).convert::<f32>(true).map(f32::to_bits);
+            prop_assert!(float.is_nan() || bits == Ok(float.to_bits()));
+            let bits = KeptElement::Double(double).convert::<f64>(is_double).map(f64::to_bits);
+            prop_assert!(double.is_nan() || bits == Ok(double.to_bits()));
+            prop_assert_eq!(KeptElement::Int32(small).convert::<i32>(is_double), Ok(small));
+            prop_assert_eq!(KeptElement::Boolean(truth).convert::<bool>(is_double), Ok(truth));
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_rounded_when_it_was_kept_is_no_id() {
+        let kept = KeptElement::Float(16_777_218.0);
+        assert_eq!(kept.convert::<i64>(false), Ok(16_777_218));
+        assert_eq!(
+            kept.convert::<i64>(true).map_err(|misfit| misfit.to_string()),
+            Err("was kept as the float 16777218, which may be rounded, and int64 wants it exactly".to_owned())
+        );
+        assert_eq!(kept.convert::<f64>(true), Ok(16_777_218.0));
+        assert!(
+            KeptElement::Float(f32::NAN)
+                .convert::<f64>(false)
+                .is_ok_and(f64::is_nan)
+        );
+        assert!(KeptElement::Float(f32::NAN).convert::<i32>(false).is_err());
     }
 
     #[test]

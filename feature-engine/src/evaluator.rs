@@ -10,7 +10,7 @@ use regex::Regex;
 
 use crate::aggregate::AggregateRow;
 use crate::catalog_row::{CatalogRow, RowValue};
-use crate::element::{Element, InputValue, Misfit, Unfit};
+use crate::element::{Element, InputValue, KeptElement, Misfit, Unfit};
 use crate::event::{Event, EventError, StateFault, scan};
 use crate::expression::{ALL_TEXTS, Computation};
 use crate::number::Number;
@@ -174,6 +174,27 @@ impl Evaluator {
             shown: self.registers[slot.register as usize],
             is_double: slot.is_double,
         })
+    }
+
+    /// A feature of a row that was made before, as an element of a tensor; `None`: the row was made without the feature, which
+    /// counts as missing. Where the tensor has no missing value the feature's default stands for it, as in an event.
+    ///
+    /// # Errors
+    /// It is none: the row is lost to this model.
+    pub fn kept_element<E: Element>(&mut self, slot: FeatureSlot, kept: Option<KeptElement>) -> Result<E, Misfit> {
+        let converted = kept.map(|kept| kept.convert(slot.is_double));
+        match converted {
+            None | Some(Err(Misfit::Missing { .. })) => {
+                self.missing[slot.index as usize] += 1;
+                let default = self.plan.program.initial[slot.default as usize];
+                E::convert(InputValue {
+                    value: default,
+                    shown: default,
+                    is_double: slot.is_double,
+                })
+            }
+            Some(converted) => converted,
+        }
     }
 
     /// A feature of the last event in full, for showing it.

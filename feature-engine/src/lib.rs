@@ -40,7 +40,7 @@ mod slot;
 
 pub use aggregate::AggregateRow;
 pub use catalog_row::{CatalogRow, FieldSet, RowValue};
-pub use element::{Element, Misfit, Unfit};
+pub use element::{Element, KeptElement, Misfit, Unfit};
 pub use evaluator::{AggregateStore, EvaluationCounts, Evaluator, GlobalLookup, LookupCounts};
 pub use event::{Event, EventError, StateFault};
 pub use offline::{BackfillError, BackfillRow, MemoryGlobals, MemoryState, backfill};

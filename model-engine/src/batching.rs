@@ -35,7 +35,12 @@ pub(crate) fn settle(
         return Ok((program, Batching::OneByOne { reason }));
     }
     // Our own operators work row by row.
-    let reason = match program.has_segments.then(|| mixes(proto, &program)).unwrap_or(Ok(None)) {
+    let mixing = if program.has_segments {
+        mixes(proto, &program)
+    } else {
+        Ok(None)
+    };
+    let reason = match mixing {
         Ok(by_trial) => return Ok((program, Batching::Together { by_trial })),
         Err(reason) => reason,
     };

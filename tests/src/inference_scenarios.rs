@@ -39,6 +39,7 @@ pub mod refusals;
 pub mod subscription;
 pub mod tenants;
 pub mod views;
+pub mod waiting;
 
 /// Makes a test of every scenario, on the broker that `$shared` (an async function) gives the address of; those that end it
 /// get one of `$own`.
@@ -80,6 +81,15 @@ macro_rules! inference_scenarios {
             views::an_event_without_its_window_key_is_in_no_window,
             views::resuming_a_model_reaches_every_worker,
             views::a_model_that_is_not_served_after_its_put_is_no_201,
+            waiting::windows_close_by_name_for_a_version_with_inputs_in_another_order,
+            waiting::windows_close_by_name_for_another_version_after_a_restart,
+            waiting::windows_close_for_a_version_with_more_inputs,
+            waiting::windows_close_for_a_version_with_more_inputs_after_a_restart,
+            waiting::a_changed_window_length_holds_from_the_version_on,
+            waiting::a_changed_window_length_holds_after_a_restart,
+            waiting::the_backlog_of_a_paused_model_is_run_by_a_version_with_other_inputs,
+            waiting::a_model_whose_artifact_is_missing_at_the_start_waits_for_it,
+            waiting::a_model_whose_artifact_has_changed_waits_for_the_one_that_was_put,
         );
         $crate::inference_scenarios!(@own $own;
             outage::exactly_once_over_a_broker_that_goes_and_comes_back,

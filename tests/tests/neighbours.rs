@@ -51,6 +51,8 @@ enum Change {
     Tenant,
     /// another version
     Model,
+    /// a version with its inputs in another order, while rows of the one before wait
+    Inputs,
 }
 
 #[derive(Clone, Debug)]
@@ -164,6 +166,7 @@ fn neighbour() -> impl Strategy<Value = Neighbour> {
         Change::Rival,
         Change::Tenant,
         Change::Model,
+        Change::Inputs,
     ]);
     let narrow = any_of(&[None, None, Some("10"), Some("400")]);
     let changes = prop::collection::vec(change, 3);
@@ -312,6 +315,15 @@ impl Hostile<'_> {
                 document["subscribe"]["topics"] = json!([stage.events]);
                 document["view"] = "purchase".into();
                 stage.put(&format!("models/{name}/own"), &document).await?;
+            }
+            Change::Inputs => {
+                let mut document = self.neighbour.of_shared_view.clone();
+                if let Some(features) = document["inputs"]["features"].as_array_mut() {
+                    features.reverse();
+                }
+                document["subscribe"]["topics"] = json!([stage.events]);
+                document["view"] = "purchase".into();
+                stage.put(&model, &document).await?;
             }
         }
         Ok(())

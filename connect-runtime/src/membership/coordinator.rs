@@ -94,8 +94,11 @@ impl Coordinator {
         match request {
             Request::FindCoordinator => Ok(Answer::Unreachable),
             Request::Join { member } => {
-                if member.is_empty() {
-                    warn_of_another_protocol(connection, &self.settings.group).await?;
+                if member.is_empty()
+                    && let Err(error) = warn_of_another_protocol(connection, &self.settings.group).await
+                {
+                    // Joining itself tells what is wrong with the connection.
+                    tracing::debug!(group = %self.settings.group, error = %error, "the group's protocol is not known");
                 }
                 let protocol = JoinGroupRequestProtocol::default()
                     .with_name(text(EAGER))

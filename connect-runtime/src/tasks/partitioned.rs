@@ -509,7 +509,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// A last barrier, and its positions to the consumer group.
+    /// A last barrier, and its positions to the consumer group. The task is closed before: a coordinator that is away holds the
+    /// mirror up, and must not hold up who opens the partitions next.
     fn settle(&mut self) -> Result<(), ConnectError> {
         let timeout = self
             .environment
@@ -519,6 +520,7 @@ impl Session<'_> {
             .mul_f64(0.8);
         let durable = self.task.barrier(timeout)?;
         self.made_durable(durable);
+        self.task.close();
         self.mirror.commit(self.consumer, CommitMode::Sync);
         Ok(())
     }

@@ -125,6 +125,8 @@ pub struct FeatureSlot {
     pub(crate) register: Register,
     /// What a model's input takes.
     pub(crate) input: Register,
+    /// A constant: what stands for what is missing.
+    pub(crate) default: Register,
     pub(crate) index: u32,
     /// Whether an expression or an aggregate has made it a double.
     pub(crate) is_double: bool,

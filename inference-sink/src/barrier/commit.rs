@@ -98,7 +98,7 @@ pub struct CommitFailure {
     /// the error
     pub error: KafkaError,
     /// the topic at fault, where it is one of outputs or shed events
-    pub refused: Option<RefusedTopic>,
+    pub refused: Option<Box<RefusedTopic>>,
     /// what the task ends with, where it can go on from no committed position: a topic is another one than before
     pub ends: Option<ConnectError>,
 }

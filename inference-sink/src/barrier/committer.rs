@@ -159,7 +159,7 @@ impl Dialogue {
         self.say(Answer::Refused(refused));
         let amendment = self.amendments.recv().ok().flatten();
         amendment.ok_or_else(|| CommitFailure {
-            refused: first,
+            refused: first.map(Box::new),
             ..CommitFailure::of(KafkaError::new(ErrorCode::Fail, error))
         })
     }

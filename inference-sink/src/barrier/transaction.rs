@@ -145,7 +145,7 @@ fn nobodys(error: WriteError) -> CommitFailure {
 /// Whose failure it is: that of the topic of outputs or shed events that is at fault, or everybody's.
 fn failure(commit: &Commit, error: WriteError) -> CommitFailure {
     CommitFailure {
-        refused: topic_at_fault(&error, topics(commit)),
+        refused: topic_at_fault(&error, topics(commit)).map(Box::new),
         ..CommitFailure::of(error.error)
     }
 }

@@ -10,6 +10,6 @@ mod entry;
 mod mode;
 mod reader;
 
-pub use entry::{decode_entry, encode_entry};
+pub use entry::{LoggedRow, MadeBy, decode_entry, encode_entry};
 pub use mode::{Detached, Mode, Reason};
 pub use reader::{Entry, LogReader};

@@ -29,6 +29,8 @@ pub enum Reason {
     Outputs,
     /// its tenant's queues hold as much as they may
     Memory,
+    /// its artifact cannot be loaded
+    Artifact,
 }
 
 /// The position of a detached model.

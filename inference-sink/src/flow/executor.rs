@@ -146,7 +146,8 @@ pub(super) fn watch(shared: &Arc<Shared>) {
 struct Sessions(Vec<(Weak<ServedModel>, Session)>);
 
 impl Sessions {
-    fn of(&mut self, model: &Arc<ServedModel>) -> &mut Session {
+    /// Error: there is nothing to run.
+    fn of(&mut self, model: &Arc<ServedModel>) -> Result<&mut Session, String> {
         let found = self
             .0
             .iter()
@@ -154,13 +155,14 @@ impl Sessions {
         let index = match found {
             Some(index) => index,
             None => {
+                let engine = model.engine().ok_or("its artifact is not loaded")?;
                 self.0.retain(|(known, _)| known.strong_count() > 0);
-                self.0.push((Arc::downgrade(model), model.engine.session()));
+                self.0.push((Arc::downgrade(model), engine.session()));
                 self.0.len() - 1
             }
         };
         #[allow(clippy::indexing_slicing)] // found or pushed just above
-        &mut self.0[index].1
+        Ok(&mut self.0[index].1)
     }
 
     fn forget(&mut self, model: &Arc<ServedModel>) {
@@ -303,7 +305,7 @@ fn run_rows(
 ) -> Result<(EncodedOutputs, Vec<usize>), String> {
     let model = block.model.clone();
     let ran = catch_unwind(AssertUnwindSafe(|| {
-        let session = sessions.of(&model);
+        let session = sessions.of(&model)?;
         let outputs = session
             .run(&block.inputs, rows.clone())
             .map_err(|error| error.to_string())?;

@@ -42,10 +42,10 @@ pub struct RowSource {
     pub log_offset: i64,
 }
 
-/// Rows of one model, in the order of their events.
+/// Rows of one version of a model, in the order of their events: all have its inputs, and it runs them.
 #[derive(Clone, Debug)]
 pub struct RowBlock {
-    /// the model they are for
+    /// the version that they are for
     pub model: Arc<ServedModel>,
     /// per model input, row-major `[rows, width]`, in the type of its elements
     pub inputs: Vec<Values>,
@@ -59,7 +59,7 @@ impl RowBlock {
     /// No rows.
     pub fn new(model: &Arc<ServedModel>) -> RowBlock {
         RowBlock {
-            inputs: model.empty_inputs(),
+            inputs: model.signature.empty(),
             model: model.clone(),
             metas: Vec::new(),
             keys: Vec::new(),

@@ -1,7 +1,7 @@
-//! Features to the inputs of a model, and rows of inputs to bytes and back.
+//! Features of an event to the inputs of a model.
 
 use feature_engine::{Evaluator, FeatureSlot, Unfit};
-use model_engine::{ElementType, Values};
+use model_engine::Values;
 
 /// A feature that is no element of its tensor.
 #[derive(Debug)]
@@ -47,75 +47,13 @@ fn write_input(evaluator: &Evaluator, row: &[FeatureSlot], values: &mut Values) 
     }
 }
 
-/// Number of an element type in stored rows. Numbers are never given anew.
-fn number_of(element: ElementType) -> u8 {
-    match element {
-        ElementType::Float => 1,
-        ElementType::Double => 2,
-        ElementType::Int64 | ElementType::Text => 3,
-        ElementType::Int32 => 4,
-        ElementType::Boolean => 5,
-    }
-}
-
-/// Appends one row as bytes that say themselves what they are: number of inputs (2), then of each its element type (1), its
-/// number of elements (4) and these. Big endian.
-pub fn encode_row(row: &[Values], out: &mut Vec<u8>) {
-    out.extend_from_slice(&u16::try_from(row.len()).unwrap_or(u16::MAX).to_be_bytes());
-    for values in row {
-        out.push(number_of(values.element()));
-        out.extend_from_slice(&u32::try_from(values.len()).unwrap_or(u32::MAX).to_be_bytes());
-        values.write(0..values.len(), out);
-    }
-}
-
-/// The row that [`encode_row`] has written, up to the end of the bytes.
-pub fn decode_row(bytes: &[u8]) -> Option<Vec<Values>> {
-    let (count, mut rest) = bytes.split_first_chunk::<2>()?;
-    let mut row = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let (number, after) = rest.split_first()?;
-        let element = [
-            ElementType::Float,
-            ElementType::Double,
-            ElementType::Int64,
-            ElementType::Int32,
-            ElementType::Boolean,
-        ]
-        .into_iter()
-        .find(|element| number_of(*element) == *number)?;
-        let (len, after) = after.split_first_chunk::<4>()?;
-        let mut values = Values::new(element);
-        let size = (u32::from_be_bytes(*len) as usize).checked_mul(values.written_size())?;
-        let (elements, after) = after.split_at_checked(size)?;
-        if !values.read(elements) {
-            return None;
-        }
-        row.push(values);
-        rest = after;
-    }
-    rest.is_empty().then_some(row)
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use feature_engine::resource::{Resource, Store, parse_document};
     use feature_engine::{Event, FeaturePlan, MemoryGlobals, MemoryState, Wanted};
-    use proptest::prelude::*;
+    use model_engine::ElementType;
     use std::sync::Arc;
-
-    /// A row of inputs of every type.
-    pub(crate) fn any_row() -> impl Strategy<Value = Vec<Values>> {
-        let values = prop_oneof![
-            prop::collection::vec(-1e30f32..1e30, 0..5).prop_map(Values::Float),
-            prop::collection::vec(-1e300f64..1e300, 0..5).prop_map(Values::Double),
-            prop::collection::vec(any::<i64>(), 0..5).prop_map(Values::Int64),
-            prop::collection::vec(any::<i32>(), 0..5).prop_map(Values::Int32),
-            prop::collection::vec(any::<bool>(), 0..5).prop_map(Values::Boolean),
-        ];
-        prop::collection::vec(values, 0..4)
-    }
 
     #[test]
     fn an_event_that_misses_a_feature_leaves_no_part_of_a_row() {
@@ -151,21 +89,5 @@ pub(crate) mod tests {
         let Values::Float(prices) = &inputs[0] else { panic!() };
         assert!(prices.len() == 2 && prices[0] == 1.5 && prices[1].is_nan());
         assert_eq!(inputs[1], Values::Int64(vec![9_007_199_254_740_991, 3]));
-    }
-
-    proptest! {
-        #[test]
-        fn rows_come_back(row in any_row()) {
-            let mut bytes = Vec::new();
-            encode_row(&row, &mut bytes);
-            prop_assert_eq!(decode_row(&bytes), Some(row));
-            bytes.push(0);
-            prop_assert_eq!(decode_row(&bytes), None);
-        }
-
-        #[test]
-        fn any_bytes_give_a_row_or_nothing(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = decode_row(&bytes);
-        }
     }
 }

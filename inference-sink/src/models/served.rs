@@ -1,14 +1,19 @@
-//! One version of a model, loaded and checked: immutable, shared by tasks and executors.
+//! One version of a model: immutable, shared by tasks and executors.
+//!
+//! ```text
+//! document + artifact bytes   -> loaded and checked: makes rows and runs them
+//! document + its known inputs -> makes rows: they wait until the artifact can be loaded
+//! ```
 
-use super::InputError;
+use super::{InputError, InputSignature, InputSpec};
 use feature_engine::resource::{FieldError, Model, Tenant, Trigger};
-use model_engine::{Batching, ElementType, Limits, ModelError, OutputSelector, TensorSpec, Values};
+use model_engine::{Batching, Limits, ModelError, OutputSelector, TensorSpec, Values};
 use std::sync::Arc;
 
 /// Batch sizes that every model is compiled for.
 pub const BATCH_SIZES: [usize; 3] = [1, 8, 64];
 
-/// A version of a model that can run.
+/// A version of a model.
 #[derive(Debug)]
 pub struct ServedModel {
     /// `tenant/name`
@@ -21,13 +26,16 @@ pub struct ServedModel {
     pub document: Arc<Model>,
     /// topic of its outputs
     pub output_topic: Arc<str>,
+    /// what its rows hold
+    pub signature: Arc<InputSignature>,
+    loaded: Option<Loaded>,
+}
+
+/// What runs rows.
+#[derive(Debug)]
+struct Loaded {
     /// the compiled artifact
-    pub engine: Arc<model_engine::Model>,
-    /// features of each model input, in the order of the engine's inputs
-    features: Vec<Vec<String>>,
-    widths: Vec<usize>,
-    signature: u64,
-    signature_of_floats: Option<u64>,
+    engine: Arc<model_engine::Model>,
     fields: Vec<(Vec<u8>, OutputSelector)>,
 }
 
@@ -54,8 +62,7 @@ impl ServedModel {
                 Err(error) => errors.push(FieldError::new(format!("output.fields.{name}"), error.to_string())),
             }
         }
-        let output_topic = document.output.topic.as_ref().or(tenant.outputs.topic.as_ref());
-        if output_topic.is_none() {
+        if output_topic(document, tenant).is_none() {
             errors.push(FieldError::new(
                 "output.topic",
                 format!(
@@ -67,26 +74,43 @@ impl ServedModel {
         if !errors.is_empty() {
             return Err(errors);
         }
+        let signature = InputSignature::of(engine.inputs(), features);
+        let mut model = Self::unloaded(document, tenant, signature);
+        model.loaded = Some(Loaded { engine, fields });
+        Ok(model)
+    }
+
+    /// A version whose artifact is not at hand, with its inputs as they were when it could be loaded. None: they are not this
+    /// document's.
+    pub fn without_artifact(document: &Arc<Model>, tenant: &Tenant, inputs: &[InputSpec]) -> Option<ServedModel> {
+        let only = document.inputs.values().next().filter(|_| document.inputs.len() == 1);
+        let is_own = |input: &InputSpec| document.inputs.get(&input.tensor).or(only) == Some(&input.features);
+        let fits = !inputs.is_empty() && inputs.iter().all(is_own) && output_topic(document, tenant).is_some();
+        fits.then(|| Self::unloaded(document, tenant, InputSignature::new(inputs.to_vec())))
+    }
+
+    fn unloaded(document: &Arc<Model>, tenant: &Tenant, signature: InputSignature) -> ServedModel {
         let version = document.version.unwrap_or(1);
         let identity = document.identity();
-        Ok(ServedModel {
+        ServedModel {
             lineage: format!("{identity}@{version}").into(),
             identity: identity.into(),
             version,
-            output_topic: output_topic.map_or("", String::as_str).into(),
+            output_topic: output_topic(document, tenant).map_or("", String::as_str).into(),
             document: document.clone(),
-            widths: engine.inputs().iter().map(TensorSpec::width).collect(),
-            signature: signature(&engine, &features),
-            signature_of_floats: signature_of_floats(&engine, &features),
-            engine,
-            features,
-            fields,
-        })
+            signature: Arc::new(signature),
+            loaded: None,
+        }
+    }
+
+    /// What runs its rows; none: its artifact is not at hand.
+    pub fn engine(&self) -> Option<&Arc<model_engine::Model>> {
+        self.loaded.as_ref().map(|loaded| &loaded.engine)
     }
 
     /// How its rows are run, as status says it: `batched` or `one by one`, and why where there is something to say.
-    pub fn rows(&self) -> (&'static str, Option<String>) {
-        match self.engine.batching() {
+    pub fn rows(&self) -> Option<(&'static str, Option<String>)> {
+        Some(match self.engine()?.batching() {
             Batching::Together { by_trial: None } => ("batched", None),
             Batching::Together {
                 by_trial: Some(operator),
@@ -95,108 +119,56 @@ impl ServedModel {
                 ("batched", Some(reason))
             }
             Batching::OneByOne { reason } => ("one by one", Some(reason.clone())),
-        }
+        })
     }
 
-    /// Whether loading it for this tenant would give the same.
+    /// Whether it is loaded, and loading it for this tenant would give the same.
     pub fn fits(&self, tenant: &Tenant) -> bool {
-        let topic = self.document.output.topic.as_ref().or(tenant.outputs.topic.as_ref());
+        let topic = output_topic(&self.document, tenant);
+        let memory = self.engine().map(|engine| engine.memory_bytes() as u64);
         topic.is_some_and(|topic| **topic == *self.output_topic)
-            && self.engine.memory_bytes() as u64 <= tenant.memory.as_bytes()
+            && memory.is_some_and(|bytes| bytes <= tenant.memory.as_bytes())
     }
 
     /// Features per row of each model input.
     pub fn widths(&self) -> &[usize] {
-        &self.widths
+        self.signature.widths()
     }
 
     /// Names of the features of each model input, in order.
-    pub fn features(&self) -> &[Vec<String>] {
-        &self.features
+    pub fn features(&self) -> impl Iterator<Item = &[String]> {
+        self.signature.inputs().iter().map(|input| input.features.as_slice())
     }
 
     /// Output fields: the JSON text `"name":` and what it selects.
     pub fn fields(&self) -> &[(Vec<u8>, OutputSelector)] {
-        &self.fields
+        self.loaded.as_ref().map_or(&[], |loaded| &loaded.fields)
     }
 
-    /// A hash of which features go where, in which order and as which type: stored rows of another signature do not fit.
-    pub fn signature(&self) -> u64 {
-        self.signature
-    }
-
-    /// The signature of rows that were stored when every feature was a float32, if all of them are still.
-    pub fn signature_of_floats(&self) -> Option<u64> {
-        self.signature_of_floats
-    }
-
-    /// No rows, for each input.
-    pub fn empty_inputs(&self) -> Vec<Values> {
-        self.engine
-            .inputs()
-            .iter()
-            .map(|input| Values::new(input.element))
-            .collect()
-    }
-
-    /// Whether a row has the inputs of this version.
-    pub fn takes(&self, row: &[Values]) -> bool {
-        let inputs = self.engine.inputs();
-        let fits = |(values, input): (&Values, &TensorSpec)| {
-            values.element() == input.element && values.len() == input.width()
-        };
-        row.len() == inputs.len() && row.iter().zip(inputs).all(fits)
-    }
-
-    /// Why an event gives this model no row, by feature and tensor.
+    /// Why a row is none of this model, by feature and tensor.
     pub fn input_error(&self, error: &InputError) -> String {
-        let tensor = self
-            .engine
-            .inputs()
-            .get(error.input)
-            .map_or("", |input| input.name.as_str());
-        let features = self.features.get(error.input).map_or(&[][..], Vec::as_slice);
-        let feature = features.get(error.unfit.position).map_or("", String::as_str);
+        let input = self.signature.inputs().get(error.input);
+        let tensor = input.map_or("", |input| &input.tensor);
+        let feature = input.and_then(|input| input.features.get(error.unfit.position));
+        let feature = feature.map_or("", String::as_str);
         format!("feature {feature} of tensor {tensor} {}", error.unfit.misfit)
     }
 
     /// Runs every compiled batch size once, on zeros.
     pub fn warm(&self) -> Result<(), ModelError> {
-        let mut session = self.engine.session();
-        for rows in self.engine.batch_sizes() {
+        let Some(engine) = self.engine() else { return Ok(()) };
+        let mut session = engine.session();
+        for rows in engine.batch_sizes() {
             let zeros = |input: &TensorSpec| Values::zeros(input.element, input.width() * rows);
-            let inputs: Vec<Values> = self.engine.inputs().iter().map(zeros).collect();
+            let inputs: Vec<Values> = engine.inputs().iter().map(zeros).collect();
             session.run(&inputs, 0..*rows)?;
         }
         Ok(())
     }
 }
 
-/// A word that is no feature's name: what comes next is of another input.
-const END: &str = "\n";
-
-fn signature(engine: &model_engine::Model, features: &[Vec<String>]) -> u64 {
-    let types: Vec<String> = engine.inputs().iter().map(|input| input.element.to_string()).collect();
-    let inputs = types.iter().zip(features);
-    hash(inputs.flat_map(|(element, features)| [element].into_iter().chain(features).map(String::as_str).chain([END])))
-}
-
-fn signature_of_floats(engine: &model_engine::Model, features: &[Vec<String>]) -> Option<u64> {
-    let floats = engine.inputs().iter().all(|input| input.element == ElementType::Float);
-    let words = features
-        .iter()
-        .flat_map(|features| features.iter().map(String::as_str).chain([END]));
-    floats.then(|| hash(words))
-}
-
-/// FNV-1a, which is stable over builds and platforms.
-fn hash<'w>(words: impl Iterator<Item = &'w str>) -> u64 {
-    words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, word| {
-        let bytes = word.bytes().chain([0]);
-        bytes.fold(hash, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-    })
+fn output_topic<'a>(document: &'a Model, tenant: &'a Tenant) -> Option<&'a String> {
+    document.output.topic.as_ref().or(tenant.outputs.topic.as_ref())
 }
 
 fn batch_sizes(trigger: &Trigger) -> Vec<usize> {

@@ -72,7 +72,7 @@ pub fn users(resources: &Resources, kind: Kind, name: &str) -> Vec<String> {
             })
             .map(|model| format!("model {}", model.identity()))
             .collect(),
-        Kind::Model | Kind::ModelControl | Kind::Layout => Vec::new(),
+        Kind::Model | Kind::ModelControl | Kind::ModelInputs | Kind::Layout => Vec::new(),
     }
 }
 
@@ -136,7 +136,7 @@ fn check_store(before: &Resources, after: &Resources, store: &Store) -> Vec<Fiel
             ));
         }
     }
-    if before.stores.get(&store.name).is_none()
+    if !before.stores.contains_key(&store.name)
         && let Some(view) = after.views.get(&store.name).filter(|view| has_own_store(view))
     {
         errors.push(FieldError::new(

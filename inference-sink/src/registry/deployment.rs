@@ -1,9 +1,10 @@
 //! What a worker serves now: the registry's resources with the models that could be loaded.
 //!
-//! The loader thread follows the registry. A model whose artifact cannot be loaded leaves the version before it serving;
-//! its status says why.
+//! The loader thread follows the registry. A version whose artifact cannot be loaded leaves the one before it serving. Where
+//! none does (the worker has just started) and the version has served before, it stands there without its artifact: rows are
+//! made for it by its recorded inputs, and wait in the feature log. The status says why.
 
-use super::fold::Resources;
+use super::fold::{Kind, ModelInputs, RecordKey, Resources};
 use crate::breaker::BreakerPolicy;
 use crate::models::artifact::{AllowedPrefixes, ArtifactError, sha256};
 use crate::models::{LifeCycle, ModelRuntime, ServedModel};
@@ -23,7 +24,7 @@ pub struct Deployment {
     pub records: u64,
     /// the documents
     pub resources: Arc<Resources>,
-    /// versions that run, by `tenant/name`
+    /// versions that run, or that rows are made for until they can, by `tenant/name`
     pub models: BTreeMap<String, Arc<ServedModel>>,
     /// runtimes, by `tenant/name`
     pub runtimes: BTreeMap<String, Arc<ModelRuntime>>,
@@ -60,7 +61,7 @@ pub struct ModelState {
 
 impl Deployment {
     /// A model of these topics that has no version to serve because its artifact could not be reached, and why. Events must
-    /// not go past it meanwhile.
+    /// not go past it meanwhile, and nobody knows yet what its rows hold.
     pub fn awaited(&self, topics: &[Arc<str>]) -> Option<(&str, &str)> {
         self.unreachable.iter().find_map(|identity| {
             let model = self.resources.models.get(identity)?;
@@ -71,10 +72,59 @@ impl Deployment {
         })
     }
 
+    /// Where no version of a model can run, one that has served before stands in without its artifact.
+    fn stand_in(&mut self, document: &Arc<Model>, tenant: &Tenant) {
+        let identity = document.identity();
+        if self
+            .models
+            .get(&identity)
+            .is_some_and(|served| served.engine().is_some() || served.document == *document)
+        {
+            return;
+        }
+        let recorded = self
+            .resources
+            .inputs
+            .get(&identity)
+            .filter(|inputs| inputs.are_of(document));
+        let served = recorded.and_then(|recorded| ServedModel::without_artifact(document, tenant, &recorded.inputs));
+        if let Some(served) = served {
+            tracing::warn!(model = %served.lineage, "rows wait in the feature log until the model's artifact can be loaded");
+            self.models.insert(identity, Arc::new(served));
+        }
+    }
+
+    /// Records of the inputs of versions that run and have none in the registry yet.
+    pub fn unrecorded_inputs(&self) -> Vec<(RecordKey, ModelInputs)> {
+        let loaded = self
+            .models
+            .iter()
+            .filter_map(|(identity, served)| Some((identity, served, served.engine()?)));
+        let found = loaded.filter_map(|(identity, served, engine)| {
+            let inputs = ModelInputs {
+                version: served.document.version?,
+                sha256: engine.sha256().to_owned(),
+                inputs: served.signature.inputs().to_vec(),
+            };
+            let current = self
+                .resources
+                .models
+                .get(identity)
+                .is_some_and(|document| inputs.are_of(document));
+            let known = self
+                .resources
+                .inputs
+                .get(identity)
+                .is_some_and(|known| **known == inputs);
+            (current && !known).then(|| (RecordKey::new(Kind::ModelInputs, identity), inputs))
+        });
+        found.collect()
+    }
+
     /// The state of a model that the registry has.
     pub fn state(&self, model: &str) -> Option<ModelState> {
         let document = self.resources.models.get(model)?;
-        let served = self.models.get(model);
+        let served = self.models.get(model).filter(|served| served.engine().is_some());
         let failure = self.failures.get(model);
         let runtime = self.runtimes.get(model);
         let stopped = runtime.is_some_and(|runtime| runtime.is_suspended() || runtime.is_broken());
@@ -85,13 +135,15 @@ impl Deployment {
             (Some(served), None) if Some(served.version) == document.version => LifeCycle::Serving,
             _ => LifeCycle::Validating,
         };
-        let (rows, rows_reason) = served.map(|served| served.rows()).unzip();
+        let (rows, rows_reason) = served.and_then(|served| served.rows()).unzip();
         Some(ModelState {
             rows,
             rows_reason: rows_reason.flatten(),
             state,
             version: served.map(|served| served.version),
-            sha256: served.map(|served| served.engine.sha256().to_owned()),
+            sha256: served
+                .and_then(|served| served.engine())
+                .map(|engine| engine.sha256().to_owned()),
             failed_version: failure.map(|(version, _)| *version),
             error: failure.map(|(_, error)| error.clone()),
         })
@@ -223,6 +275,7 @@ impl Loader {
                     if before.unreachable.contains(identity) {
                         next.unreachable.insert(identity.clone());
                     }
+                    next.stand_in(document, tenant);
                 }
                 _ => to_load.push((document.clone(), tenant.clone())),
             }
@@ -248,17 +301,24 @@ impl Loader {
             .filter(|load| load.next <= now)
             .map(|load| (load.document.clone(), load.tenant.clone()))
             .collect();
+        let mut next = Deployment::clone(&self.current());
+        let (mut changed, mut published) = (false, Instant::now());
         for (document, tenant) in by_turns(due) {
             if !go_on() {
                 break;
             }
-            let mut next = Deployment::clone(&self.current());
-            let before = next.failures.get(&document.identity()).cloned();
+            let identity = document.identity();
+            let before = next.failures.get(&identity).cloned();
             self.load_into(&mut next, &mut failed, &document, &tenant);
-            let loaded = !failed.contains_key(&document.identity());
-            if loaded || next.failures.get(&document.identity()) != before.as_ref() {
-                self.publish(next);
+            changed |= !failed.contains_key(&identity) || next.failures.get(&identity) != before.as_ref();
+            // Tasks take each of them over with all models, and many may come back at once.
+            if changed && published.elapsed() > TOGETHER {
+                self.publish(next.clone());
+                (changed, published) = (false, Instant::now());
             }
+        }
+        if changed {
+            self.publish(next);
         }
         failed.values().map(|load| load.next).min()
     }
@@ -273,7 +333,7 @@ impl Loader {
         let identity = document.identity();
         match self.load_and_warm(document, tenant) {
             Ok(served) => {
-                tracing::info!(model = %served.lineage, sha256 = %served.engine.sha256(), "model serves");
+                tracing::info!(model = %served.lineage, sha256 = document.sha256, "model serves");
                 if let Some(runtime) = next.runtimes.get(&identity) {
                     runtime.renew(BreakerPolicy::of(document.on_error));
                 }
@@ -304,6 +364,7 @@ impl Loader {
                     false => next.unreachable.remove(&identity),
                 };
                 next.failures.insert(identity, (document.version.unwrap_or(0), error));
+                next.stand_in(document, tenant);
             }
         }
     }
@@ -349,6 +410,7 @@ fn by_turns(documents: Vec<(Arc<Model>, Arc<Tenant>)>) -> Vec<(Arc<Model>, Arc<T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::InputSpec;
     use crate::models::tests::{LINEAR, document};
     use crate::registry::ModelControl;
     use serde_json::json;
@@ -434,6 +496,101 @@ mod tests {
         assert_eq!(loader.retry(next, || false), Some(next));
         assert_eq!(loader.retry(next, || true), None);
         assert_eq!(state("ads/missing"), LifeCycle::Serving);
+    }
+
+    /// The record that a worker which has served the version leaves in the registry.
+    fn recorded(loader: &Loader) -> Arc<ModelInputs> {
+        let unrecorded = loader.current().unrecorded_inputs();
+        let [(key, inputs)] = unrecorded.as_slice() else {
+            panic!("{unrecorded:?}")
+        };
+        assert_eq!((key.kind, key.name.as_str()), (Kind::ModelInputs, "ads/bid"));
+        Arc::new(inputs.clone())
+    }
+
+    #[test]
+    fn a_version_that_has_served_stands_in_without_its_artifact_until_that_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.onnx");
+        let prefix = format!("file://{}", directory.path().display());
+        let loader = || Loader::new(AllowedPrefixes::new(std::slice::from_ref(&prefix)));
+        let model = document(json!({ "artifact": format!("{prefix}/model.onnx"), "sha256": sha256(LINEAR) }));
+        std::fs::write(&path, LINEAR).unwrap();
+        let before = loader();
+        before.follow(&resources(model.clone()), 1);
+        let inputs = recorded(&before);
+        let mut documents = Resources::clone(&resources(model.clone()));
+        documents.inputs.insert(model.identity(), inputs.clone());
+        before.follow(&Arc::new(documents.clone()), 2);
+        assert!(before.current().unrecorded_inputs().is_empty());
+
+        // Another file, or none.
+        for (spoil, reason) in [(Some(&b"another"[..]), "sha256"), (None, "No such file")] {
+            match spoil {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            let after = loader();
+            let deployed = after.follow(&Arc::new(documents.clone()), 2);
+            let served = &deployed.models["ads/bid"];
+            assert!(served.engine().is_none() && served.version == 3);
+            assert_eq!(served.signature, before.current().models["ads/bid"].signature);
+            let state = deployed.state("ads/bid").unwrap();
+            assert_eq!(
+                (state.state, state.version, state.failed_version),
+                (LifeCycle::Failed, None, Some(3))
+            );
+            assert!(state.error.as_ref().unwrap().contains(reason), "{state:?}");
+            assert!(deployed.awaited(&["events".into()]).is_none() && deployed.unrecorded_inputs().is_empty());
+            // What is put beside it changes nothing.
+            let again = after.follow(&Arc::new(documents.clone()), 3);
+            assert!(Arc::ptr_eq(&again.models["ads/bid"], served));
+        }
+        let after = loader();
+        after.follow(&Arc::new(documents.clone()), 2);
+        std::fs::write(&path, LINEAR).unwrap();
+        let next = after.retry(Instant::now(), || true).unwrap();
+        assert_eq!(after.retry(next, || true), None);
+        let state = after.current().state("ads/bid").unwrap();
+        assert_eq!((state.state, state.version), (LifeCycle::Serving, Some(3)));
+        assert!(after.current().models["ads/bid"].engine().is_some());
+    }
+
+    #[test]
+    fn inputs_of_another_version_or_artifact_are_no_stand_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = format!("file://{}", directory.path().display());
+        let model = document(json!({ "artifact": format!("{prefix}/none.onnx"), "sha256": sha256(LINEAR) }));
+        let own = InputSpec {
+            tensor: "x".to_owned(),
+            element: model_engine::ElementType::Float,
+            features: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        };
+        let right = ModelInputs {
+            version: 3,
+            sha256: sha256(LINEAR),
+            inputs: vec![own.clone()],
+        };
+        let with = |inputs: ModelInputs| {
+            let mut documents = Resources::clone(&resources(model.clone()));
+            documents.inputs.insert(model.identity(), Arc::new(inputs));
+            let loader = Loader::new(AllowedPrefixes::new(std::slice::from_ref(&prefix)));
+            loader.follow(&Arc::new(documents), 1).models.contains_key("ads/bid")
+        };
+        assert!(with(right.clone()));
+        assert!(!with(ModelInputs {
+            version: 2,
+            ..right.clone()
+        }));
+        assert!(!with(ModelInputs {
+            sha256: sha256(b""),
+            ..right.clone()
+        }));
+        let features = vec!["c".to_owned()];
+        assert!(!with(ModelInputs {
+            inputs: vec![InputSpec { features, ..own }],
+            ..right
+        }));
     }
 
     #[test]

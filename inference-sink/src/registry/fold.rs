@@ -5,12 +5,14 @@
 //! {"kind":"tenant","name":"ads"}                  the document, as GET answers it
 //! {"kind":"model","name":"ads/bid"}               the document, with version and sha256
 //! {"kind":"model_control","name":"ads/bid"}       {"paused":true,"resumed":3}
+//! {"kind":"model_inputs","name":"ads/bid"}        what rows of a version hold, as its artifact says
 //! {"kind":"layout","name":"<connector>"}          the connector's layout
 //! ```
 //! A record without a value deletes. A record that cannot be read changes nothing and is kept by key for the status: a
 //! newer worker may have written it.
 
 use super::layout::Layout;
+use crate::models::InputSpec;
 use feature_engine::resource::{FeatureView, Model, Resource, Store, Tenant, parse_document};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +32,8 @@ pub enum Kind {
     Model,
     /// what people told a model to do; named `tenant/name`
     ModelControl,
+    /// what rows of a model hold; named `tenant/name`
+    ModelInputs,
     /// the layout of an inference connector
     Layout,
 }
@@ -53,6 +57,7 @@ impl Kind {
             Kind::FeatureView => "feature view",
             Kind::Model => "model",
             Kind::ModelControl => "model control",
+            Kind::ModelInputs => "model inputs",
             Kind::Layout => "layout",
         }
     }
@@ -94,6 +99,24 @@ pub struct ModelControl {
     pub resumed: u64,
 }
 
+/// What rows of a version hold, found when its artifact was loaded: rows can be made for it while the artifact is not at hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInputs {
+    /// the version
+    pub version: u64,
+    /// hash of its artifact
+    pub sha256: String,
+    /// its inputs, in the order of the artifact
+    pub inputs: Vec<InputSpec>,
+}
+
+impl ModelInputs {
+    /// Whether they are those of a document's version.
+    pub fn are_of(&self, model: &Model) -> bool {
+        model.version == Some(self.version) && model.sha256.as_ref() == Some(&self.sha256)
+    }
+}
+
 /// Everything that the registry holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
@@ -107,6 +130,8 @@ pub struct Resources {
     pub models: BTreeMap<String, Arc<Model>>,
     /// by `tenant/name`
     pub controls: BTreeMap<String, ModelControl>,
+    /// by `tenant/name`: of the version that was loaded last
+    pub inputs: BTreeMap<String, Arc<ModelInputs>>,
     /// by connector
     pub layouts: BTreeMap<String, Layout>,
     /// keys of records that cannot be read
@@ -139,6 +164,10 @@ impl Resources {
             Kind::ModelControl => {
                 let control = serde_json::from_slice(value).map_err(|error| format!("value: {error}"))?;
                 self.controls.insert(key.name, control);
+            }
+            Kind::ModelInputs => {
+                let inputs = serde_json::from_slice(value).map_err(|error| format!("value: {error}"))?;
+                self.inputs.insert(key.name, Arc::new(inputs));
             }
             Kind::Layout => {
                 let layout = serde_json::from_slice(value).map_err(|error| format!("value: {error}"))?;
@@ -179,6 +208,7 @@ impl Resources {
             Kind::FeatureView => drop(self.views.remove(&key.name)),
             Kind::Model => drop(self.models.remove(&key.name)),
             Kind::ModelControl => drop(self.controls.remove(&key.name)),
+            Kind::ModelInputs => drop(self.inputs.remove(&key.name)),
             Kind::Layout => drop(self.layouts.remove(&key.name)),
         }
     }
@@ -193,7 +223,7 @@ impl Resources {
             Kind::Store => self.stores.get(name).map(|store| Resource::Store((**store).clone())),
             Kind::FeatureView => self.views.get(name).map(|view| Resource::FeatureView((**view).clone())),
             Kind::Model => self.models.get(name).map(|model| Resource::Model((**model).clone())),
-            Kind::ModelControl | Kind::Layout => None,
+            Kind::ModelControl | Kind::ModelInputs | Kind::Layout => None,
         }
     }
 
@@ -205,6 +235,7 @@ impl Resources {
             Kind::FeatureView => self.views.keys().cloned().collect(),
             Kind::Model => self.models.keys().cloned().collect(),
             Kind::ModelControl => self.controls.keys().cloned().collect(),
+            Kind::ModelInputs => self.inputs.keys().cloned().collect(),
             Kind::Layout => self.layouts.keys().cloned().collect(),
         }
     }

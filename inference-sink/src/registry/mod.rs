@@ -15,7 +15,7 @@ pub mod model_views;
 mod topic;
 
 pub use deployment::{Deployment, Loader, ModelState};
-pub use fold::{Kind, ModelControl, RecordKey, Resources};
+pub use fold::{Kind, ModelControl, ModelInputs, RecordKey, Resources};
 pub use internal_topics::InternalTopics;
 pub use layout::Layout;
 pub use topic::RegistryTopic;

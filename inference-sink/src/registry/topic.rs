@@ -70,6 +70,17 @@ impl RegistryTopic {
         self.log.read_to_end().await
     }
 
+    /// Writes several records, in no particular order, and reads them back.
+    pub async fn write_all(&self, records: &[(RecordKey, Vec<u8>)]) -> Result<(), KafkaError> {
+        let keyed: Vec<(Vec<u8>, &[u8])> = records
+            .iter()
+            .map(|(key, value)| (key.to_bytes(), &value[..]))
+            .collect();
+        let sent = keyed.iter().map(|(key, value)| self.log.send(Some(key), Some(value)));
+        futures::future::try_join_all(sent).await?;
+        self.log.read_to_end().await
+    }
+
     /// Reads what others have written meanwhile.
     pub async fn refresh(&self) -> Result<(), KafkaError> {
         self.log.read_to_end().await

@@ -24,6 +24,13 @@ pub(super) async fn answer(started: &Arc<Started>, request: &RestRequest, name: 
     let Some(model) = deployment.models.get(name).cloned() else {
         return RestResponse::error(409, &format!("model {name} serves no version yet"));
     };
+    if model.engine().is_none() {
+        let error = deployment.failures.get(name).map_or("", |(_, error)| error);
+        return RestResponse::error(
+            409,
+            &format!("the artifact of {} cannot be loaded now: {error}", model.lineage),
+        );
+    }
     let body: Value = match serde_json::from_slice(&request.body) {
         Ok(body) => body,
         Err(error) => return refused(&[FieldError::new("", format!("not valid JSON: {error}"))]),
@@ -107,10 +114,9 @@ fn evaluate(
     }
     let slots: Vec<Vec<FeatureSlot>> = model
         .features()
-        .iter()
         .map(|names| names.iter().filter_map(|name| plan.slot(name)).collect())
         .collect();
-    let mut inputs = model.empty_inputs();
+    let mut inputs = model.signature.empty();
     let refused = write_inputs(&evaluator, &slots, &mut inputs).map_err(|error| model.input_error(&error));
     let outputs = match refused {
         Ok(()) => outputs(model, &inputs).map_err(|error| wrong("artifact", error))?,
@@ -125,7 +131,7 @@ fn evaluate(
     Ok(json!({
         "model": &*model.lineage, "feature_view": view.name, "event_time": evaluator.event_time_ms(),
         "filter": matches.map(|filter| evaluator.scalar(filter).is_true()), "features": features,
-        "inputs": model.features().iter().zip(&inputs).map(|(names, row)| {
+        "inputs": model.features().zip(&inputs).map(|(names, row)| {
             names.iter().cloned().zip(elements(row)).collect::<Map<String, Value>>()
         }).collect::<Vec<_>>(),
         "input_error": refused.err(),
@@ -136,11 +142,12 @@ fn evaluate(
 
 /// The output fields of one row.
 fn outputs(model: &Arc<ServedModel>, inputs: &[Values]) -> Result<Value, String> {
-    let mut session = model.engine.session();
+    let engine = model.engine().ok_or("is not loaded")?;
+    let mut session = engine.session();
     let outputs = session.run(inputs, 0..1).map_err(|error| error.to_string())?;
     let mut fields = Map::new();
     for (name, text) in &model.document.output.fields {
-        let value = model.engine.selector(text).ok().and_then(|selector| {
+        let value = engine.selector(text).ok().and_then(|selector| {
             Some(match outputs.get(&selector, 0)? {
                 OutputValue::Float(number) => json!(number),
                 OutputValue::Double(number) => json!(number),

@@ -4,7 +4,7 @@ use super::{refused, refused_with};
 use crate::metrics::Metrics;
 use crate::registry::check::{Stores, check, conflicts, users, wanted};
 use crate::registry::model_views::{view_of, with_views};
-use crate::registry::{Kind, ModelControl, RecordKey, Resources};
+use crate::registry::{Kind, ModelControl, ModelInputs, RecordKey, Resources};
 use crate::service::Started;
 use connect_api::extension::{RestRequest, RestResponse};
 use feature_engine::resource::{FieldError, Model, Resource, parse_document};
@@ -47,6 +47,12 @@ enum Plan {
     Unchanged(Resource),
     /// this is to be written
     Write { resource: Resource, created: bool },
+}
+
+/// What a model's artifact says.
+struct Loaded {
+    rows: Rows,
+    inputs: ModelInputs,
 }
 
 pub(super) fn list(started: &Started, kind: Kind) -> RestResponse {
@@ -125,14 +131,17 @@ pub(crate) async fn put(started: &Arc<Started>, resource: Resource) -> RestRespo
     match plan(started, resource).await {
         Err(refusal) => refusal.answer(),
         Ok((Plan::Unchanged(resource), _)) => RestResponse::json(200, &resource.document()),
-        Ok((Plan::Write { resource, created }, _)) => {
-            let key = RecordKey::new(Kind::of(&resource), resource.identity());
+        Ok((Plan::Write { resource, created }, loaded)) => {
             let document = resource.document();
-            if let Err(error) = started
-                .registry
-                .write(&key, Some(document.to_string().as_bytes()))
-                .await
-            {
+            // Before the document: who serves the version knows what its rows hold.
+            let inputs = loaded.map(|loaded| {
+                let value = serde_json::to_vec(&loaded.inputs).unwrap_or_default();
+                (RecordKey::new(Kind::ModelInputs, resource.identity()), value)
+            });
+            let key = RecordKey::new(Kind::of(&resource), resource.identity());
+            let mut records = Vec::from_iter(inputs);
+            records.push((key, document.to_string().into_bytes()));
+            if let Err(error) = started.registry.write_all(&records).await {
                 return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
             }
             let settled = started.settle().await;
@@ -152,7 +161,7 @@ fn not_served(started: &Started, resource: &Resource, settled: bool) -> Option<S
     let Resource::Model(model) = resource else { return None };
     let deployment = started.deployment();
     let served = deployment.models.get(&model.identity());
-    if served.is_some_and(|served| *served.document == *model) {
+    if served.is_some_and(|served| *served.document == *model && served.engine().is_some()) {
         return None;
     }
     let failure = deployment.failures.get(&model.identity());
@@ -171,11 +180,11 @@ fn accepted(message: &str, resource: Value) -> RestResponse {
     RestResponse::json(202, &json!({ "message": message, "resource": resource }))
 }
 
-/// Everything that is wrong, or what is to be done, and how a model's rows are run. Loads its artifact.
-async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Option<Rows>), Refusal> {
+/// Everything that is wrong, or what is to be done, and what a model's artifact says. Loads it.
+async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Option<Loaded>), Refusal> {
     let resources = started.registry.resources();
     let before = resources.get(Kind::of(&resource), &resource.identity());
-    let mut rows = None;
+    let mut loaded = None;
     let internal = started.internal_topics.check(&resource);
     if !internal.is_empty() {
         return Err(internal.into());
@@ -188,8 +197,8 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Optio
             if !open.is_empty() {
                 return Err(Refusal::Conflict(open));
             }
-            let (model, loaded) = plan_model(started, &resources, model, old.as_deref()).await?;
-            rows = Some(loaded);
+            let (model, artifact) = plan_model(started, &resources, model, old.as_deref()).await?;
+            loaded = Some(artifact);
             Resource::Model(model)
         }
         other => {
@@ -214,10 +223,10 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Optio
         }
     };
     Ok(match before {
-        Some(before) if before == resource => (Plan::Unchanged(resource), rows),
+        Some(before) if before == resource => (Plan::Unchanged(resource), loaded),
         before => {
             let created = before.is_none();
-            (Plan::Write { resource, created }, rows)
+            (Plan::Write { resource, created }, loaded)
         }
     })
 }
@@ -225,28 +234,38 @@ async fn plan(started: &Arc<Started>, resource: Resource) -> Result<(Plan, Optio
 /// How a model's rows are run, and why where there is something to say.
 type Rows = (&'static str, Option<String>);
 
-/// A model with its version and its artifact's hash, and how its rows are run.
+/// A model with its version and its artifact's hash, and what the artifact says.
 async fn plan_model(
     started: &Arc<Started>,
     resources: &Resources,
     mut model: Model,
     old: Option<&Model>,
-) -> Result<(Model, Rows), Vec<FieldError>> {
-    let mut rows = Rows::default();
+) -> Result<(Model, Loaded), Vec<FieldError>> {
+    let mut loaded = None;
     let mut errors = check(resources, &Resource::Model(model.clone()));
     let given = model.version;
     model.version = Some(given.unwrap_or_else(|| old.and_then(|old| old.version).unwrap_or(0) + 1));
     if let Some(tenant) = resources.tenants.get(&model.tenant).cloned() {
         let loading = (started.loader.clone(), Arc::new(model.clone()));
-        let loaded = tokio::task::spawn_blocking(move || {
+        let loads = tokio::task::spawn_blocking(move || {
             let served = loading.0.load(&loading.1, &tenant)?;
             let warmed = served
                 .warm()
                 .map_err(|error| vec![FieldError::new("artifact", format!("warming: {error}"))]);
-            warmed.map(|()| (served.engine.sha256().to_owned(), served.rows()))
+            warmed.map(|()| Loaded {
+                rows: served.rows().unwrap_or_default(),
+                inputs: ModelInputs {
+                    version: served.version,
+                    sha256: served.engine().map_or("", |engine| engine.sha256()).to_owned(),
+                    inputs: served.signature.inputs().to_vec(),
+                },
+            })
         });
-        match loaded.await {
-            Ok(Ok((hash, how))) => (model.sha256, rows) = (Some(hash), how),
+        match loads.await {
+            Ok(Ok(found)) => {
+                model.sha256 = Some(found.inputs.sha256.clone());
+                loaded = Some(found);
+            }
             Ok(Err(found)) => errors.extend(
                 found
                     .into_iter()
@@ -273,10 +292,12 @@ async fn plan_model(
             ));
         }
     }
-    if errors.is_empty() {
-        Ok((model, rows))
-    } else {
-        Err(errors)
+    match loaded {
+        Some(mut loaded) if errors.is_empty() => {
+            loaded.inputs.version = model.version.unwrap_or(loaded.inputs.version);
+            Ok((model, loaded))
+        }
+        _ => Err(errors),
     }
 }
 
@@ -312,7 +333,8 @@ pub(super) async fn validate(started: &Arc<Started>, request: &RestRequest, kind
             json!({ "valid": true, "errors": [], "created": created, "changes": changes })
         }
     };
-    if let (Some(answer), Ok((_, Some((rows, reason))))) = (answer.as_object_mut(), planned) {
+    if let (Some(answer), Ok((_, Some(loaded)))) = (answer.as_object_mut(), planned) {
+        let (rows, reason) = loaded.rows;
         answer.insert("rows".to_owned(), rows.into());
         answer.extend(reason.map(|reason| ("rows_reason".to_owned(), reason.into())));
     }
@@ -356,10 +378,9 @@ pub(super) async fn delete(started: &Arc<Started>, kind: Kind, name: &str) -> Re
             &format!("{} {name} is in use by {}", kind.words(), used.join(", ")),
         );
     }
-    for kind in [kind]
-        .into_iter()
-        .chain((kind == Kind::Model).then_some(Kind::ModelControl))
-    {
+    let of_models = [Kind::ModelControl, Kind::ModelInputs];
+    let of_models = of_models.into_iter().filter(|_| kind == Kind::Model);
+    for kind in [kind].into_iter().chain(of_models) {
         if let Err(error) = started.registry.write(&RecordKey::new(kind, name), None).await {
             return RestResponse::error(503, &format!("the registry cannot be written: {error}"));
         }
@@ -458,9 +479,9 @@ fn model_status(started: &Started, metrics: &Metrics, name: &str) -> Value {
                     .collect::<Vec<_>>()
             ),
         );
-        if let Some(served) = deployment.models.get(name) {
-            status.insert("batch_sizes".to_owned(), json!(served.engine.batch_sizes()));
-            status.insert("memory_bytes".to_owned(), json!(served.engine.memory_bytes()));
+        if let Some(engine) = deployment.models.get(name).and_then(|served| served.engine()) {
+            status.insert("batch_sizes".to_owned(), json!(engine.batch_sizes()));
+            status.insert("memory_bytes".to_owned(), json!(engine.memory_bytes()));
         }
         if let Some(runtime) = deployment.runtimes.get(name) {
             status.insert(

@@ -411,7 +411,23 @@ fn follow(started: &Started) {
         started.globals.follow(&resources, || started.database());
         let _ = started.loader.follow(&resources, records);
         if started.registry.records() == records {
-            return;
+            break;
         }
+    }
+    record_inputs(started);
+}
+
+/// What rows of a version hold is recorded where a PUT has not done that: the document is of an earlier version of the worker.
+fn record_inputs(started: &Started) {
+    let unrecorded = started.deployment().unrecorded_inputs();
+    if unrecorded.is_empty() {
+        return;
+    }
+    let records: Vec<_> = unrecorded
+        .into_iter()
+        .map(|(key, inputs)| (key, serde_json::to_vec(&inputs).unwrap_or_default()))
+        .collect();
+    if let Err(error) = started.runtime.block_on(started.registry.write_all(&records)) {
+        tracing::warn!(error = %error, "the inputs of models could not be recorded in the registry");
     }
 }

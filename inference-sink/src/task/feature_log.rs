@@ -1,8 +1,10 @@
 //! Rows of detached models, from the feature log to their flows.
 
 use super::Open;
-use crate::detach::decode_entry;
-use crate::flow::RowBlock;
+use super::partition::PartitionState;
+use super::topology::Topology;
+use crate::detach::{Entry, LoggedRow, MadeBy, decode_entry};
+use crate::flow::{RowBlock, RowSource};
 use connect_api::error::ConnectError;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -49,8 +51,9 @@ impl Open {
             }
         }
         let mut blocks: BTreeMap<usize, RowBlock> = BTreeMap::new();
-        let mut unusable: Vec<(usize, String)> = Vec::new();
+        let mut unusable: Vec<(usize, Unusable)> = Vec::new();
         let (models, limits, topics) = (&self.models, &mut self.limits, &self.topics);
+        let topology = &mut self.topology;
         let (refusals, partitions) = (&self.refusals, &self.partitions);
         self.log_reader.poll(
             &detached,
@@ -75,20 +78,22 @@ impl Open {
                 if !limit.is_none_or(|limit| limit.admits()) {
                     return false;
                 }
-                if let Err(error) =
-                    decode_entry(entry.value, (entry.partition, entry.offset), arrived_us, topics, block)
-                {
-                    unusable.push((
-                        *index,
-                        format!("feature log entry {}-{}: {error}", entry.partition, entry.offset),
-                    ));
+                let taken = decode_entry(entry.value, topics)
+                    .map_err(Unusable::Entry)
+                    .and_then(|row| take_row(&row, &entry, arrived_us, partition, topology, block));
+                if let Err(error) = taken {
+                    let place = format!("feature log entry {}-{}", entry.partition, entry.offset);
+                    unusable.push((*index, error.at(&place)));
                 }
                 true
             },
         )?;
         for (index, error) in unusable {
             if let Some(model) = self.models.get(index) {
-                model.flow.runtime.failed(&error, None, now_ms);
+                match error {
+                    Unusable::Entry(error) => model.flow.runtime.failed(&error, None, now_ms),
+                    Unusable::Row(error) => model.flow.runtime.refused_input(error),
+                }
             }
         }
         if !blocks.is_empty() {
@@ -143,4 +148,64 @@ impl Open {
             }
         }
     }
+}
+
+/// Why an entry gives no row.
+enum Unusable {
+    /// it cannot be read
+    Entry(String),
+    /// it can, and is no row of the version that is served
+    Row(String),
+}
+
+impl Unusable {
+    fn at(self, place: &str) -> Unusable {
+        match self {
+            Unusable::Entry(error) => Unusable::Entry(format!("{place}: {error}")),
+            Unusable::Row(error) => Unusable::Row(format!("{place}: {error}")),
+        }
+    }
+}
+
+/// Appends a row of the feature log to a block of the version that is served, made again if another version has made it.
+fn take_row(
+    row: &LoggedRow<'_>,
+    entry: &Entry<'_>,
+    arrived_us: u64,
+    partition: Option<&PartitionState>,
+    topology: &mut Topology,
+    block: &mut RowBlock,
+) -> Result<(), Unusable> {
+    let own = &block.model.signature;
+    let is_own = match row.made_by {
+        MadeBy::Version { signature, .. } => signature == own.hash(),
+        MadeBy::Floats(names) => Some(names) == own.hash_of_floats(),
+    };
+    let kept = || partition.and_then(|partition| partition.signatures.of(&block.model.identity, row.made_by));
+    let made_for = if is_own { Some(own) } else { kept() };
+    let made_for = made_for.cloned().ok_or_else(|| {
+        Unusable::Row("it was written for other inputs than the model has now, and which is not recorded".to_owned())
+    })?;
+    let elements = made_for
+        .read_row(row.elements)
+        .ok_or_else(|| Unusable::Entry("its features are not those of the inputs it was written for".to_owned()))?;
+    topology
+        .remakes
+        .take_up(&mut topology.topics, row.topic, (&made_for, &elements), block)
+        .map_err(|error| match row.made_by {
+            MadeBy::Version { version, .. } => {
+                Unusable::Row(format!("it was written by version {version}, and {error}"))
+            }
+            MadeBy::Floats(_) => Unusable::Row(error),
+        })?;
+    let source = RowSource {
+        topic: row.topic,
+        partition: entry.partition,
+        offset: row.offset,
+        event_time_ms: row.event_time_ms,
+        arrived_us,
+        log_offset: entry.offset,
+    };
+    block.end_row(source, |out| row.key.map(|key| out.extend_from_slice(key)).is_some());
+    Ok(())
 }

@@ -50,6 +50,9 @@ struct FailedView {
 
 impl Open {
     pub(super) fn hand_over(&mut self, records: &[RawRecord<'_>]) -> Result<(), ConnectError> {
+        if !self.follow_deployment()? {
+            return Ok(());
+        }
         let started_at = Instant::now();
         let arrived_us = self.started.pool.now_us();
         let wall_ms = crate::clock::wall_ms();
@@ -234,38 +237,41 @@ impl Open {
         }
     }
 
-    /// Closes the windows that their models' times have passed.
+    /// Closes the windows that their models' times have passed. A window of another version than the one that is served is
+    /// made again for that one.
     pub(super) fn close_windows(&mut self, arrived_us: u64) {
+        let topology = &mut self.topology;
         for (number, partition) in &mut self.partitions {
             for model in partition.windowed() {
-                let index = self.topology.by_identity.get(&model).copied();
-                let Some((index, serving)) = index.and_then(|at| Some((at, self.topology.models.get(at)?))) else {
+                let index = topology.by_identity.get(&model).copied();
+                let Some((index, serving)) = index.and_then(|at| Some((at, topology.models.get(at)?))) else {
                     continue;
                 };
                 let served = &serving.served;
-                for window in partition.close_windows(&served.identity, &serving.views) {
+                for (_, entry) in partition.close_windows(&served.identity, &serving.views) {
                     self.changed = true;
-                    if !served.takes(&window.entry.row) {
-                        let runtime = self.models.get(index).map(|model| &model.flow.runtime);
-                        let (topic, offset) = (self.topics.get(usize::from(window.entry.topic)), window.entry.offset);
-                        let source = format!("{}-{number} offset {offset}", topic.map_or("", |topic| topic));
-                        let reason = "a window was opened for other inputs than the model takes now";
-                        runtime.inspect(|runtime| runtime.refused_input(format!("{source}: {reason}")));
-                        continue;
-                    }
                     let Some(block) = row_block(&mut self.models, partition, served, index) else {
                         continue;
                     };
-                    block.push_inputs(&window.entry.row);
+                    let made = (&*entry.signature, &entry.row[..]);
+                    let taken_up = topology.remakes.take_up(&mut topology.topics, entry.topic, made, block);
+                    if let Err(error) = taken_up {
+                        let topic = self.topics.get(usize::from(entry.topic)).map_or("", |topic| topic);
+                        let (offset, version) = (entry.offset, entry.version);
+                        serving.runtime.refused_input(format!(
+                            "{topic}-{number} offset {offset}: its window was opened for version {version}, and {error}"
+                        ));
+                        continue;
+                    }
                     let source = RowSource {
-                        topic: window.entry.topic,
+                        topic: entry.topic,
                         partition: *number,
-                        offset: window.entry.offset,
-                        event_time_ms: window.entry.event_time_ms,
+                        offset: entry.offset,
+                        event_time_ms: entry.event_time_ms,
                         arrived_us,
                         log_offset: -1,
                     };
-                    let key = window.entry.output_key;
+                    let key = entry.output_key;
                     block.end_row(source, |out| key.map(|key| out.extend_from_slice(&key)).is_some());
                 }
             }

@@ -243,7 +243,7 @@ impl Open {
 
     /// Whether somebody or something other than its pace keeps a model detached.
     pub(super) fn is_held_back(&self, model: &str) -> bool {
-        self.topology.paused.contains(model)
+        self.topology.held.contains_key(model)
     }
 
     /// Everything of the interval as one transaction.
@@ -265,6 +265,7 @@ impl Open {
         for (number, partition) in &mut self.partitions {
             for (model, blocks) in partition.take_all_waiting() {
                 for block in blocks {
+                    partition.signatures.keep(&model, &block.model.signature);
                     for row in 0..block.rows() {
                         commit.log.push(LogEntry {
                             partition: *number,
@@ -468,14 +469,15 @@ impl Open {
             }
             partition
                 .reload(&self.topics)
-                .and_then(|()| partition.load_windows(self.topology.windows(), &self.topics))
                 .map_err(|error| ConnectError::retriable(format!("progress of partition {number}: {error}")))?;
+            partition.adopt_windows(self.topology.windows(), &self.topics);
             for (index, topic) in self.topics.iter().enumerate() {
                 if let Some(offset) = partition.position(index) {
                     rewind.insert(TopicPartition::new(topic.clone(), *number), offset);
                 }
             }
         }
+        self.say_lost_windows();
         self.assume_log_ends();
         self.open_archivers()?;
         for model in self.refusals.under_way() {
@@ -486,6 +488,7 @@ impl Open {
         }
         self.rewind = Some(rewind);
         self.changed = false;
+        self.divert_held();
         self.last_barrier = Instant::now();
         Ok(())
     }

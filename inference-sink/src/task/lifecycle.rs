@@ -37,13 +37,11 @@ impl Open {
     }
 
     fn commit_if_due(&mut self, now: Instant) -> Result<(), ConnectError> {
-        // Not while a new model cannot be loaded: its events would go past it.
-        let redeploy = (self.started.loader.generation() != self.topology.generation || self.has_ready_store(now))
-            && self.started.deployment().awaited(&self.topics).is_none();
-        let due = now.duration_since(self.last_barrier) >= self.options.commit_interval;
-        if redeploy {
+        let ready = self.has_ready_store(now) && self.may_redeploy();
+        if ready || self.has_new_deployment() {
             return self.redeploy();
         }
+        let due = now.duration_since(self.last_barrier) >= self.options.commit_interval;
         if !due && !self.needs_commit() {
             return Ok(());
         }
@@ -53,6 +51,25 @@ impl Open {
             self.begin_commit(self.options.commit_drain)?;
         }
         Ok(())
+    }
+
+    /// Whether what is served has changed, and can be taken over.
+    fn has_new_deployment(&self) -> bool {
+        self.started.loader.generation() != self.topology.generation && self.may_redeploy()
+    }
+
+    /// Not while a new model cannot be loaded: its events would go past it.
+    fn may_redeploy(&self) -> bool {
+        self.started.deployment().awaited(&self.topics).is_none()
+    }
+
+    /// Takes over a new deployment before the records at hand: whoever was told that a document is in effect, and sends an event
+    /// then, finds that it is. False: something went wrong with what came before, and all of it is read again.
+    pub(super) fn follow_deployment(&mut self) -> Result<bool, ConnectError> {
+        if self.has_new_deployment() {
+            self.redeploy()?;
+        }
+        Ok(self.rewind.is_none())
     }
 
     /// Whether a global store has become ready that a view waits for; looked at now and then.
@@ -76,17 +93,7 @@ impl Open {
         // Of what has run since the barrier the reader goes on behind.
         self.gather_results();
         self.log_reader.reset();
-        self.replace_topology()?;
-        for model in &self.models {
-            let identity = &model.pending.model.identity;
-            if self.topology.paused.contains(&**identity) {
-                for partition in self.partitions.values_mut() {
-                    partition.divert(&model.pending.model, Reason::Paused);
-                    self.changed = true;
-                }
-            }
-        }
-        Ok(())
+        self.replace_topology()
     }
 
     fn needs_commit(&self) -> bool {

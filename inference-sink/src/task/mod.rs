@@ -11,6 +11,7 @@ mod expire;
 mod feature_log;
 mod hand_over;
 mod interval;
+mod kept_signatures;
 mod lifecycle;
 mod offer;
 mod open;
@@ -20,8 +21,10 @@ mod prerequisites;
 mod quiet;
 mod refusals;
 mod refused;
+mod remakes;
 mod restore;
 mod stored_row;
+mod stored_windows;
 mod topic_names;
 mod topology;
 

@@ -111,7 +111,7 @@ impl Models<'_> {
             self.metrics.shed(tenant, ShedReason::NoKey, 1);
             return false;
         }
-        let mut row = subscriber.model.empty_inputs();
+        let mut row = subscriber.model.signature.empty();
         if let Err(error) = write_inputs(evaluator, &subscriber.slots, &mut row) {
             subscriber.refuse_input(&error, record);
             return false;
@@ -119,6 +119,8 @@ impl Models<'_> {
         let mut output_key = Vec::new();
         let has_key = subscriber.write_key(evaluator, record.key, &mut output_key);
         let entry = WindowEntry {
+            version: subscriber.model.version,
+            signature: subscriber.model.signature.clone(),
             row,
             output_key: has_key.then_some(output_key),
             topic: source.topic,
@@ -126,8 +128,8 @@ impl Models<'_> {
             event_time_ms: source.event_time_ms,
         };
         let now_ms = partition.time_of(&plan.views).unwrap_or(source.event_time_ms);
-        let windows = partition.windows_of(&subscriber.model.identity, plan);
-        if windows.observe(&key, entry, now_ms) == Observed::Late {
+        let windows = partition.windows_of(&subscriber.model.identity);
+        if windows.observe(&plan.rule, &key, entry, now_ms) == Observed::Late {
             subscriber.runtime.late.fetch_add(1, Ordering::Relaxed);
             self.metrics.shed(tenant, ShedReason::Late, 1);
             return false;

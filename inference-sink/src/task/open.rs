@@ -323,10 +323,11 @@ impl Open {
     /// Makes flows and limits for a topology.
     fn install(&mut self, topology: Topology) -> Result<(), ConnectError> {
         for (number, partition) in &mut self.partitions {
-            let followed = partition
+            partition
                 .follow_views(&topology.views)
-                .and_then(|()| partition.load_windows(topology.windows(), &self.topics));
-            followed.map_err(|error| ConnectError::retriable(format!("progress of partition {number}: {error}")))?;
+                .map_err(|error| ConnectError::retriable(format!("progress of partition {number}: {error}")))?;
+            partition.adopt_windows(topology.windows(), &self.topics);
+            partition.trim_signatures();
         }
         let deployment = self.started.deployment();
         // Another version may write elsewhere.
@@ -384,9 +385,39 @@ impl Open {
             }
         }
         self.topology = topology;
+        self.say_lost_windows();
+        self.divert_held();
         self.prepare_outputs();
         self.publish();
         Ok(())
+    }
+
+    /// Rows of models that may not run wait in the feature log from here on.
+    pub(super) fn divert_held(&mut self) {
+        for model in &self.models {
+            let served = &model.pending.model;
+            let Some(reason) = self.topology.held.get(&*served.identity) else {
+                continue;
+            };
+            for partition in self.partitions.values_mut() {
+                partition.hold(served, *reason);
+                self.changed = true;
+            }
+        }
+    }
+
+    /// Windows that could not be read are counted where their model's user looks.
+    pub(super) fn say_lost_windows(&mut self) {
+        let deployment = self.started.deployment();
+        for (number, partition) in &mut self.partitions {
+            for (model, error) in partition.take_lost_windows() {
+                tracing::error!(model = %model, partition = *number, error, "an open window is lost");
+                if let Some(runtime) = deployment.runtimes.get(&*model) {
+                    runtime.refused_input(format!("an open window of partition {number}: {error}"));
+                }
+                self.changed = true;
+            }
+        }
     }
 
     /// Tells REST what is open.

@@ -7,20 +7,24 @@
 //! m tenant/model                mode (JSON)
 //! s tenant/model                feature log entries behind its position that are done (offsets, 8 bytes each, big endian)
 //! t view                        stream time (8 bytes, big endian) and, once it is known, the longest pause between events
-//! w tenant/model 00 start key   open window (see `encode_window`)
+//! o tenant/model 00 ...         open window (see `stored_windows`)
+//! i tenant/model 00 hash        inputs that stored rows were made for (JSON; see `kept_signatures`)
 //! g                             `group.id` of the workers that the state belongs to
 //! l                             id of the feature log's topic, which the modes' positions are of (16 bytes)
 //! ```
-//! The last is there because the topics of a connector's state are named by the connector alone: two groups on one Kafka
+//! The group is there because the topics of a connector's state are named by the connector alone: two groups on one Kafka
 //! cluster that each have a connector of one name would write into each other's state.
 
+use super::kept_signatures::{KeptSignatures, SIGNATURE};
 use super::stored_row::{NoEntry, StoredRow};
-use super::topology::WindowPlan;
+use super::stored_windows::{
+    OLD_WINDOW, WINDOW, adopt_window, decode_window, encode_window, read_window_key, split_model, window_key,
+};
 use crate::detach::{Mode, Reason};
 use crate::expiry::Archiver;
 use crate::flow::RowBlock;
-use crate::models::{ServedModel, decode_row, encode_row};
-use crate::trigger::{ClosedWindow, WindowEntry, Windows};
+use crate::models::ServedModel;
+use crate::trigger::{WindowEntry, WindowPlace, WindowRule, Windows};
 use bytes::Bytes;
 use kafka_client::TopicId;
 use state_store::changelog::owner_record;
@@ -63,6 +67,14 @@ pub(super) struct PartitionState {
     /// feature log entries behind models' positions that are done already
     passed_over: BTreeMap<Arc<str>, BTreeSet<i64>>,
     windows: BTreeMap<Arc<str>, Windows>,
+    /// windows of before windows knew their version, as they were committed
+    old_windows: Vec<(Bytes, Bytes)>,
+    /// windows that cannot be read: their models, and why
+    lost_windows: Vec<(Arc<str>, &'static str)>,
+    /// keys of windows' records that are to be deleted: they were lost, or are written under another key
+    gone_windows: Vec<Vec<u8>>,
+    /// what stored rows were made for
+    pub signatures: KeptSignatures,
     /// rows of detached models that wait for the feature log
     waiting: BTreeMap<Arc<str>, Vec<RowBlock>>,
     diverted: BTreeMap<Arc<str>, Reason>,
@@ -121,6 +133,10 @@ impl PartitionState {
             modes_changed: BTreeSet::new(),
             passed_over: BTreeMap::new(),
             windows: BTreeMap::new(),
+            old_windows: Vec::new(),
+            lost_windows: Vec::new(),
+            gone_windows: Vec::new(),
+            signatures: KeptSignatures::default(),
             waiting: BTreeMap::new(),
             diverted: BTreeMap::new(),
         };
@@ -128,7 +144,7 @@ impl PartitionState {
         Ok(state)
     }
 
-    /// Goes back to what was committed last. Window state comes with `windows_of`, from the records kept here.
+    /// Goes back to what was committed last.
     pub fn reload(&mut self, topics: &[Arc<str>]) -> Result<(), String> {
         let views: Vec<Arc<str>> = self.times.drain(..).map(|time| time.view).collect();
         self.follow_views(&views)?;
@@ -140,9 +156,21 @@ impl PartitionState {
         self.modes_changed.clear();
         self.passed_over.clear();
         self.windows.clear();
+        self.old_windows.clear();
+        self.lost_windows.clear();
+        self.gone_windows.clear();
+        self.signatures = KeptSignatures::default();
         self.waiting.clear();
         self.diverted.clear();
-        for (key, value) in self.progress.owner_records().map_err(|error| error.to_string())? {
+        let records = self.progress.owner_records().map_err(|error| error.to_string())?;
+        for (key, value) in &records {
+            match key.split_first() {
+                Some((&SIGNATURE, key)) => self.signatures.restore(key, value)?,
+                Some((&OLD_WINDOW, _)) => self.old_windows.push((key.clone(), value.clone())),
+                _ => {}
+            }
+        }
+        for (key, value) in records {
             match key.split_first() {
                 Some((b'p', topic)) => {
                     let number = topics.iter().position(|known| known.as_bytes() == topic);
@@ -162,6 +190,7 @@ impl PartitionState {
                     let offsets = offsets.map(i64::from_be_bytes).collect();
                     self.passed_over.insert(String::from_utf8_lossy(model).into(), offsets);
                 }
+                Some((&WINDOW, place)) => self.restore_window(&key, place, &value, topics),
                 Some((b'g', [])) => self.group_recorded = true,
                 Some((b'l', [])) => {
                     self.log_id_recorded = <[u8; 16]>::try_from(&value[..]).ok().and_then(TopicId::from_bytes);
@@ -358,6 +387,18 @@ impl PartitionState {
         }
     }
 
+    /// The same for a model that may not run: whatever detached it before, that is now why.
+    pub fn hold(&mut self, model: &ServedModel, reason: Reason) {
+        let mut mode = self.mode(&model.identity);
+        match mode.is_detached() {
+            true => {
+                mode.detach(reason, 0);
+                self.set_mode(&model.identity, mode);
+            }
+            false => self.divert(model, reason),
+        }
+    }
+
     /// Why models were diverted since the last barrier.
     pub fn take_diverted(&mut self) -> BTreeMap<Arc<str>, Reason> {
         std::mem::take(&mut self.diverted)
@@ -409,51 +450,88 @@ impl PartitionState {
         std::mem::take(&mut self.waiting)
     }
 
-    /// The windows of a model.
-    pub fn windows_of(&mut self, model: &Arc<str>, plan: &WindowPlan) -> &mut Windows {
-        self.windows
-            .entry(model.clone())
-            .or_insert_with(|| Windows::new(plan.length_ms, plan.grace_ms))
-    }
-
-    /// Takes up the open windows of these models as they were committed, of those that it has none of yet: so they close
-    /// when their time has come, whether or not the model has another event.
-    pub fn load_windows<'a>(
-        &mut self,
-        plans: impl Iterator<Item = (&'a Arc<str>, &'a WindowPlan)>,
-        topics: &[Arc<str>],
-    ) -> Result<(), String> {
-        let plans: BTreeMap<&[u8], (&Arc<str>, &WindowPlan)> = plans
-            .filter(|(model, _)| !self.windows.contains_key(*model))
-            .map(|(model, plan)| (model.as_bytes(), (model, plan)))
-            .collect();
-        if plans.is_empty() {
-            return Ok(());
-        }
-        for (key, value) in self.progress.owner_records().map_err(|error| error.to_string())? {
-            let Some((b'w', place)) = key.split_first() else {
-                continue;
-            };
-            let Some((start_ms, (model, plan), window)) = split_window_key(place)
-                .and_then(|(model, start_ms, window)| Some((start_ms, *plans.get(model)?, window)))
-            else {
-                continue;
-            };
-            match decode_window(&value, topics) {
-                Some(entry) => self.windows_of(model, plan).restore(start_ms, window.to_vec(), entry),
-                None => tracing::warn!(model = %model, "an open window cannot be read and is dropped"),
+    fn restore_window(&mut self, key: &[u8], place: &[u8], value: &[u8], topics: &[Arc<str>]) {
+        let Some((model, place)) = read_window_key(place) else {
+            tracing::warn!(key = ?key, "the record of an open window has a key that cannot be read");
+            return;
+        };
+        let model: Arc<str> = model.into();
+        let signature = |hash| self.signatures.by_hash(&model, hash).cloned();
+        match decode_window(value, topics, signature) {
+            Ok(entry) => self.windows.entry(model).or_default().restore(place, entry),
+            Err(error) => {
+                self.lost_windows.push((model, error));
+                self.gone_windows.push(key.to_vec());
             }
         }
-        Ok(())
+    }
+
+    /// The open windows of a model.
+    pub fn windows_of(&mut self, model: &Arc<str>) -> &mut Windows {
+        if !self.windows.contains_key(model) {
+            self.windows.insert(model.clone(), Windows::default());
+        }
+        #[allow(clippy::expect_used)] // inserted just above
+        self.windows.get_mut(model).expect("the windows of a model")
+    }
+
+    /// Takes up the open windows of before windows knew their version, as those of these models and their triggers.
+    pub fn adopt_windows<'a>(
+        &mut self,
+        models: impl Iterator<Item = (&'a Arc<ServedModel>, WindowRule)>,
+        topics: &[Arc<str>],
+    ) {
+        if self.old_windows.is_empty() {
+            return;
+        }
+        let models: BTreeMap<&str, (&Arc<ServedModel>, WindowRule)> =
+            models.map(|(model, rule)| (&*model.identity, (model, rule))).collect();
+        for (key, value) in std::mem::take(&mut self.old_windows) {
+            let split = key.get(1..).and_then(split_model);
+            let known = split.and_then(|(model, rest)| Some((models.get(model)?, rest)));
+            let Some(((model, rule), rest)) = known else {
+                // Its model may be put again.
+                self.old_windows.push((key, value));
+                continue;
+            };
+            match adopt_window(rest, &value, topics, rule, model) {
+                Ok((place, entry)) => {
+                    let windows = self.windows_of(&model.identity);
+                    windows.restore(place.clone(), entry);
+                    windows.write_again(place);
+                }
+                Err(error) => self.lost_windows.push((model.identity.clone(), error)),
+            }
+            self.gone_windows.push(key.to_vec());
+        }
+    }
+
+    /// Windows that cannot be read, by model, with the reason.
+    pub fn take_lost_windows(&mut self) -> Vec<(Arc<str>, &'static str)> {
+        std::mem::take(&mut self.lost_windows)
+    }
+
+    /// Forgets what rows were made for that are not stored any more. Called when nothing is under way.
+    pub fn trim_signatures(&mut self) {
+        for model in self.signatures.models() {
+            // Nobody knows which signatures the entries of the feature log are of.
+            if self.is_diverted(&model) || self.has_waiting(&model) {
+                continue;
+            }
+            let open = self.windows.get(&model).into_iter().flat_map(Windows::open);
+            let used = open.map(|(_, entry)| entry.signature.hash()).collect();
+            self.signatures.retain(&model, &used);
+        }
     }
 
     /// Models with windows.
     pub fn windowed(&self) -> Vec<Arc<str>> {
-        self.windows.keys().cloned().collect()
+        let open = self.windows.iter().filter(|(_, windows)| !windows.is_empty());
+        open.map(|(model, _)| model.clone()).collect()
     }
 
     /// Closes what a model's time has passed.
-    pub fn close_windows(&mut self, model: &str, views: &BTreeSet<usize>) -> Vec<ClosedWindow> {
+    pub fn close_windows(&mut self, model: &str, views: &BTreeSet<usize>) -> Vec<(WindowPlace, WindowEntry)> {
         let now_ms = self.time_of(views);
         match (self.windows.get_mut(model), now_ms) {
             (Some(windows), Some(now_ms)) => windows.close(now_ms),
@@ -501,100 +579,24 @@ impl PartitionState {
             self.log_id_recorded = Some(id);
         }
         for (model, windows) in &mut self.windows {
-            for change in windows.changes() {
-                let key = [
-                    b"w",
-                    model.as_bytes(),
-                    b"\0",
-                    &change.start_ms.to_be_bytes()[..],
-                    &change.key,
-                ]
-                .concat();
-                records.push(owner_record(
-                    &key,
-                    change.entry.map(|entry| encode_window(&entry, topics).into()),
-                ));
+            for (place, entry) in windows.changes() {
+                if let Some(entry) = &entry {
+                    self.signatures.keep(model, &entry.signature);
+                }
+                let value = entry.map(|entry| encode_window(&entry, topics).into());
+                records.push(owner_record(&window_key(model, &place), value));
             }
         }
+        let gone = std::mem::take(&mut self.gone_windows).into_iter();
+        records.extend(gone.map(|key| owner_record(&key, None)));
+        records.append(&mut self.signatures.take_records());
         records
     }
-}
-
-const WINDOW: u8 = 2;
-
-/// Takes the key of a window's record apart, behind its first byte: model, start, key of the window.
-fn split_window_key(place: &[u8]) -> Option<(&[u8], i64, &[u8])> {
-    let end = place.iter().position(|byte| *byte == 0)?;
-    let (model, rest) = place.split_at_checked(end)?;
-    let (start_ms, window) = rest.get(1..)?.split_first_chunk::<8>()?;
-    Some((model, i64::from_be_bytes(*start_ms), window))
-}
-
-/// An open window: format (1), topic length (2) and name, offset (8), event time (8), output key length (4, all ones for
-/// none) and key, the row of features (see [`encode_row`]). Big endian.
-fn encode_window(entry: &WindowEntry, topics: &[Arc<str>]) -> Vec<u8> {
-    let topic = topics.get(usize::from(entry.topic)).map_or("", |topic| topic);
-    let mut out = vec![WINDOW];
-    out.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(0).to_be_bytes());
-    out.extend_from_slice(topic.as_bytes());
-    out.extend_from_slice(&entry.offset.to_be_bytes());
-    out.extend_from_slice(&entry.event_time_ms.to_be_bytes());
-    match &entry.output_key {
-        Some(key) => {
-            out.extend_from_slice(&u32::try_from(key.len()).unwrap_or(0).to_be_bytes());
-            out.extend_from_slice(key);
-        }
-        None => out.extend_from_slice(&u32::MAX.to_be_bytes()),
-    }
-    encode_row(&entry.row, &mut out);
-    out
-}
-
-fn decode_window(bytes: &[u8], topics: &[Arc<str>]) -> Option<WindowEntry> {
-    let rest = bytes.strip_prefix(&[WINDOW])?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    let (offset, rest) = rest.split_first_chunk::<8>()?;
-    let (event_time, rest) = rest.split_first_chunk::<8>()?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let (output_key, rest) = match u32::from_be_bytes(*length) {
-        u32::MAX => (None, rest),
-        length => {
-            let (key, rest) = rest.split_at_checked(length as usize)?;
-            (Some(key.to_vec()), rest)
-        }
-    };
-    Some(WindowEntry {
-        row: decode_row(rest)?,
-        output_key,
-        topic: u16::try_from(topics.iter().position(|known| known.as_bytes() == topic)?).ok()?,
-        offset: i64::from_be_bytes(*offset),
-        event_time_ms: i64::from_be_bytes(*event_time),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::any_row;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn windows_come_back(
-            row in any_row(), key in prop::option::of(prop::collection::vec(any::<u8>(), 0..9)),
-            topic in 0u16..2, offset: i64, event_time_ms: i64,
-        ) {
-            let topics: Vec<Arc<str>> = vec!["a".into(), "events.b".into()];
-            let entry = WindowEntry { row, output_key: key, topic, offset, event_time_ms };
-            prop_assert_eq!(decode_window(&encode_window(&entry, &topics), &topics), Some(entry));
-        }
-
-        #[test]
-        fn any_bytes_give_a_window_or_nothing(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = decode_window(&bytes, &["a".into()]);
-        }
-    }
 
     /// A partition as it is after a restart with what was committed.
     fn restored(db: &state_store::Database) -> PartitionState {

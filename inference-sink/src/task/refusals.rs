@@ -15,6 +15,11 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// So many rows at once are as usual.
 const ENOUGH: usize = 4096;
+/// A single row that is refused for its size is given up where its topic has taken others. Where it has not, the topic may take
+/// nothing at all for now: then after so many trials, some ten minutes.
+const PATIENT_TRIALS: u32 = 7;
+/// After so many single rows that were given up one after the other, a topic is no longer known to take others.
+const MOST_IN_A_ROW: u32 = 3;
 /// How long a topic of shed events is left alone.
 const SHED_WAIT: Duration = Duration::from_secs(30);
 
@@ -37,7 +42,9 @@ struct Trial {
     /// rows of the trial under way
     under_way: usize,
     /// the last trial went well
-    taken: bool,
+    went_well: bool,
+    /// rows that may be given up one after the other: it has taken others
+    may_give_up: u32,
     /// its topic is known not to be there: nothing is tried before it is
     held: bool,
 }
@@ -86,7 +93,8 @@ impl Refusals {
         let Some(trial) = self.models.get_mut(model).filter(|trial| trial.under_way > 0) else {
             return false;
         };
-        (trial.under_way, trial.attempts, trial.taken) = (0, 0, true);
+        (trial.under_way, trial.attempts) = (0, 0);
+        (trial.went_well, trial.may_give_up) = (true, MOST_IN_A_ROW);
         trial.rows = trial.rows.saturating_mul(2);
         let over = trial.rows > ENOUGH;
         if over {
@@ -97,7 +105,7 @@ impl Refusals {
 
     /// Nothing of a model waits any more. True: its last trial went well, so with that its topic takes its outputs as usual.
     pub fn nothing_waits(&mut self, model: &str) -> bool {
-        let over = |trial: &Trial| trial.taken && trial.under_way == 0 && !trial.held;
+        let over = |trial: &Trial| trial.went_well && trial.under_way == 0 && !trial.held;
         self.models.get(model).is_some_and(over) && self.models.remove(model).is_some()
     }
 
@@ -108,23 +116,29 @@ impl Refusals {
             attempts: 0,
             rows: 1,
             under_way: 0,
-            taken: false,
+            went_well: false,
+            may_give_up: 0,
             held: false,
         });
         let tried = std::mem::take(&mut trial.under_way);
-        (trial.rows, trial.taken) = (1, false);
-        if !of_records {
-            let wait = LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(trial.attempts));
-            trial.attempts = trial.attempts.saturating_add(1);
-            trial.until = now + wait;
+        trial.went_well = false;
+        if of_records && tried != 1 {
+            (trial.rows, trial.until) = ((tried / 2).max(1), now);
             return Fate::Wait;
         }
-        trial.until = now;
-        trial.rows = (tried / 2).max(1);
-        match tried {
-            1 => Fate::GivenUp,
-            _ => Fate::Wait,
+        trial.rows = 1;
+        if of_records && trial.may_give_up > 0 {
+            (trial.may_give_up, trial.until) = (trial.may_give_up - 1, now);
+            return Fate::GivenUp;
         }
+        let wait = LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(trial.attempts));
+        trial.attempts = trial.attempts.saturating_add(1);
+        trial.until = now + wait;
+        if of_records && trial.attempts > PATIENT_TRIALS {
+            trial.attempts = 0;
+            return Fate::GivenUp;
+        }
+        Fate::Wait
     }
 
     /// Forgets models that are not as they were.
@@ -207,6 +221,34 @@ mod tests {
         assert!(!refusals.nothing_waits(&model), "what was taken before is no sign");
     }
 
+    /// A topic that takes nothing for a while costs no row, where one was refused alone.
+    #[test]
+    fn a_topic_that_takes_nothing_for_some_minutes_costs_no_row() {
+        let (mut refusals, model, start) = (Refusals::default(), Arc::<str>::from("a/m"), Instant::now());
+        let mut now = start;
+        refusals.refused(&model, true, now);
+        while now < start + Duration::from_secs(300) {
+            now += FIRST_WAIT;
+            if refusals.allowance(&model, now) == Some(1) {
+                refusals.begin(&model, 1);
+                assert_eq!(refusals.refused(&model, true, now), Fate::Wait);
+            }
+        }
+        // It takes rows again, and then nothing: few are given up.
+        now += LONGEST_WAIT;
+        refusals.begin(&model, 1);
+        refusals.taken(&model);
+        let mut given_up = 0;
+        for _ in 0..1_000 {
+            let rows = refusals.allowance(&model, now).unwrap();
+            refusals.begin(&model, rows);
+            if rows > 0 && refusals.refused(&model, true, now) == Fate::GivenUp {
+                given_up += 1;
+            }
+        }
+        assert_eq!(given_up, MOST_IN_A_ROW);
+    }
+
     #[test]
     fn a_topic_that_is_not_there_is_not_tried_before_it_is() {
         let (mut refusals, model, now) = (Refusals::default(), Arc::<str>::from("a/m"), Instant::now());
@@ -234,9 +276,12 @@ mod tests {
         /// come through within some dozens of trials for each.
         #[test]
         fn rows_that_are_too_large_cost_themselves(large in prop::collection::btree_set(0usize..5_000, 0..4), rows in 1usize..5_000) {
-            let (mut refusals, model, now) = (Refusals::default(), Arc::<str>::from("a/m"), Instant::now());
+            let (mut refusals, model, mut now) = (Refusals::default(), Arc::<str>::from("a/m"), Instant::now());
             let (mut next, mut given_up, mut trials) = (0, Vec::new(), 0);
             while next < rows {
+                if refusals.allowance(&model, now) == Some(0) {
+                    now += LONGEST_WAIT;
+                }
                 let tried = refusals.allowance(&model, now).unwrap_or(5_000).min(rows - next);
                 prop_assert!(tried > 0);
                 refusals.begin(&model, tried);

@@ -67,6 +67,7 @@ impl Open {
             let passed_over = partition.passed_over_record(model);
             amendment.records.extend(passed_over.map(|record| (group, record)));
             for row in fresh {
+                partition.signatures.keep(model, &row.batch.block.model.signature);
                 amendment.log.push(LogEntry {
                     partition: *number,
                     end: self.log_ends.get(number).copied().unwrap_or(0),
@@ -75,6 +76,8 @@ impl Open {
                 });
                 waiting.push((*number, model.clone()));
             }
+            let signatures = partition.signatures.take_records().into_iter();
+            amendment.records.extend(signatures.map(|record| (group, record)));
         }
         drop(rows);
         for (group, record) in &amendment.records {
@@ -110,8 +113,6 @@ impl Open {
         if *missing {
             self.output_is_missing(topic);
         }
-        // What they have made since the interval that was refused is not done either.
-        self.gather_results();
         let mut given_up = BTreeSet::new();
         for index in 0..self.models.len() {
             let Some(model) = self.models.get(index) else { continue };
@@ -135,8 +136,11 @@ impl Open {
             for partition in self.partitions.values_mut() {
                 partition.divert(&served, Reason::Outputs);
             }
+            // What ends from here on is void, and what has ended since the interval that was refused is not done either.
+            let not_run = self.started.pool.take_back(&model.flow);
+            self.gather_results();
             // Each goes before those that wait already: first what was not run yet, then what was.
-            for rows in self.started.pool.take_back(&model.flow).into_iter().rev() {
+            for rows in not_run.into_iter().rev() {
                 let (partitions, reader) = (&mut self.partitions, &mut self.log_reader);
                 put_back(partitions, reader, &served.identity, rows, Reason::Outputs);
             }

@@ -1,10 +1,13 @@
 //! What a task computes per event, compiled from a deployment: plans by view, models by plan, stores by group.
 
+use super::remakes::Remakes;
+use crate::detach::Reason;
 use crate::models::{ModelRuntime, ServedModel};
 use crate::registry::Deployment;
 use crate::registry::check::{Stores, wanted};
 use crate::registry::model_views::view_of;
 use crate::service::{GlobalRows, GlobalStores, Readiness};
+use crate::trigger::WindowRule;
 use feature_engine::resource::{Emit, FeatureView, Since, StoreKind, Trigger};
 use feature_engine::{Evaluator, ExpressionId, FeaturePlan, FeatureSlot, Wanted};
 use state_store::Ttl;
@@ -34,10 +37,12 @@ pub struct Topology {
     pub by_identity: BTreeMap<Arc<str>, usize>,
     /// global stores that the plans look things up in
     pub global_stores: BTreeSet<String>,
-    /// models that somebody paused
-    pub paused: BTreeSet<String>,
+    /// models that may not run, and why
+    pub held: BTreeMap<String, Reason>,
     /// topics of shed events, by tenant
     pub shed_topics: BTreeMap<String, Arc<str>>,
+    /// how rows that other versions have made become rows of these
+    pub remakes: Remakes,
 }
 
 /// A model that runs.
@@ -108,10 +113,8 @@ pub struct WindowPlan {
     pub by: Vec<(String, ExpressionId)>,
     /// views whose events it has: they have its time
     pub views: BTreeSet<usize>,
-    /// length in milliseconds
-    pub length_ms: i64,
-    /// grace in milliseconds
-    pub grace_ms: i64,
+    /// which windows it opens
+    pub rule: WindowRule,
     /// every event runs too
     pub updates: bool,
 }
@@ -134,8 +137,16 @@ impl Topology {
                 window.views.clone_from(&serving.views);
             }
         }
-        let models = topology.models.iter().map(|model| model.served.identity.to_string());
-        topology.paused = models.filter(|model| deployment.resources.is_paused(model)).collect();
+        let models = topology.models.iter().map(|model| &model.served);
+        let held = models.filter_map(|model| {
+            let reason = match deployment.resources.is_paused(&model.identity) {
+                true => Reason::Paused,
+                false if model.engine().is_none() => Reason::Artifact,
+                false => return None,
+            };
+            Some((model.identity.to_string(), reason))
+        });
+        topology.held = held.collect();
         for tenant in &topology.tenants {
             let shed = deployment
                 .resources
@@ -150,9 +161,9 @@ impl Topology {
     }
 
     /// The window triggers, by model.
-    pub fn windows(&self) -> impl Iterator<Item = (&Arc<str>, &WindowPlan)> {
+    pub fn windows(&self) -> impl Iterator<Item = (&Arc<ServedModel>, WindowRule)> {
         let subscribers = self.topics.iter().flatten().flat_map(|plan| &plan.models);
-        subscribers.filter_map(|subscriber| Some((&subscriber.model.identity, subscriber.window.as_ref()?)))
+        subscribers.filter_map(|subscriber| Some((&subscriber.model, subscriber.window.as_ref()?.rule)))
     }
 
     /// Whether a global store has become ready that a view waits for.
@@ -309,8 +320,11 @@ impl Topology {
                     .filter_map(|text| Some((text.clone(), plan.expression(text)?)))
                     .collect(),
                 views: BTreeSet::from([view]),
-                length_ms: i64::try_from(tumbling.as_millis()).unwrap_or(i64::MAX),
-                grace_ms: i64::try_from(grace.as_millis()).unwrap_or(i64::MAX),
+                rule: WindowRule {
+                    length_ms: i64::try_from(tumbling.as_millis()).unwrap_or(i64::MAX),
+                    grace_ms: i64::try_from(grace.as_millis()).unwrap_or(i64::MAX),
+                    by: crate::models::hash(by.iter()),
+                },
                 updates: *emit == Emit::Update,
             }),
             _ => None,
@@ -322,7 +336,6 @@ impl Topology {
             tenant,
             slots: model
                 .features()
-                .iter()
                 .map(|features| features.iter().filter_map(|feature| plan.slot(feature)).collect())
                 .collect(),
             filter: expression(&document.subscribe.filter),

@@ -3,11 +3,11 @@
 //! ```text
 //! each    rows that wait run as one batch, one output each
 //! batch   a full batch, or the oldest row has waited long enough
-//! window  one row per (key, tumbling window), when stream time has passed its end and the grace
+//! window  one row per (key, tumbling window), when stream time has passed its end and the grace that it was opened with
 //! ```
 
 mod batch;
 mod window;
 
 pub use batch::{BatchTrigger, Due};
-pub use window::{ClosedWindow, Observed, WindowChange, WindowEntry, Windows};
+pub use window::{Observed, WindowChange, WindowEntry, WindowPlace, WindowRule, Windows};

@@ -1,15 +1,22 @@
 //! Tumbling windows of one model and one input partition: one row per key and window.
 //!
 //! A window holds the features of its latest event alone: no events are kept. It closes when stream time has reached its
-//! end plus the grace; an event that comes for a closed window is late. What changed since the last barrier is handed out
-//! as changelog entries, so that open windows survive as state does.
+//! end plus the grace that it was opened with, whatever the model's trigger says by then; an event that comes for a closed
+//! window is late. What changed since the last barrier is handed out as changelog entries, so that open windows survive as
+//! state does.
 
+use crate::models::InputSignature;
 use model_engine::Values;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What is kept of an open window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowEntry {
+    /// the version of the model that made the row
+    pub version: u64,
+    /// what the row holds
+    pub signature: Arc<InputSignature>,
     /// features of the latest event, of each model input
     pub row: Vec<Values>,
     /// key of the output record
@@ -22,6 +29,54 @@ pub struct WindowEntry {
     pub event_time_ms: i64,
 }
 
+/// Which windows a trigger opens. They are aligned to the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowRule {
+    /// length in milliseconds
+    pub length_ms: i64,
+    /// how long late events are waited for, in milliseconds of event time
+    pub grace_ms: i64,
+    /// tells keys of some expressions from keys of others
+    pub by: u64,
+}
+
+impl WindowRule {
+    /// The window that it opens for an event.
+    pub(crate) fn place(&self, event_time_ms: i64, key: &[u8]) -> WindowPlace {
+        let length_ms = self.length_ms.max(1);
+        let start_ms = event_time_ms.div_euclid(length_ms).saturating_mul(length_ms);
+        let end_ms = start_ms.saturating_add(length_ms);
+        WindowPlace {
+            closes_ms: end_ms.saturating_add(self.grace_ms.max(0)),
+            end_ms,
+            start_ms,
+            by: self.by,
+            key: key.to_vec(),
+        }
+    }
+}
+
+/// A window, in the order of closing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WindowPlace {
+    /// stream time at which it closes, in milliseconds
+    pub closes_ms: i64,
+    /// the first millisecond that is behind it
+    pub end_ms: i64,
+    /// its first millisecond
+    pub start_ms: i64,
+    /// by which expressions
+    pub by: u64,
+    /// its key
+    pub key: Vec<u8>,
+}
+
+impl WindowPlace {
+    fn grace_ms(&self) -> i64 {
+        self.closes_ms.saturating_sub(self.end_ms)
+    }
+}
+
 /// What an event did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
@@ -31,110 +86,93 @@ pub enum Observed {
     Late,
 }
 
-/// A window that has closed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClosedWindow {
-    /// first millisecond
-    pub start_ms: i64,
-    /// its key
-    pub key: Vec<u8>,
-    /// what it held
-    pub entry: WindowEntry,
-}
-
 /// A change of an open window since the last barrier; no entry: it has closed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WindowChange {
-    /// first millisecond
-    pub start_ms: i64,
-    /// its key
-    pub key: Vec<u8>,
-    /// what it holds now
-    pub entry: Option<WindowEntry>,
-}
+pub type WindowChange = (WindowPlace, Option<WindowEntry>);
 
 /// The open windows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Windows {
-    length_ms: i64,
-    grace_ms: i64,
-    open: BTreeMap<(i64, Vec<u8>), WindowEntry>,
-    changed: BTreeSet<(i64, Vec<u8>)>,
-    stream_time_ms: i64,
+    open: BTreeMap<WindowPlace, WindowEntry>,
+    changed: BTreeSet<WindowPlace>,
+    /// how many are open with each grace: an event's window may have been opened under another than the trigger says now
+    graces: BTreeMap<i64, usize>,
 }
 
 impl Windows {
-    /// No open windows. Windows are aligned to the epoch.
-    pub fn new(length_ms: i64, grace_ms: i64) -> Windows {
-        Windows {
-            length_ms: length_ms.max(1),
-            grace_ms: grace_ms.max(0),
-            open: BTreeMap::new(),
-            changed: BTreeSet::new(),
-            stream_time_ms: i64::MIN,
-        }
+    /// Puts a window back as the changelog has it.
+    pub fn restore(&mut self, place: WindowPlace, entry: WindowEntry) {
+        self.put(place, entry);
     }
 
-    /// Puts a window back as the changelog has it.
-    pub fn restore(&mut self, start_ms: i64, key: Vec<u8>, entry: WindowEntry) {
-        self.open.insert((start_ms, key), entry);
+    /// A window of before is written anew.
+    pub fn write_again(&mut self, place: WindowPlace) {
+        self.changed.insert(place);
+    }
+
+    fn put(&mut self, place: WindowPlace, entry: WindowEntry) {
+        let grace_ms = place.grace_ms();
+        if self.open.insert(place, entry).is_none() {
+            *self.graces.entry(grace_ms).or_insert(0) += 1;
+        }
     }
 
     /// Takes an event, after stream time has moved to `stream_time_ms`.
-    pub fn observe(&mut self, key: &[u8], entry: WindowEntry, stream_time_ms: i64) -> Observed {
-        self.stream_time_ms = self.stream_time_ms.max(stream_time_ms);
-        let start_ms = entry
-            .event_time_ms
-            .div_euclid(self.length_ms)
-            .saturating_mul(self.length_ms);
-        if self.closes_at(start_ms) <= self.stream_time_ms {
+    pub fn observe(&mut self, rule: &WindowRule, key: &[u8], entry: WindowEntry, stream_time_ms: i64) -> Observed {
+        let mut place = rule.place(entry.event_time_ms, key);
+        let opened_now = place.closes_ms;
+        let known = self.graces.keys().any(|grace_ms| {
+            place.closes_ms = place.end_ms.saturating_add(*grace_ms);
+            place.closes_ms > stream_time_ms && self.open.contains_key(&place)
+        });
+        if !known {
+            place.closes_ms = opened_now;
+        }
+        if place.closes_ms <= stream_time_ms {
             return Observed::Late;
         }
-        let place = (start_ms, key.to_vec());
-        match self.open.get_mut(&place) {
-            Some(open) if open.event_time_ms > entry.event_time_ms => {}
-            Some(open) => *open = entry,
-            None => {
-                self.open.insert(place.clone(), entry);
-            }
+        let later = self.open.get(&place).map(|open| open.event_time_ms);
+        if later.is_none_or(|later| later <= entry.event_time_ms) {
+            self.put(place.clone(), entry);
         }
         self.changed.insert(place);
         Observed::Taken
     }
 
-    /// Closes what stream time has passed, in order of start and key.
-    pub fn close(&mut self, stream_time_ms: i64) -> Vec<ClosedWindow> {
-        self.stream_time_ms = self.stream_time_ms.max(stream_time_ms);
+    /// Closes what stream time has passed, in order.
+    pub fn close(&mut self, stream_time_ms: i64) -> Vec<(WindowPlace, WindowEntry)> {
         let mut closed = Vec::new();
         while let Some(first) = self.open.first_entry() {
-            let start_ms = first.key().0;
-            if start_ms.saturating_add(self.length_ms).saturating_add(self.grace_ms) > self.stream_time_ms {
+            if first.key().closes_ms > stream_time_ms {
                 break;
             }
             let (place, entry) = first.remove_entry();
+            let grace_ms = place.grace_ms();
+            if let Some(count) = self.graces.get_mut(&grace_ms) {
+                *count -= 1;
+                if *count == 0 {
+                    self.graces.remove(&grace_ms);
+                }
+            }
             self.changed.insert(place.clone());
-            closed.push(ClosedWindow {
-                start_ms: place.0,
-                key: place.1,
-                entry,
-            });
+            closed.push((place, entry));
         }
         closed
     }
 
     /// What has changed since the last call.
     pub fn changes(&mut self) -> Vec<WindowChange> {
-        std::mem::take(&mut self.changed)
-            .into_iter()
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        changed
             .map(|place| {
                 let entry = self.open.get(&place).cloned();
-                WindowChange {
-                    start_ms: place.0,
-                    key: place.1,
-                    entry,
-                }
+                (place, entry)
             })
             .collect()
+    }
+
+    /// Every open window.
+    pub fn open(&self) -> impl Iterator<Item = (&WindowPlace, &WindowEntry)> {
+        self.open.iter()
     }
 
     /// Number of open windows.
@@ -146,20 +184,17 @@ impl Windows {
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
-
-    fn closes_at(&self, start_ms: i64) -> i64 {
-        start_ms.saturating_add(self.length_ms).saturating_add(self.grace_ms)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
 
     fn entry(offset: i64, event_time_ms: i64) -> WindowEntry {
         WindowEntry {
+            version: 1,
+            signature: Arc::new(InputSignature::new(Vec::new())),
             row: vec![Values::Int64(vec![offset])],
             output_key: None,
             topic: 0,
@@ -168,55 +203,114 @@ mod tests {
         }
     }
 
+    fn rule(length_ms: i64, grace_ms: i64) -> WindowRule {
+        WindowRule {
+            length_ms,
+            grace_ms,
+            by: 7,
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Event {
+            key: u8,
+            time: i64,
+        },
+        /// a new version's trigger
+        Rule(WindowRule),
+        /// everything is restored from the changelog
+        Restart,
+        /// windows close
+        Close,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let rules = (prop::sample::select(vec![100i64, 150, 200]), 0i64..200, 0u64..2);
+        let step = prop_oneof![
+            20 => (0u8..3, 0i64..2_000).prop_map(|(key, time)| Step::Event { key, time }),
+            1 => rules.prop_map(|(length_ms, grace_ms, by)| Step::Rule(WindowRule { length_ms, grace_ms, by })),
+            1 => Just(Step::Restart),
+            4 => Just(Step::Close),
+        ];
+        prop::collection::vec(step, 1..150)
+    }
+
+    /// The slow and obvious windows: each with the rule that opened it, in the order of opening.
+    struct Obvious {
+        start: i64,
+        rule: WindowRule,
+        key: u8,
+        latest: (i64, i64),
+    }
+
+    impl Obvious {
+        fn end(&self) -> i64 {
+            self.start + self.rule.length_ms
+        }
+
+        fn closes(&self) -> i64 {
+            self.end() + self.rule.grace_ms
+        }
+    }
+
     proptest! {
+        /// An event belongs to the window of its key that is open, whatever grace that one was opened with; if there is none, to
+        /// a new one unless it is late for that. Every window closes once, at its own time, with its latest event.
         #[test]
-        fn every_window_closes_once_with_its_latest_event_and_survives_a_restart(
-            events in prop::collection::vec((0u8..3, 0i64..2_000), 1..120), length in 1i64..300, grace in 0i64..200, restart_at in 0usize..120,
-        ) {
-            let mut windows = Windows::new(length, grace);
-            let mut changelog: BTreeMap<(i64, Vec<u8>), WindowEntry> = BTreeMap::new();
-            let mut expected: HashMap<(i64, u8), (i64, i64)> = HashMap::new();
-            let mut closed: HashMap<(i64, u8), i64> = HashMap::new();
-            let mut stream_time = i64::MIN;
-            let mut record = |windows: &mut Windows, closed: &mut HashMap<(i64, u8), i64>, time: i64| {
-                let mut last = (i64::MIN, Vec::new());
-                for window in windows.close(time) {
-                    prop_assert!((window.start_ms, window.key.clone()) > last);
-                    last = (window.start_ms, window.key.clone());
-                    prop_assert!(window.start_ms + length + grace <= time);
-                    prop_assert!(closed.insert((window.start_ms, window.key[0]), window.entry.offset).is_none());
+        fn windows_close_as_they_were_opened(steps in steps()) {
+            let mut windows = Windows::default();
+            let mut changelog: BTreeMap<WindowPlace, WindowEntry> = BTreeMap::new();
+            let (mut rule, mut now) = (rule(100, 50), i64::MIN);
+            let mut obvious: Vec<Obvious> = Vec::new();
+            for (index, step) in steps.into_iter().chain([Step::Event { key: 0, time: 1_000_000 }, Step::Close]).enumerate() {
+                match step {
+                    Step::Event { key, time } => {
+                        now = now.max(time);
+                        let start = time.div_euclid(rule.length_ms) * rule.length_ms;
+                        let latest = (time, index as i64);
+                        let same = |window: &&mut Obvious| {
+                            window.closes() > now && window.start == start && window.key == key
+                                && (window.rule.length_ms, window.rule.by) == (rule.length_ms, rule.by)
+                        };
+                        let late = match obvious.iter_mut().find(same) {
+                            Some(window) => { window.latest = window.latest.max(latest); false }
+                            None if start + rule.length_ms + rule.grace_ms <= now => true,
+                            None => { obvious.push(Obvious { start, rule, key, latest }); false }
+                        };
+                        let observed = windows.observe(&rule, &[key], entry(index as i64, time), now);
+                        prop_assert_eq!(observed, if late { Observed::Late } else { Observed::Taken });
+                    }
+                    Step::Rule(next) => rule = next,
+                    Step::Restart => {
+                        windows = Windows::default();
+                        changelog.clone().into_iter().for_each(|(place, entry)| windows.restore(place, entry));
+                    }
+                    Step::Close => {
+                        let closed = windows.close(now);
+                        prop_assert!(closed.is_sorted_by_key(|(place, _)| (place.closes_ms, place.start_ms)));
+                        let mut closed: Vec<(i64, i64, u8, i64)> = closed
+                            .iter()
+                            .map(|(place, entry)| (place.start_ms, place.end_ms, place.key[0], entry.offset))
+                            .collect();
+                        let (done, open): (Vec<Obvious>, Vec<Obvious>) = obvious.into_iter().partition(|w| w.closes() <= now);
+                        obvious = open;
+                        let mut expected: Vec<(i64, i64, u8, i64)> =
+                            done.iter().map(|w| (w.start, w.end(), w.key, w.latest.1)).collect();
+                        closed.sort_unstable();
+                        expected.sort_unstable();
+                        prop_assert_eq!(closed, expected);
+                    }
                 }
-                for change in windows.changes() {
-                    match change.entry {
-                        Some(entry) => { changelog.insert((change.start_ms, change.key), entry); }
-                        None => { changelog.remove(&(change.start_ms, change.key)); }
+                for (place, entry) in windows.changes() {
+                    match entry {
+                        Some(entry) => { changelog.insert(place, entry); }
+                        None => { changelog.remove(&place); }
                     }
                 }
                 prop_assert_eq!(&changelog, &windows.open);
-                Ok(())
-            };
-            for (index, (key, time)) in events.into_iter().enumerate() {
-                if index == restart_at {
-                    let mut restored = Windows::new(length, grace);
-                    for ((start, key), entry) in windows.open.clone() { restored.restore(start, key, entry); }
-                    restored.stream_time_ms = stream_time;
-                    windows = restored;
-                }
-                stream_time = stream_time.max(time);
-                let start = time.div_euclid(length) * length;
-                let late = start + length + grace <= stream_time;
-                let observed = windows.observe(&[key], entry(index as i64, time), stream_time);
-                prop_assert_eq!(observed, if late { Observed::Late } else { Observed::Taken });
-                if !late {
-                    let best = expected.entry((start, key)).or_insert((time, index as i64));
-                    if time >= best.0 { *best = (time, index as i64); }
-                }
-                record(&mut windows, &mut closed, stream_time)?;
             }
-            record(&mut windows, &mut closed, 1_000_000)?;
-            prop_assert!(windows.is_empty());
-            let expected: HashMap<(i64, u8), i64> = expected.into_iter().map(|(place, (_, offset))| (place, offset)).collect();
-            prop_assert_eq!(closed, expected);
+            prop_assert!(windows.open().all(|(place, _)| place.end_ms > 1_000_000));
         }
     }
 
@@ -227,10 +321,11 @@ mod tests {
             for grace in [0, 1, i64::MAX] {
                 for event in TIMES {
                     for stream in TIMES.into_iter().filter(|stream| *stream >= event) {
-                        let mut windows = Windows::new(length, grace);
+                        let mut windows = Windows::default();
                         let start = i128::from(event).div_euclid(i128::from(length)) * i128::from(length);
                         let closes = start + i128::from(length) + i128::from(grace);
-                        let late = windows.observe(b"k", entry(0, event), stream) == Observed::Late;
+                        let rule = rule(length, grace);
+                        let late = windows.observe(&rule, b"k", entry(0, event), stream) == Observed::Late;
                         // Where the exact time of closing is a number, it is the one that counts.
                         if i64::try_from(start).is_ok() && i64::try_from(closes).is_ok() {
                             assert_eq!(late, closes <= i128::from(stream), "{event} {stream} {length} {grace}");

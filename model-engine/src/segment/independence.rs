@@ -253,21 +253,10 @@ fn scanned(
     {
         return Ok(None);
     }
-    // Of a state that does not depend on the rows at first, the axis that it has them on afterwards is tried.
-    let unknown = states
-        .iter()
-        .find(|slot| inputs.get(**slot).is_some_and(Option::is_none));
-    let rank = match unknown.and_then(|slot| node.inputs.get(*slot)) {
-        Some(outlet) => model.outlet_fact(*outlet)?.rank(),
-        None => 1,
-    };
-    for axis in 0..rank {
+    for starts in starting_axes(model, node, inputs, &states)? {
         let mut body_inputs: TVec<RowAxis> = inputs.into();
-        for slot in &states {
-            let (Some(state @ None), Some(outlet)) = (body_inputs.get_mut(*slot), node.inputs.get(*slot)) else {
-                continue;
-            };
-            if is_constant_along(model, *outlet, axis)? {
+        for (slot, axis) in starts {
+            if let Some(state) = body_inputs.get_mut(slot) {
                 *state = Some(axis);
             }
         }
@@ -281,6 +270,35 @@ fn scanned(
         }
     }
     Ok(None)
+}
+
+/// A loop with more states than that, of more axes, is not tried in all ways.
+const MOST_STARTS: usize = 256;
+
+/// States of a loop that do not depend on the rows at first will have them on some axis afterwards, each on its own, or never:
+/// all ways in which that may be, as slots and axes. Along its axis a state must start equal for all rows.
+fn starting_axes(
+    model: &TypedModel,
+    node: &TypedNode,
+    inputs: &[RowAxis],
+    states: &[usize],
+) -> TractResult<Vec<Vec<(usize, usize)>>> {
+    let mut ways: Vec<Vec<(usize, usize)>> = vec![Vec::new()];
+    for slot in states {
+        let (Some(None), Some(outlet)) = (inputs.get(*slot), node.inputs.get(*slot)) else {
+            continue;
+        };
+        let mut longer = Vec::new();
+        for axis in 0..model.outlet_fact(*outlet)?.rank() {
+            if is_constant_along(model, *outlet, axis)? {
+                longer.extend(ways.iter().map(|way| [way.as_slice(), &[(*slot, axis)]].concat()));
+            }
+        }
+        longer.append(&mut ways);
+        longer.truncate(MOST_STARTS);
+        ways = longer;
+    }
+    Ok(ways)
 }
 
 fn scan_outputs<'a>(

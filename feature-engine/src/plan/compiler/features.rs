@@ -97,6 +97,7 @@ impl Compiler<'_> {
         let slot = FeatureSlot {
             register,
             input,
+            default,
             index,
             is_double: value_type == ValueType::Number,
         };
