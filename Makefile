@@ -18,11 +18,12 @@ build: ## build the millrace command, demo included
 	$(CARGO) build $(PROFILE) --workspace --bins
 
 .PHONY: demo
-demo: build ## the whole product on real retail data, in one process, with a view in the terminal
+demo: build ## the whole product on simulated retail data, in one process, with a view in the terminal
 	$(MILLRACE) demo
 
 .PHONY: demo-full
 demo-full: build ## the same on all 1,469,307 transactions, which are fetched first
+	@scripts/install-packages.sh data
 	configs/demo/training/setup.sh
 	$${HOME}/.cache/millrace/venv/bin/python configs/demo/data/make_sample.py --full demo-data/full
 	$(MILLRACE) demo --data demo-data/full --directory demo-data/full-state
@@ -58,10 +59,10 @@ outages: build ## the retail job with each service away for a minute, one after 
 	MILLRACE_OUTAGE_SECONDS=$${MILLRACE_OUTAGE_SECONDS:-60} $(CARGO) test $(PROFILE) --workspace --test retail_job -- --nocapture
 
 .PHONY: check
-check: ## formatting, lints, documentation, crate directions, licences
+check: ## formatting, lints, documentation, crate directions, licences, advisories where they can be had
 	@scripts/install-packages.sh build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps
 	$(CARGO) test $(PROFILE) --workspace --test architecture --test licences
-	@scripts/check-advisories.sh
+	@scripts/check-advisories.sh || [ $$? = 75 ]

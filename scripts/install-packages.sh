@@ -3,6 +3,7 @@
 #   install-packages.sh build         what the build needs
 #   install-packages.sh build test    and what the tests need
 #   install-packages.sh bench         what the benchmarks need beside that
+#   install-packages.sh data          what fetching the demo's whole data, and training its models, needs
 set -euo pipefail
 
 declare -A reason=()
@@ -31,8 +32,11 @@ for purpose in "$@"; do
     bench)
       need default-jdk-headless 'compiles the Kafka Streams application that is measured beside millrace' command -v javac
       ;;
+    data)
+      need python3-venv 'makes the Python environment that fetches the data' python3 -c 'import ensurepip, venv'
+      ;;
     *)
-      echo "install-packages.sh: no such purpose: $purpose (build, test, bench)" >&2
+      echo "install-packages.sh: no such purpose: $purpose (build, test, bench, data)" >&2
       exit 2
       ;;
   esac

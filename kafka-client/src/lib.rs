@@ -45,14 +45,14 @@ mod topic_log;
 mod topic_partition;
 
 pub use admin::{Admin, ConfigChange, GroupDescription, NewTopic, PartitionDescription, TopicDescription};
-pub use config::ClientConfig;
+pub use config::{ClientConfig, ClientOption};
 pub use consumer::{CommitCallback, CommitMode, Consumer, Fetched, RebalanceListener, Waker};
 pub use error::{ErrorCode, KafkaError};
 pub use librdkafka::{BareConsumer, ConsumerGroupMetadata, Headers, Message, Messages, TimestampType, open_clients};
 pub use partitioner::{murmur2, partition_for_key};
 pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
 pub use raw::RawConnection;
-pub use record_writer::{GoesOn, Place, RecordWriter, WriteError, Written};
+pub use record_writer::{GoesOn, Place, RecordWriter, UNREAD_OPTIONS, WriteError, Written};
 pub use remedy::Remedy;
 pub use topic_identity::{TopicChange, TopicIdentity};
 pub use topic_log::{LogClients, LogRecord, TopicLog};

@@ -1,5 +1,6 @@
 //! The `millrace` command.
 
+mod compatibility;
 #[cfg(feature = "demo")]
 mod demo;
 mod options;
@@ -53,9 +54,9 @@ enum Command {
         /// The worker's properties, in the form of a Java worker's.
         properties: PathBuf,
     },
-    /// Writes the pages of docs/options from what the code declares.
+    /// Writes the pages of docs/options, and the tables of docs/COMPATIBILITY.md, from what the code declares.
     Options(options::OptionsArguments),
-    /// Runs the whole product in one process, on a year of real grocery purchases.
+    /// Runs the whole product in one process, on a simulated year of grocery purchases.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
 }

@@ -1,4 +1,4 @@
-//! The one file that names every plugin.
+//! The plugins of this binary: the runtime's own, those that each crate lists in its `plugins()`, and the inference sink.
 
 use connect_api::{ConnectorPlugin, WorkerExtension};
 use connect_runtime::Plugins;

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use anyhow::{Context, Result, ensure};
-use kafka_client::{Admin, ClientConfig, ConfigChange, NewTopic};
+use kafka_client::{Admin, ClientConfig, NewTopic};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -157,10 +157,9 @@ async fn every_metric_is_listed_and_moves() -> Result<()> {
     let expired = job.expire().await?;
     check_expiry(&expired)?;
     let detached = job.detach().await?;
-    let aborted = job.abort(&detached).await?;
     let all = job.make_catalog_again().await?;
     check_listed(&all, &workspace().join("docs/METRICS.md"))?;
-    check_monotonic(&[&before, &connectors, &events, &expired, &detached, &aborted, &all])?;
+    check_monotonic(&[&before, &connectors, &events, &expired, &detached, &all])?;
     job.lose_the_changelog().await?;
 
     let code = job.worker.stop()?;
@@ -354,6 +353,9 @@ impl Job {
         };
         let features = json!(["amount", "spent", "seen"]);
         let each = json!({ "each": {} });
+        let mut score = model("linear.onnx", features.clone(), each.clone());
+        // A feature is computed if a model wants it, here one that is always there and now and then too long to be.
+        score["subscribe"]["filter"] = "size(long) >= 0".into();
         let mut hasty = model(
             "linear.onnx",
             features.clone(),
@@ -408,10 +410,7 @@ impl Job {
                     "features": { "due_amount": { "expression": "event.amount" } }
                 }),
             ),
-            (
-                "models/shop/score",
-                model("linear.onnx", features.clone(), each.clone()),
-            ),
+            ("models/shop/score", score),
             ("models/shop/hasty", hasty),
             ("models/shop/failing", failing),
             (
@@ -542,7 +541,8 @@ impl Job {
                 (
                     "millrace_inference_shed_total",
                     &[("tenant", "shop"), ("reason", "late")],
-                    1.0,
+                    // for each of its two models with windows
+                    2.0,
                 ),
             ])
             .await?;
@@ -571,23 +571,6 @@ impl Job {
             ("millrace_inference_commits_aborted_total", &[], 0.0),
         ])
         .await
-    }
-
-    /// The topic of the state does not take what has changed: the transaction is aborted and tried again until it does.
-    async fn abort(&self, before: &Exposition) -> Result<Exposition> {
-        let admin = Admin::new(&ClientConfig::new(&self.bootstrap))?;
-        let takes = async |bytes: &str| {
-            let change = ("max.message.bytes".to_owned(), ConfigChange::Set(bytes.to_owned()));
-            admin.alter_topic_config(CHANGELOG, &[change]).await
-        };
-        takes("10").await?;
-        self.send(EVENTS + 56..EVENTS + 57, START_MS + 2 * HOUR_MS)?;
-        self.until_at_least("millrace_inference_commits_aborted_total", &[], 1.0)
-            .await?;
-        takes("1048588").await?;
-        let commits = before.value("millrace_inference_commits_total", &[])?;
-        self.until_at_least("millrace_inference_commits_total", &[], commits + 2.0)
-            .await
     }
 
     /// The catalog's topic is made again: the global store is read from it anew. Another's topic is there at last.
@@ -858,7 +841,8 @@ fn check_stores(found: &Exposition) -> Result<()> {
         ("ready", "products", 1.0),
         ("ready", "absent", 0.0),
         ("lag", "products", 0.0),
-        ("rows_undecodable_total", "products", EVENTS as f64 / 4.0),
+        // One row, which is then known to be none until its record changes.
+        ("rows_undecodable_total", "products", 1.0),
         ("rows_undecodable_total", "absent", 0.0),
         ("rebuilds_total", "products", 0.0),
         ("rebuilds_total", "households", 0.0),

@@ -182,7 +182,7 @@ fn capture_options(definition: ConfigDef) -> ConfigDef {
                 .default("10240")
                 .validator(Validator::AtLeast(1.0))
                 .importance(Importance::Low)
-                .doc("No effect: a snapshot streams rows by COPY, which has no fetch size."),
+                .without_effect("a snapshot streams rows by COPY, which has no fetch size"),
         )
         .define(regexes("message.prefix.include.list", "prefixes of logical messages to capture"))
         .define(regexes("message.prefix.exclude.list", "prefixes of logical messages to leave out"))
@@ -263,7 +263,7 @@ fn pace_options(definition: ConfigDef) -> ConfigDef {
         )
         .define(
             number("poll.interval.ms", Long, "500", 1.0)
-                .doc("No effect: changes are handed on when they arrive, without polling."),
+                .without_effect("changes are handed on when they arrive, without polling"),
         )
         .define(
             number("heartbeat.interval.ms", Int, "0", 0.0)

@@ -28,6 +28,15 @@ impl UnreadOption {
         }
     }
 
+    /// An option that is known and accepted, and of which nothing comes, which is worth a warning. `reason` is a clause.
+    pub fn known(name: &str, reason: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            refused: false,
+            message: format!("Configuration '{name}' has no effect: {reason}"),
+        }
+    }
+
     fn refused(name: &str, reason: &str) -> Self {
         Self {
             refused: true,
@@ -40,14 +49,8 @@ impl ConfigDef {
     /// Options of `config` that are defined, and of which nothing comes.
     pub fn without_effect(&self, config: &ConfigMap) -> Vec<UnreadOption> {
         let set = self.keys().filter(|key| config.contains_key(&key.name));
-        set.filter_map(|key| {
-            Some(UnreadOption {
-                name: key.name.clone(),
-                refused: false,
-                message: format!("Configuration '{}' has no effect: {}", key.name, key.without_effect?),
-            })
-        })
-        .collect()
+        set.filter_map(|key| Some(UnreadOption::known(&key.name, key.without_effect?)))
+            .collect()
     }
 
     /// What is to be said of each option of `config` that this definition does not have, in the order of `config`.

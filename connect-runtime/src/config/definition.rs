@@ -507,13 +507,10 @@ fn clients(definition: ConfigDef) -> ConfigDef {
             Low,
             "Time for connecting, in ms.",
         ))
-        .define(key(
-            "socket.connection.setup.timeout.max.ms",
-            Long,
-            "30000",
-            Low,
-            "Longest time for connecting, in ms.",
-        ))
+        .define(
+            key("socket.connection.setup.timeout.max.ms", Long, "30000", Low, "")
+                .without_effect("each attempt to connect has socket.connection.setup.timeout.ms"),
+        )
         .define(key(
             "request.timeout.ms",
             Int,

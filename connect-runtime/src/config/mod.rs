@@ -13,5 +13,5 @@ mod worker;
 
 pub use clients::{ClientKind, OverridePolicy};
 pub use definition::definition;
-pub use providers::ConfigProviders;
+pub use providers::{ConfigProviders, parameters as provider_parameters};
 pub use worker::{WorkerConfig, WorkerConfigError};

@@ -3,11 +3,12 @@
 //! A reference to an unknown provider, and a key or path that is not there or not allowed, stays as text. Values are not
 //! looked at again.
 
+use super::pattern::regex_validator;
 use super::properties::parse_utf8;
-use crate::plugins::{PluginKind, Plugins};
-use connect_api::config::with_prefix;
+use crate::plugins::{PluginKind, Plugins, simple_name};
+use connect_api::config::{ConfigKey, ConfigType, Importance, with_prefix};
 use connect_api::java_regex::JavaRegex;
-use connect_api::{ConfigMap, ConnectError};
+use connect_api::{ConfigDef, ConfigMap, ConnectError};
 use indexmap::IndexMap;
 use regex::{Captures, Regex};
 use std::collections::HashMap;
@@ -17,6 +18,27 @@ use std::sync::LazyLock;
 #[allow(clippy::expect_used)] // a constant expression, used by every test
 static REFERENCE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\$\{([^}]*?):(([^}]*?):)?([^}]*?)\}").expect("the expression is valid"));
+
+/// The parameters of a config provider, below `config.providers.NAME.param.`; none for a class that is not there.
+pub fn parameters(class: &str) -> ConfigDef {
+    let key = |name: &str, config_type| {
+        ConfigKey::new(name, config_type)
+            .default_null()
+            .importance(Importance::Medium)
+    };
+    match simple_name(class) {
+        "FileConfigProvider" | "DirectoryConfigProvider" => ConfigDef::new().define(
+            key("allowed.paths", ConfigType::List)
+                .doc("Absolute paths of directories and files that may be read; not set: all. They must be there when the worker starts."),
+        ),
+        "EnvVarConfigProvider" => ConfigDef::new().define(
+            key("allowlist.pattern", ConfigType::String)
+                .validator(regex_validator())
+                .doc("Java regular expression of the variables that may be read; not set: all."),
+        ),
+        _ => ConfigDef::new(),
+    }
+}
 
 /// The config providers of a worker, by name.
 #[derive(Debug, Default)]
@@ -54,6 +76,16 @@ impl ConfigProviders {
             let options = with_prefix(properties, &prefix);
             let class = options.get("class").and_then(Option::as_deref).unwrap_or_default();
             let parameters = with_prefix(&options, "param.");
+            for unread in self::parameters(class).unread(&parameters) {
+                let message = format!(
+                    "{} (config provider {name}, {prefix}param.{})",
+                    unread.message, unread.name
+                );
+                match unread.refused {
+                    true => return Err(ConnectError::config(message)),
+                    false => tracing::warn!(option = %format!("{prefix}param.{}", unread.name), "{message}"),
+                }
+            }
             let provider = Provider::configure(class, &parameters, environment.clone()).map_err(|reason| {
                 ConnectError::config(format!("{reason} (config provider {name}, {prefix}class={class})"))
             })?;
@@ -302,6 +334,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_misspelt_parameter_is_refused_with_the_right_one() {
+        let option = |name: &str, value: &str| (format!("config.providers.file.{name}"), Some(value.to_owned()));
+        let properties = ConfigMap::from([
+            ("config.providers".to_owned(), Some("file".to_owned())),
+            option("class", "FileConfigProvider"),
+            option("param.allowed.path", "/etc"),
+        ]);
+        let error = ConfigProviders::configure(&properties, std::iter::empty()).unwrap_err();
+        assert!(
+            error.message().contains("did you mean 'allowed.paths'?"),
+            "{}",
+            error.message()
+        );
     }
 
     #[test]

@@ -298,6 +298,12 @@ const WITHOUT_EFFECT: [(&str, &str); 5] = [
 fn unread(properties: &ConfigMap, definition: &ConfigDef) -> Vec<UnreadOption> {
     let mut said = definition.without_effect(properties);
     for name in properties.keys() {
+        let of_clients = ClientKind::ALL.map(ClientKind::worker_prefix);
+        let mut options = of_clients.into_iter().filter_map(|prefix| name.strip_prefix(prefix));
+        if let Some(reason) = options.find_map(ClientConfig::without_effect) {
+            said.push(UnreadOption::known(name, reason));
+            continue;
+        }
         if let Some((_, reason)) = WITHOUT_EFFECT.iter().find(|(prefix, _)| name.starts_with(prefix)) {
             said.push(UnreadOption::without_effect(
                 name,
@@ -335,4 +341,62 @@ fn refused_by_clients(properties: &ConfigMap) -> Vec<String> {
         }
     }
     messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(options: &[(&str, &str)]) -> Vec<(String, String)> {
+        let properties = options
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+            .collect();
+        let said = unread(&properties, &definition()).into_iter();
+        said.map(|option| (option.name, option.message)).collect()
+    }
+
+    #[test]
+    fn options_without_effect_are_told_with_the_reason() {
+        let options = [
+            ("scheduled.rebalance.max.delay.ms", "0", "deals the work"),
+            ("inter.worker.key.generation.algorithm", "HmacSHA256", "sessioned"),
+            ("inter.worker.key.size", "256", "sessioned"),
+            ("inter.worker.key.ttl.ms", "1", "sessioned"),
+            ("inter.worker.signature.algorithm", "HmacSHA256", "sessioned"),
+            ("inter.worker.verification.algorithms", "HmacSHA256", "sessioned"),
+            ("ssl.client.auth", "required", "https listeners are not supported"),
+            ("plugin.path", "/plugins", "part of the binary"),
+            ("metrics.num.samples", "5", "without samples"),
+            ("socket.connection.setup.timeout.max.ms", "1", "each attempt"),
+            ("producer.max.block.ms", "1", "without this limit"),
+            ("consumer.auto.commit.interval.ms", "1", "offset.flush.interval.ms"),
+            ("admin.metadata.max.idle.ms", "1", "not forgotten"),
+        ];
+        for (name, value, reason) in options {
+            let said = said(&[(name, value)]);
+            let [(option, message)] = said.as_slice() else {
+                panic!("{name}: {said:?}")
+            };
+            assert_eq!(option, name);
+            assert!(
+                message.contains("has no effect") && message.contains(reason),
+                "{name}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_options_that_are_read() {
+        let options = [
+            ("connect.protocol", "eager"),
+            ("key.converter.plugin.version", "1"),
+            ("producer.linger.ms", "5"),
+            ("consumer.max.poll.records", "5"),
+            ("admin.default.api.timeout.ms", "5"),
+            ("socket.connection.setup.timeout.ms", "5"),
+            ("config.providers.file.class", "FileConfigProvider"),
+        ];
+        assert_eq!(said(&options), []);
+    }
 }

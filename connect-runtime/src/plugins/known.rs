@@ -29,6 +29,11 @@ impl KnownClass {
     pub fn class(&self) -> String {
         format!("{}{}", self.package, self.name)
     }
+
+    /// What to do about it: a sentence.
+    pub fn advice(&self) -> &'static str {
+        super::missing::advice(self.kind)
+    }
 }
 
 /// Every class that is known.

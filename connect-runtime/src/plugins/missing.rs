@@ -25,7 +25,7 @@ const ABSTRACT: [(&str, PluginKind); 7] = [
 ];
 
 /// What to do about a class that is not built in.
-fn advice(kind: PluginKind) -> &'static str {
+pub(super) fn advice(kind: PluginKind) -> &'static str {
     match kind {
         PluginKind::Connector => "Java classes cannot be loaded: run it on Java workers of a group of their own",
         PluginKind::ConfigProvider | PluginKind::RestExtension => "Java classes cannot be loaded: leave it out",

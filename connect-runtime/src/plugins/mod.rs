@@ -11,7 +11,7 @@ mod known;
 mod missing;
 pub mod version;
 
-pub use known::KnownClass;
+pub use known::{KnownClass, all as known_classes};
 pub use missing::Unusable;
 
 use connect_api::{
@@ -56,7 +56,8 @@ impl PluginKind {
         }
     }
 
-    fn noun(self) -> &'static str {
+    /// What it is called in a sentence.
+    pub fn noun(self) -> &'static str {
         match self {
             PluginKind::Connector => "connector",
             PluginKind::Transformation => "transformation",
@@ -68,7 +69,8 @@ impl PluginKind {
         }
     }
 
-    fn plural(self) -> &'static str {
+    /// What several are called in a sentence.
+    pub fn plural(self) -> &'static str {
         match self {
             PluginKind::Connector => "connectors",
             PluginKind::Transformation => "transformations",

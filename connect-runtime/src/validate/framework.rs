@@ -11,6 +11,8 @@ use Importance::{High, Low, Medium};
 const COMMON: &str = "Common";
 const ERRORS: &str = "Error Handling";
 const EXACTLY_ONCE: &str = "Exactly Once Support";
+/// Why options of transactions do nothing.
+const AT_LEAST_ONCE: &str = "exactly-once delivery of sources is not supported";
 
 /// The framework's options of sources or sinks, in upstream's order.
 pub fn definition(kind: ConnectorKind) -> ConfigDef {
@@ -265,7 +267,7 @@ fn source(definition: ConfigDef) -> ConfigDef {
                 .default("requested")
                 .validator(Validator::CaseInsensitiveIn(vec!["required", "requested"]))
                 .importance(Medium)
-                .doc("Whether to refuse the connector unless it delivers exactly once.")
+                .doc("required refuses the connector: exactly-once delivery of sources is not supported.")
                 .group(EXACTLY_ONCE, 2, Width::Short)
                 .display_name("Exactly once support"),
         )
@@ -274,7 +276,7 @@ fn source(definition: ConfigDef) -> ConfigDef {
                 .default("poll")
                 .validator(Validator::CaseInsensitiveIn(vec!["interval", "poll", "connector"]))
                 .importance(Medium)
-                .doc("Where transactions begin and end when exactly-once support is enabled.")
+                .without_effect(AT_LEAST_ONCE)
                 .group(EXACTLY_ONCE, 3, Width::Short)
                 .display_name("Transaction Boundary"),
         )
@@ -282,7 +284,7 @@ fn source(definition: ConfigDef) -> ConfigDef {
             key("transaction.boundary.interval.ms", Long)
                 .default_null()
                 .importance(Low)
-                .doc("Time between transactions with transaction.boundary=interval, in ms.")
+                .without_effect(AT_LEAST_ONCE)
                 .group(EXACTLY_ONCE, 4, Width::Short)
                 .display_name("Transaction boundary interval"),
         )

@@ -7,6 +7,7 @@ use super::enrich::{list, text};
 use crate::config::ClientKind;
 use connect_api::config::UnreadOption;
 use connect_api::{ConfigDef, ConfigMap, ConnectorKind};
+use kafka_client::ClientConfig;
 
 /// What is to be said of each option of `config` that neither the framework (`framework`, with what the connector's
 /// transformations, predicates and converters add) nor the connector (`own`) reads.
@@ -22,14 +23,16 @@ pub(super) fn options(
         ConnectorKind::Source => ConnectorKind::Sink,
     });
     let said = |name: &String| {
-        if let Some(reason) = own.ignored(name) {
-            return Some(UnreadOption {
-                name: name.clone(),
-                refused: false,
-                message: format!("Configuration '{name}' has no effect: {reason}"),
-            });
+        let of_client = ClientKind::ALL
+            .into_iter()
+            .find_map(|client| name.strip_prefix(client.override_prefix()));
+        if let Some(reason) = own.ignored(name).or_else(|| ClientConfig::without_effect(of_client?)) {
+            return Some(UnreadOption::known(name, reason));
         }
-        if all.key(name).is_some() || own.reads_below(name) {
+        if let Some(key) = all.key(name) {
+            return key.without_effect.map(|reason| UnreadOption::known(name, reason));
+        }
+        if own.reads_below(name) {
             return None;
         }
         if let Some(said) = below_a_prefix(name, config, kind, own, &all) {

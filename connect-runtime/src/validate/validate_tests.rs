@@ -359,6 +359,7 @@ async fn any_other_option_that_nobody_reads_is_a_warning() {
         ("predicates.p.type", "RecordIsTombstone"),
         ("producer.override.acks", "all"),
         ("topic.creation.default.partitions", "1"),
+        ("consumer.override.auto.commit.interval.ms", "1"),
     ]);
     let (refused, warned) = unread(config.clone()).await;
     assert!(refused.is_empty(), "{refused:?}");
@@ -370,6 +371,10 @@ async fn any_other_option_that_nobody_reads_is_a_warning() {
         ("predicates.p.type", "'p' is not in 'predicates'"),
         ("producer.override.acks", "no such client"),
         ("topic.creation.default.partitions", "a sink creates no topics"),
+        (
+            "consumer.override.auto.commit.interval.ms",
+            "has no effect: offsets are committed at offset.flush.interval.ms",
+        ),
     ];
     assert_eq!(warned.len(), reasons.len(), "{warned:?}");
     for ((name, message), (expected, reason)) in warned.iter().zip(reasons) {
@@ -383,6 +388,37 @@ async fn any_other_option_that_nobody_reads_is_a_warning() {
     let answer = validator.validate(&sink(&[])).await.unwrap().to_json();
     let members: Vec<&String> = answer.as_object().unwrap().keys().collect();
     assert_eq!(members, ["name", "error_count", "groups", "configs"]);
+}
+
+#[tokio::test]
+async fn an_option_that_is_known_and_does_nothing_is_a_warning() {
+    let config = map(&[
+        ("name", "c"),
+        ("connector.class", "FileStreamSource"),
+        ("transaction.boundary", "interval"),
+        ("transaction.boundary.interval.ms", "5"),
+        ("producer.override.max.block.ms", "5"),
+    ]);
+    let (refused, warned) = unread(config).await;
+    assert!(refused.is_empty(), "{refused:?}");
+    let reasons = [
+        (
+            "transaction.boundary",
+            "exactly-once delivery of sources is not supported",
+        ),
+        (
+            "transaction.boundary.interval.ms",
+            "exactly-once delivery of sources is not supported",
+        ),
+        ("producer.override.max.block.ms", "without this limit"),
+    ];
+    assert_eq!(warned.len(), reasons.len(), "{warned:?}");
+    for ((name, message), (expected, reason)) in warned.iter().zip(reasons) {
+        assert!(
+            name == expected && message.contains("has no effect") && message.contains(reason),
+            "{name}: {message}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub struct ConnectorOptions {
 /// The declaration.
 pub fn config_def() -> ConfigDef {
     let key = |name: &str, config_type, order| ConfigKey::new(name, config_type).group(GROUP, order, Width::Medium);
-    ConfigDef::new()
+    let own = ConfigDef::new()
         .define(
             key("processing.guarantee", ConfigType::String, 1)
                 .default("exactly_once_v2")
@@ -72,7 +72,16 @@ pub fn config_def() -> ConfigDef {
         // of the clients that write outputs and state
         .reads_prefix("producer.override.")
         .ignores("key.converter", "millrace.InferenceSink takes keys as the bytes that they are")
-        .ignores("header.converter", "millrace.InferenceSink reads headers as text")
+        .ignores("header.converter", "millrace.InferenceSink reads headers as text");
+    kafka_client::UNREAD_OPTIONS
+        .into_iter()
+        .fold(own, |definition, (option, always)| {
+            let reason = match always {
+                true => "millrace.InferenceSink always writes idempotently, to all replicas, under ids of its own",
+                false => "without TLS, SASL and compression millrace.InferenceSink writes by means of its own, which do without it",
+            };
+            definition.ignores(format!("producer.override.{option}"), reason)
+        })
 }
 
 /// The consumer's option for records of transactions, and what exactly once needs.
@@ -112,5 +121,41 @@ impl ConnectorOptions {
             store_wait: Duration::from_millis(millis("inference.store.wait.ms")),
             idle_after_ms: parsed.integer("inference.idle.after.ms").filter(|millis| *millis > 0),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the writer of outputs and state passes over is told to who sets it.
+    #[test]
+    fn options_of_the_writer_are_read_or_told() {
+        let definition = config_def();
+        for option in [
+            "acks",
+            "retries",
+            "delivery.timeout.ms",
+            "buffer.memory",
+            "send.buffer.bytes",
+        ] {
+            let reason = definition.ignored(&format!("producer.override.{option}"));
+            assert!(reason.is_some_and(|reason| reason.contains("writes")), "{option}");
+        }
+        for option in [
+            "linger.ms",
+            "max.request.size",
+            "transaction.timeout.ms",
+            "compression.type",
+        ] {
+            assert_eq!(
+                definition.ignored(&format!("producer.override.{option}")),
+                None,
+                "{option}"
+            );
+        }
+        for converter in ["key.converter", "header.converter"] {
+            assert!(definition.ignored(converter).is_some(), "{converter}");
+        }
     }
 }

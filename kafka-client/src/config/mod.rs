@@ -6,6 +6,10 @@
 mod options;
 mod security;
 
+pub use options::ClientOption;
+#[cfg(test)]
+pub(crate) use options::of_producers;
+
 use std::fmt;
 
 use indexmap::IndexMap;
@@ -65,6 +69,16 @@ impl ClientConfig {
     /// Names of the options that clients know, those of `ssl.` and `sasl.` aside.
     pub fn known() -> impl Iterator<Item = &'static str> {
         options::known()
+    }
+
+    /// Every option that clients know, those of `ssl.` and `sasl.` aside, with what becomes of it.
+    pub fn described() -> impl Iterator<Item = ClientOption> {
+        options::described()
+    }
+
+    /// Why nothing comes of setting an option that clients accept; `None` for one that does something, or is refused.
+    pub fn without_effect(option: &str) -> Option<&'static str> {
+        options::without_effect(option).or_else(|| security::without_effect(option))
     }
 
     /// Sets an option, replacing its value. It is judged when a client is built.

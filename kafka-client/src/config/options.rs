@@ -26,8 +26,10 @@ enum Value {
     Kilobytes,
     /// `true` or `false`.
     Boolean,
-    /// Accepted without effect: it concerns a JVM, or what our own code does with it.
-    NoEffect,
+    /// Read by our own code, not by librdkafka.
+    Ours,
+    /// Accepted without effect, and why.
+    NoEffect(&'static str),
     /// Only these values, which ask for what happens anyway.
     Only(&'static [&'static str]),
     /// Handled by name below.
@@ -35,9 +37,14 @@ enum Value {
 }
 
 use For::{Consumer, Every, Producer};
-use Value::{Boolean, Clamp, Kilobytes, Lower, NoEffect, Only, Same, Special};
+use Value::{Boolean, Clamp, Kilobytes, Lower, NoEffect, Only, Ours, Same, Special};
 
 const INT_MAX: i64 = i32::MAX as i64;
+
+/// Why options of Java's partitioner do nothing.
+const PARTITIONER: &str = "records without a key go to any partition, those with a key where Java's go";
+/// Why options of Java's metrics do nothing.
+const METRICS: &str = "metrics of Kafka clients are not served";
 const DAY_MS: i64 = 86_400_000;
 
 /// Java name, kinds, librdkafka's name ("" where there is none), value.
@@ -140,8 +147,13 @@ const OPTIONS: &[(&str, For, &str, Value)] = &[
     ("check.crcs", Consumer, "check.crcs", Boolean),
     ("exclude.internal.topics", Consumer, "", Special),
     ("enable.auto.commit", Consumer, "", Only(&["false"])),
-    ("auto.commit.interval.ms", Consumer, "", NoEffect),
-    ("max.poll.records", Consumer, "", NoEffect),
+    (
+        "auto.commit.interval.ms",
+        Consumer,
+        "",
+        NoEffect("offsets are committed at offset.flush.interval.ms"),
+    ),
+    ("max.poll.records", Consumer, "", Ours),
     ("key.deserializer", Consumer, "", Only(&[BYTE_ARRAY_DESERIALIZER])),
     ("value.deserializer", Consumer, "", Only(&[BYTE_ARRAY_DESERIALIZER])),
     // producers
@@ -182,24 +194,109 @@ const OPTIONS: &[(&str, For, &str, Value)] = &[
         Only(&["", "org.apache.kafka.clients.producer.internals.DefaultPartitioner"]),
     ),
     ("partitioner.ignore.keys", Producer, "", Only(&["false"])),
-    ("partitioner.adaptive.partitioning.enable", Producer, "", NoEffect),
-    ("partitioner.availability.timeout.ms", Producer, "", NoEffect),
-    ("max.block.ms", Producer, "", NoEffect),
+    (
+        "partitioner.adaptive.partitioning.enable",
+        Producer,
+        "",
+        NoEffect(PARTITIONER),
+    ),
+    (
+        "partitioner.availability.timeout.ms",
+        Producer,
+        "",
+        NoEffect(PARTITIONER),
+    ),
+    (
+        "max.block.ms",
+        Producer,
+        "",
+        NoEffect("a record waits for room in a full buffer without this limit"),
+    ),
     ("key.serializer", Producer, "", Only(&[BYTE_ARRAY_SERIALIZER])),
     ("value.serializer", Producer, "", Only(&[BYTE_ARRAY_SERIALIZER])),
     // of a JVM, or of its metrics
-    ("default.api.timeout.ms", Every, "", NoEffect),
-    ("metadata.max.idle.ms", Every, "", NoEffect),
-    ("metadata.cluster.check.enable", Every, "", NoEffect),
-    ("bootstrap.resolve.timeout.ms", Every, "", NoEffect),
-    ("socket.connection.setup.timeout.max.ms", Every, "", NoEffect),
-    ("metric.reporters", Every, "", NoEffect),
-    ("metrics.num.samples", Every, "", NoEffect),
-    ("metrics.recording.level", Every, "", NoEffect),
-    ("metrics.sample.window.ms", Every, "", NoEffect),
-    ("auto.include.jmx.reporter", Every, "", NoEffect),
+    ("default.api.timeout.ms", Every, "", Ours),
+    (
+        "metadata.max.idle.ms",
+        Every,
+        "",
+        NoEffect("metadata of topics that are not used is not forgotten"),
+    ),
+    (
+        "metadata.cluster.check.enable",
+        Every,
+        "",
+        NoEffect("clients check the cluster's id by themselves"),
+    ),
+    (
+        "bootstrap.resolve.timeout.ms",
+        Every,
+        "",
+        NoEffect("addresses that cannot be resolved are tried again"),
+    ),
+    (
+        "socket.connection.setup.timeout.max.ms",
+        Every,
+        "",
+        NoEffect("each attempt to connect has socket.connection.setup.timeout.ms"),
+    ),
+    ("metric.reporters", Every, "", NoEffect(METRICS)),
+    ("metrics.num.samples", Every, "", NoEffect(METRICS)),
+    ("metrics.recording.level", Every, "", NoEffect(METRICS)),
+    ("metrics.sample.window.ms", Every, "", NoEffect(METRICS)),
+    ("auto.include.jmx.reporter", Every, "", NoEffect(METRICS)),
     ("interceptor.classes", Every, "", Only(&[""])),
 ];
+
+/// Why nothing comes of an option that is accepted, if nothing does.
+pub(super) fn without_effect(option: &str) -> Option<&'static str> {
+    OPTIONS.iter().find_map(|(name, _, _, value)| match value {
+        NoEffect(reason) if *name == option => Some(*reason),
+        _ => None,
+    })
+}
+
+/// What becomes of an option of Kafka clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientOption {
+    /// its name in Java
+    pub name: &'static str,
+    /// the clients that it concerns: `all`, `consumers` or `producers`
+    pub clients: &'static str,
+    /// what comes of it: a clause
+    pub effect: String,
+}
+
+/// Every option of the table with what becomes of it.
+pub(super) fn described() -> impl Iterator<Item = ClientOption> {
+    OPTIONS.iter().map(|(name, clients, _, value)| ClientOption {
+        name,
+        clients: match clients {
+            Every => "all",
+            Consumer => "consumers",
+            Producer => "producers",
+        },
+        effect: match value {
+            Clamp(low, high) => format!("as in Kafka's clients, brought between {low} and {high}"),
+            NoEffect(reason) => format!("accepted, without effect: {reason}"),
+            Only(allowed) => {
+                let allowed: Vec<&str> = allowed
+                    .iter()
+                    .map(|one| if one.is_empty() { "empty" } else { one })
+                    .collect();
+                format!("{} only; anything else is refused", allowed.join(" or "))
+            }
+            Same | Lower | Kilobytes | Boolean | Ours | Special => "as in Kafka's clients".to_owned(),
+        },
+    })
+}
+
+/// Options that producers do something with.
+#[cfg(test)]
+pub(crate) fn of_producers() -> impl Iterator<Item = &'static str> {
+    let concerns = |row: &&(_, For, _, Value)| row.1 != Consumer && !matches!(row.3, NoEffect(_) | Only(_) | Ours);
+    OPTIONS.iter().filter(concerns).map(|(name, ..)| *name)
+}
 
 /// Names of the options in the table.
 pub(super) fn known() -> impl Iterator<Item = &'static str> {
@@ -242,7 +339,7 @@ pub(super) fn translate(
             continue;
         }
         let translated = match carry {
-            NoEffect => continue,
+            Ours | NoEffect(_) => continue,
             Same => value.to_owned(),
             Lower => value.to_ascii_lowercase(),
             Boolean => boolean(name, value)?.to_string(),

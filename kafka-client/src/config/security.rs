@@ -16,6 +16,12 @@ const NO_EFFECT: &[&str] = &[
     "ssl.client.auth",
 ];
 
+pub(super) fn without_effect(name: &str) -> Option<&'static str> {
+    NO_EFFECT
+        .contains(&name)
+        .then_some("it chooses a part of a Java virtual machine, or concerns servers")
+}
+
 pub(super) fn owns(name: &str) -> bool {
     name == "security.protocol" || name.starts_with("sasl.") || name.starts_with("ssl.")
 }

@@ -22,6 +22,30 @@ use crate::topic_identity::TopicIdentity;
 use batches::BatchWriter;
 use client::ClientWriter;
 
+/// Options of Kafka's producer that [`RecordWriter`] writes without, and whether it does so also where it goes through
+/// librdkafka (TLS, SASL, compression).
+pub const UNREAD_OPTIONS: [(&str, bool); 19] = [
+    ("acks", true),
+    ("enable.idempotence", true),
+    ("retries", true),
+    ("max.in.flight.requests.per.connection", true),
+    ("transactional.id", true),
+    ("buffer.memory", false),
+    ("client.dns.lookup", false),
+    ("connections.max.idle.ms", false),
+    ("delivery.timeout.ms", false),
+    ("enable.metrics.push", false),
+    ("metadata.recovery.rebootstrap.trigger.ms", false),
+    ("metadata.recovery.strategy", false),
+    ("receive.buffer.bytes", false),
+    ("reconnect.backoff.max.ms", false),
+    ("reconnect.backoff.ms", false),
+    ("retry.backoff.max.ms", false),
+    ("retry.backoff.ms", false),
+    ("send.buffer.bytes", false),
+    ("socket.connection.setup.timeout.ms", false),
+];
+
 /// Asked before each new attempt at what may pass, with the error of the last one: false gives up, and the error is the
 /// outcome. Without an answer an attempt ends after `request.timeout.ms`.
 pub type GoesOn<'a> = &'a mut dyn FnMut(&KafkaError) -> bool;
@@ -225,6 +249,39 @@ impl RecordWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nothing that a producer takes is passed over without [`UNREAD_OPTIONS`] saying so.
+    #[test]
+    fn every_option_of_producers_is_read_or_said_not_to_be() {
+        // By the two below, or by whoever hands over the records (`linger.ms`, `batch.size`).
+        let read = [
+            "bootstrap.servers",
+            "client.id",
+            "metadata.max.age.ms",
+            "request.timeout.ms",
+            "allow.auto.create.topics",
+            "max.request.size",
+            "transaction.timeout.ms",
+            "compression.type",
+        ];
+        let sources = [include_str!("batches/mod.rs"), include_str!("batches/cluster.rs")].concat();
+        for option in read {
+            assert!(sources.contains(&format!("\"{option}\"")), "{option} is not read");
+        }
+        let unread = UNREAD_OPTIONS.map(|(option, _)| option);
+        for option in crate::config::of_producers() {
+            let of_compression = option.starts_with("compression.");
+            let lingers = matches!(option, "linger.ms" | "batch.size");
+            assert!(
+                read.contains(&option) || of_compression || lingers || unread.contains(&option),
+                "nobody reads {option}, and nobody says so"
+            );
+        }
+        for option in unread {
+            assert!(crate::config::of_producers().any(|known| known == option), "{option}");
+            assert!(!sources.contains(&format!("\"{option}\"")), "{option} is read");
+        }
+    }
 
     #[test]
     fn a_record_is_found_in_the_piece_that_it_went_out_with() {

@@ -1,4 +1,4 @@
-//! `millrace demo`: the whole product in one process, on real retail data.
+//! `millrace demo`: the whole product in one process, on simulated retail data.
 //!
 //! ```text
 //!   dev-broker <-- worker (REST on 127.0.0.1:8083)
@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Runs the whole product in one process, on a year of real grocery purchases.
+/// Runs the whole product in one process, on a simulated year of grocery purchases.
 #[derive(Debug, clap::Args)]
 pub struct DemoArguments {
     /// How many purchases to replay, or `all`
