@@ -75,6 +75,13 @@ pub trait WorkerExtension: Send + Sync {
     /// Its keys in the worker's properties.
     fn config_def(&self) -> ConfigDef;
 
+    /// What is wrong with the worker's properties beyond what the definition of each key says, keys that follow from others
+    /// among them: one message for each fault, which names its option. The worker is not started then.
+    fn check(&self, properties: &ConfigMap) -> Vec<String> {
+        let _ = properties;
+        Vec::new()
+    }
+
     /// Starts; REST answers 503 for its paths until it returns. A slow start must not hold up the worker. After a retriable
     /// error it is called again.
     async fn start(&self, context: WorkerContext) -> Result<(), ConnectError>;

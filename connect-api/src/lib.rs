@@ -24,6 +24,7 @@ pub mod datum;
 pub mod delivery;
 pub mod error;
 pub mod extension;
+pub mod java_parse;
 pub mod java_regex;
 pub mod java_text;
 pub mod partitioned;

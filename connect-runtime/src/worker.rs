@@ -79,12 +79,26 @@ impl Worker {
             .iter()
             .map(|extension| extension.config_def())
             .collect();
-        let worker = Arc::new(WorkerConfig::new(resolved, &extensions)?);
-        check_converters(&worker, &plugins)?;
+        let faults = plugins
+            .extensions
+            .iter()
+            .flat_map(|extension| extension.check(&resolved));
+        let mut messages: Vec<String> = faults.collect();
+        let worker = match WorkerConfig::new(resolved, &extensions) {
+            Ok(worker) => Arc::new(worker),
+            Err(mut error) => {
+                error.messages.append(&mut messages);
+                return Err(error.into());
+            }
+        };
+        messages.extend(converter_faults(&worker, &plugins));
+        if !messages.is_empty() {
+            return Err(WorkerConfigError { messages }.into());
+        }
         let listeners = BoundListeners::bind(&worker).await?;
         let mounted = plugins.extensions.iter().map(|extension| MountedExtension {
             extension: Arc::clone(extension),
-            state: RwLock::new(ExtensionState::Starting),
+            state: RwLock::new(ExtensionState::Starting { trouble: None }),
         });
         let state = Arc::new(RestState {
             extensions: mounted.collect(),
@@ -229,6 +243,9 @@ fn start_extensions(state: &Arc<RestState>) -> JoinSet<()> {
                     Ok(()) => break ExtensionState::Started,
                     Err(error) if error.kind() == ErrorKind::Retriable => {
                         tracing::warn!(extension = mounted.extension.name(), %error, "extension cannot start yet, trying again");
+                        *mounted.state.write() = ExtensionState::Starting {
+                            trouble: Some(error.message().to_owned()),
+                        };
                         tokio::time::sleep(wait).await;
                         wait = (wait * 2).min(EXTENSION_LONGEST_WAIT);
                     }
@@ -246,7 +263,7 @@ fn start_extensions(state: &Arc<RestState>) -> JoinSet<()> {
 
 /// The worker's own converters must be there, with options that they know: every connector that names none relies on
 /// them.
-fn check_converters(worker: &WorkerConfig, plugins: &Plugins) -> Result<(), WorkerConfigError> {
+fn converter_faults(worker: &WorkerConfig, plugins: &Plugins) -> Vec<String> {
     let mut messages = Vec::new();
     for (option, kind) in [
         ("key.converter", PluginKind::Converter),
@@ -283,9 +300,5 @@ fn check_converters(worker: &WorkerConfig, plugins: &Plugins) -> Result<(), Work
         let own = outcomes.filter(|outcome| !outcome.name.ends_with(converters::CONVERTER_TYPE));
         messages.extend(own.flat_map(|outcome| outcome.errors));
     }
-    if messages.is_empty() {
-        Ok(())
-    } else {
-        Err(WorkerConfigError { messages })
-    }
+    messages
 }

@@ -42,6 +42,7 @@ mod record_writer;
 mod remedy;
 mod topic_identity;
 mod topic_log;
+mod topic_name;
 mod topic_partition;
 
 pub use admin::{Admin, ConfigChange, GroupDescription, NewTopic, PartitionDescription, TopicDescription};
@@ -56,4 +57,5 @@ pub use record_writer::{GoesOn, Place, RecordWriter, UNREAD_OPTIONS, WriteError,
 pub use remedy::Remedy;
 pub use topic_identity::{TopicChange, TopicIdentity};
 pub use topic_log::{LogClients, LogRecord, TopicLog};
+pub use topic_name::check_topic_name;
 pub use topic_partition::{IsolationLevel, StartOffset, TopicId, TopicPartition, host_and_port};

@@ -123,6 +123,71 @@ fn refusal(onnx: &[u8]) -> String {
 }
 
 #[test]
+fn versions_that_nobody_has_are_refused_with_what_to_do() {
+    let usual = || {
+        let onnx = from_x(vec![node("Relu", "r", &["x"], &["y"])], vec![]);
+        pb::ModelProto::decode(onnx.as_slice()).unwrap()
+    };
+    assert!(load(&usual().encode_to_vec()).is_ok());
+    let mut later = usual();
+    later.ir_version = 99;
+    let said = refusal(&later.encode_to_vec());
+    assert!(
+        said.starts_with("IR version 99 is not known: the newest that"),
+        "{said}"
+    );
+    for (index, domain) in [(0, "ai.onnx"), (1, "ai.onnx.ml")] {
+        let mut later = usual();
+        later.opset_import[index].version = 99;
+        let said = refusal(&later.encode_to_vec());
+        assert!(
+            said.starts_with(&format!("opset 99 of domain {domain} is not known")),
+            "{said}"
+        );
+        assert!(said.contains("export the model with target_opset "), "{said}");
+        let mut never = usual();
+        never.opset_import[index].version = 0;
+        assert!(refusal(&never.encode_to_vec()).contains("is not known: the oldest that"));
+    }
+}
+
+#[test]
+fn refusals_have_no_words_of_the_engine() {
+    let axes = |values: &[i64]| ints("axes", values);
+    for (nodes, constants) in [
+        (
+            vec![node("Add", "a", &["x", "w"], &["y"])],
+            vec![floats("w", &[7], vec![0.5; 7])],
+        ),
+        (
+            vec![node("MatMul", "m", &["x", "w"], &["y"])],
+            vec![floats("w", &[3, 3], vec![0.5; 9])],
+        ),
+        (vec![node("Reshape", "s", &["x", "axes"], &["y"])], vec![axes(&[3, 3])]),
+        (vec![node("Expand", "e", &["x", "axes"], &["y"])], vec![axes(&[2, 7])]),
+        (vec![node("Concat", "c", &["x", "x"], &["y"])], vec![]),
+        (vec![node("Squeeze", "q", &["x", "axes"], &["y"])], vec![axes(&[9])]),
+    ] {
+        let Err(error) = load(&from_x(nodes, constants)) else {
+            continue;
+        };
+        let said = error.to_string().to_lowercase();
+        for word in [
+            "tdim",
+            "tract",
+            "datumtype",
+            "fact",
+            "infer",
+            "wire",
+            "typedmodel",
+            "sym",
+        ] {
+            assert!(!said.contains(word), "{word}: {said}");
+        }
+    }
+}
+
+#[test]
 fn broken_bytes_and_empty_graphs() {
     assert!(refusal(b"not a model at all").starts_with("not a usable ONNX model"));
     assert_eq!(refusal(b""), "not a usable ONNX model: there is no graph in it");

@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tests::inference::{create_topics, produce};
 use tests::kafka::KafkaBroker;
+use tests::worker::WorkerProcess;
 
 /// A condition that does not hold by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -383,5 +385,187 @@ async fn wrong_requests_are_refused_by_name() {
         .send("PUT", "/connector-plugins/FileStreamSink/config/validate", Some(body))
         .await;
     assert_eq!((status, &validated["error_count"]), (200, &json!(0)), "{validated}");
+    worker.stop().await;
+}
+
+/// A connector is listed from the moment when it is there: whoever polls the list takes what is missing for deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_that_was_made_just_now_is_in_every_list() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let (worker, client) = worker(broker, "listed").await;
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in.txt");
+    std::fs::write(&input, "").unwrap();
+    for number in 0..10 {
+        let name = format!("new-{number}");
+        let (status, made) = client
+            .send("POST", "/connectors", Some(source(&name, &input, "listed-lines")))
+            .await;
+        assert_eq!(status, 201, "{made}");
+        for query in [
+            "",
+            "?expand=status",
+            "?expand=info",
+            "?expand=info&expand=status",
+            "?expand=info,status",
+        ] {
+            let all = client.get(&format!("/connectors{query}")).await;
+            let listed = match query {
+                "" => all.as_array().is_some_and(|names| names.contains(&json!(name))),
+                _ => all[&name].is_object(),
+            };
+            assert!(listed, "GET /connectors{query} after POST of {name}: {all}");
+            if query.contains("status") {
+                let status = &all[&name]["status"];
+                let state = &status["connector"]["state"];
+                assert!(state == "UNASSIGNED" || state == "RUNNING", "{status}");
+                assert_eq!((&status["name"], &status["type"]), (&json!(name), &json!("source")));
+            }
+        }
+    }
+    worker.stop().await;
+}
+
+/// Brokers that go away are no reason to hang, neither for who asks after the worker nor for who stops it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_broker_is_away_says_so_and_stops() {
+    let broker = KafkaBroker::start().await.unwrap();
+    let mut worker = WorkerProcess::new(&broker.bootstrap(), "away").unwrap();
+    worker.start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    std::fs::write(&input, "one\n").unwrap();
+    let source = json!({ "connector.class": "FileStreamSource", "file": input, "topic": "away-lines" });
+    let sink = json!({ "connector.class": "FileStreamSink", "file": output, "topics": "away-lines" });
+    worker.put("/connectors/source/config", &source).await.unwrap();
+    worker.put("/connectors/sink/config", &sink).await.unwrap();
+    for connector in ["source", "sink"] {
+        let running = |_, status: &Value| status["tasks"][0]["state"] == "RUNNING";
+        let path = format!("/connectors/{connector}/status");
+        worker.until(&path, running).await.unwrap();
+    }
+
+    broker.kill().await.unwrap();
+    let health = worker.until("/health", |status, _| status == 500).await.unwrap();
+    assert_eq!(health["status"], "unhealthy");
+    assert!(
+        health["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("Worker was unable to handle this request")),
+        "{health}"
+    );
+    // what it knows it still tells
+    assert_eq!(
+        worker.get("/connectors/source/config").await.unwrap()["topic"],
+        "away-lines"
+    );
+    assert_eq!(worker.stop().unwrap(), 0, "SIGTERM without a broker");
+
+    broker.restart().await.unwrap();
+    worker.start().await.unwrap();
+    assert_eq!(worker.get("/health").await.unwrap()["status"], "healthy");
+    assert_eq!(worker.stop().unwrap(), 0);
+}
+
+/// Properties that nobody reads are named with the file that they stand in: those that are nearly one are an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_that_nobody_reads_are_named_with_their_file() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let faults: [(&str, &str, &str); 5] = [
+        ("consumer.zzz", "1", "consumer.zzz: option zzz: unknown"),
+        (
+            "producer.linger.mss",
+            "1",
+            "producer.linger.mss: option linger.mss: unknown, or not supported by this client; remove it; did you mean linger.ms?",
+        ),
+        (
+            "offset.flush.intervall.ms",
+            "1",
+            "'offset.flush.intervall.ms': did you mean 'offset.flush.interval.ms'?",
+        ),
+        (
+            "consumer.max.poll.records",
+            "many",
+            "consumer.max.poll.records: option max.poll.records: \"many\" is not a whole number",
+        ),
+        (
+            "value.converter.schema.enable",
+            "false",
+            "did you mean 'value.converter.schemas.enable'?",
+        ),
+    ];
+    // converters are asked once the worker's own properties are right
+    for (group, faults) in [("unread-one", &faults[..4]), ("unread-other", &faults[4..])] {
+        let mut worker = WorkerProcess::new(&broker.bootstrap(), group).unwrap();
+        for (name, value, _) in faults {
+            worker.set(name, value);
+        }
+        worker.start_without_waiting().await.unwrap();
+        let give_up = Instant::now() + PATIENCE;
+        while worker.is_running().unwrap() {
+            assert!(Instant::now() < give_up, "it does not end: {}", worker.log_tail());
+            tokio::task::yield_now().await;
+        }
+        let log = worker.log();
+        let words = log
+            .split("the worker could not be started: ")
+            .nth(1)
+            .unwrap_or_default();
+        let file = worker.directory().join("worker.properties").display().to_string();
+        assert!(words.starts_with(&file), "{log}");
+        for (.., said) in faults {
+            assert_eq!(words.matches(said).count(), 1, "{said}: {log}");
+        }
+        // a line for each, not all in one
+        assert!(!words.contains("\\n"), "{log}");
+    }
+
+    let mut worker = WorkerProcess::new(&broker.bootstrap(), "unread-warned").unwrap();
+    worker.set("note.of.the.owner", "team a");
+    worker.start().await.unwrap();
+    let log = worker.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("note.of.the.owner"))
+        .unwrap_or_default();
+    let file = worker.directory().join("worker.properties").display().to_string();
+    assert!(line.contains(" WARN ") && line.contains(&file), "{line}");
+    worker.stop().unwrap();
+}
+
+/// Patterns are Java's wherever one is written: look-ahead and intersections, which other engines refuse or read otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_of_topics_are_javas() {
+    let broker = KafkaBroker::shared().await.unwrap();
+    let (worker, client) = worker(broker, "patterns").await;
+    let topics = ["rx-keep", "rx-drop", "rx-b", "rx-old"];
+    create_topics(&broker.bootstrap(), &topics.map(|topic| (topic, 1)))
+        .await
+        .unwrap();
+    for topic in topics {
+        produce(&broker.bootstrap(), topic, [(String::new(), topic.to_owned())]).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let config = json!({
+        "connector.class": "FileStreamSink", "file": output, "topics.regex": "rx-(?!old)[a-z&&[^b]]+",
+        "transforms": "drop", "transforms.drop.type": "Filter", "transforms.drop.predicate": "p",
+        "predicates": "p", "predicates.p.type": "TopicNameMatches", "predicates.p.pattern": ".*-(?=dr)drop",
+    });
+    let (status, made) = client.send("PUT", "/connectors/rx/config", Some(config)).await;
+    assert_eq!(status, 201, "{made}");
+    let read = |topic: &str| json!({ "partition": { "kafka_topic": topic, "kafka_partition": 0 }, "offset": { "kafka_offset": 1 } });
+    let offsets = client
+        .until("/connectors/rx/offsets", |body| {
+            let offsets = body["offsets"].as_array();
+            offsets.is_some_and(|offsets| {
+                [read("rx-keep"), read("rx-drop")]
+                    .iter()
+                    .all(|read| offsets.contains(read))
+            })
+        })
+        .await;
+    assert_eq!(offsets["offsets"].as_array().map(Vec::len), Some(2), "{offsets}");
+    assert_eq!(std::fs::read_to_string(&output).unwrap(), "rx-keep\n");
     worker.stop().await;
 }

@@ -337,11 +337,6 @@ impl ConfigDef {
     pub fn embed(mut self, prefix: &str, group: Option<&str>, other: ConfigDef) -> Self {
         for (name, mut key) in other.keys {
             key.name = format!("{prefix}{name}");
-            key.display_name = if key.display_name == name {
-                key.name.clone()
-            } else {
-                key.display_name
-            };
             key.dependents = key
                 .dependents
                 .iter()

@@ -15,7 +15,7 @@ mod unread;
 mod validate;
 
 pub use definition::{ConfigDef, ConfigKey, ConfigType, Default, Importance, Validator, Width};
-pub use parse::{ParsedConfig, ParsedValue};
+pub use parse::{ParsedConfig, ParsedValue, split_list};
 pub use unread::{UnreadOption, nearest};
 pub use validate::{ConfigValue, entry};
 

@@ -3,6 +3,7 @@
 use super::ConfigMap;
 use super::definition::{ConfigDef, ConfigKey, ConfigType, Default, Validator};
 use crate::error::ConnectError;
+use crate::java_parse::{parse_double, trim};
 use indexmap::IndexMap;
 
 /// A typed value of an option.
@@ -61,7 +62,7 @@ impl std::fmt::Debug for ParsedValue {
 
 /// Parses `text` as `config_type`. The error is the whole message, with the option's name.
 pub(super) fn parse_text(name: &str, text: &str, config_type: ConfigType) -> Result<ParsedValue, String> {
-    let trimmed = text.trim();
+    let trimmed = trim(text);
     let invalid = |reason: &str| format!("Invalid value {trimmed} for configuration {name}: {reason}");
     let number = |kind: &str| invalid(&format!("Not a number of type {kind}"));
     match config_type {
@@ -76,11 +77,21 @@ pub(super) fn parse_text(name: &str, text: &str, config_type: ConfigType) -> Res
         ConfigType::Short => trimmed.parse().map(ParsedValue::Short).map_err(|_| number("SHORT")),
         ConfigType::Int => trimmed.parse().map(ParsedValue::Int).map_err(|_| number("INT")),
         ConfigType::Long => trimmed.parse().map(ParsedValue::Long).map_err(|_| number("LONG")),
-        ConfigType::Double => trimmed.parse().map(ParsedValue::Double).map_err(|_| number("DOUBLE")),
-        ConfigType::List if trimmed.is_empty() => Ok(ParsedValue::List(Vec::new())),
+        ConfigType::Double => parse_double(trimmed)
+            .map(ParsedValue::Double)
+            .ok_or_else(|| number("DOUBLE")),
         ConfigType::List => Ok(ParsedValue::List(
-            trimmed.split(',').map(|element| element.trim().to_owned()).collect(),
+            split_list(trimmed).into_iter().map(str::to_owned).collect(),
         )),
+    }
+}
+
+/// The elements of a LIST's text, without the blanks around commas; duplicates and empty elements included.
+pub fn split_list(text: &str) -> Vec<&str> {
+    const BLANKS: [char; 6] = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
+    match trim(text) {
+        "" => Vec::new(),
+        text => text.split(',').map(|element| element.trim_matches(BLANKS)).collect(),
     }
 }
 

@@ -56,6 +56,7 @@ impl WorkerConfig {
             .flat_map(|value| value.errors)
             .collect();
         messages.extend(unsupported(&properties));
+        messages.extend(storage_topics(&properties));
         let (refused, warnings): (Vec<UnreadOption>, Vec<UnreadOption>) = unread(&properties, &definition)
             .into_iter()
             .partition(|option| option.refused);
@@ -172,6 +173,18 @@ fn override_policy(parsed: &ParsedConfig) -> Result<OverridePolicy, String> {
             "Invalid value {name} for configuration {OPTION}: must be All, None, Principal or Allowlist"
         )),
     }
+}
+
+/// Names of internal topics that no broker would take.
+fn storage_topics(properties: &ConfigMap) -> Vec<String> {
+    let options = ["config.storage.topic", "offset.storage.topic", "status.storage.topic"];
+    let faults = options.into_iter().filter_map(|option| {
+        // one that is missing is a fault of its own
+        let name = properties.get(option)?.as_deref()?.trim();
+        let reason = kafka_client::check_topic_name(name).err()?;
+        Some(format!("Invalid value {name} for configuration {option}: {reason}"))
+    });
+    faults.collect()
 }
 
 /// Options that change what a worker promises and that this one does not implement: refused, never ignored.

@@ -50,6 +50,9 @@ impl ConnectorActor {
             return;
         }
         self.config = Some(Arc::clone(&state.config));
+        if let Ok(plugin) = self.shared.plugin_of(&state.config) {
+            self.version = plugin.version();
+        }
         match (state.target, &self.instance) {
             (TargetState::Started, Instance::Elsewhere | Instance::Absent | Instance::Idle(_)) => {
                 self.start_instance(state).await;
@@ -109,7 +112,7 @@ impl ConnectorActor {
 
     async fn try_start(&mut self, state: &ConnectorState) -> Result<Box<dyn Connector>, ConnectError> {
         let plugin = self.shared.plugin_of(&state.config)?;
-        self.version = plugin.version();
+        no_nulls(&state.config)?;
         let config = self.shared.resolve(&state.config).await?;
         let (reconfigure, raise) = (self.own_inbox.clone(), self.own_inbox.clone());
         let context = ConnectorContext {
@@ -263,6 +266,16 @@ impl ConnectorActor {
             Ok(_) => Ok(()),
             Err(refusal) => Err(ConnectError::retriable(refusal.message())),
         }
+    }
+}
+
+/// A connector's own options may be null in a request; none knows what that would mean. The beginning is upstream's text.
+fn no_nulls(config: &ConfigMap) -> Result<(), ConnectError> {
+    match config.iter().find(|(_, value)| value.is_none()) {
+        None => Ok(()),
+        Some((name, _)) => Err(ConnectError::config(format!(
+            "Non-string value found in original settings for key {name}: null; give it a value, or leave it out"
+        ))),
     }
 }
 

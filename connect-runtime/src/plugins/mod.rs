@@ -149,9 +149,9 @@ impl Plugins {
         by_name(&self.predicates, name, "Predicate", |plugin| plugin.class())
     }
 
-    /// Full names of the classes of a kind.
+    /// Full names of the classes of a kind, sorted.
     pub fn classes(&self, kind: PluginKind) -> Vec<&'static str> {
-        match kind {
+        let mut classes = match kind {
             PluginKind::Connector => self.connectors.iter().map(|plugin| plugin.class()).collect(),
             PluginKind::Transformation => self.transformations.iter().map(|plugin| plugin.class()).collect(),
             PluginKind::Predicate => self.predicates.iter().map(|plugin| plugin.class()).collect(),
@@ -159,7 +159,9 @@ impl Plugins {
             PluginKind::HeaderConverter => self.header_converters.iter().map(|plugin| plugin.class()).collect(),
             PluginKind::ConfigProvider => CONFIG_PROVIDERS.to_vec(),
             PluginKind::RestExtension => Vec::new(),
-        }
+        };
+        classes.sort_unstable();
+        classes
     }
 
     /// The full name of the class of a kind that is called `name`.

@@ -25,9 +25,9 @@ pub struct Answer {
 #[allow(missing_docs)]
 pub enum AnswerBody {
     Empty,
-    Json(Value),
+    Json(Box<Value>),
     /// JSON without a content type, as upstream's server sends what no resource has answered
-    Untyped(Value),
+    Untyped(Box<Value>),
     Text(&'static str, String),
     /// JSON of another worker
     Relayed(Vec<u8>),
@@ -43,7 +43,7 @@ impl Answer {
     pub fn json(status: u16, body: Value) -> Self {
         Self {
             status,
-            body: AnswerBody::Json(body),
+            body: AnswerBody::Json(Box::new(body)),
             location: None,
             forward_to: None,
         }
@@ -73,7 +73,9 @@ impl Answer {
             _ => "Unsupported Media Type",
         };
         Self {
-            body: AnswerBody::Untyped(json!({ "error_code": status, "message": format!("HTTP {status} {reason}") })),
+            body: AnswerBody::Untyped(Box::new(
+                json!({ "error_code": status, "message": format!("HTTP {status} {reason}") }),
+            )),
             ..Self::empty(status)
         }
     }

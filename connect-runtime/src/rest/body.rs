@@ -54,9 +54,14 @@ fn no_instance(class: &str, raw: &RawValue) -> Answer {
     )
 }
 
+/// Whether a body is `null`.
+pub(super) fn is_null(bytes: &[u8]) -> bool {
+    bytes.trim_ascii() == b"null"
+}
+
 /// Whether there is nothing in a body: no text, or `null`.
 pub(super) fn is_nothing(bytes: &[u8]) -> bool {
-    matches!(bytes.trim_ascii(), b"" | b"null")
+    bytes.trim_ascii().is_empty() || is_null(bytes)
 }
 
 fn parse(bytes: &[u8]) -> Result<Box<RawValue>, Answer> {

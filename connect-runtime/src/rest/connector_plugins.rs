@@ -34,11 +34,9 @@ pub(super) fn list(state: &RestState, query: &[(String, String)]) -> Answer {
             (PluginKind::Converter, "converter"),
             (PluginKind::HeaderConverter, "header_converter"),
         ] {
-            let mut classes = plugins.classes(kind);
-            classes.sort_unstable();
             let version = env!("CARGO_PKG_VERSION");
             let entry = |class: &str| json!({ "class": class, "type": name, "version": version });
-            all.extend(classes.into_iter().map(entry));
+            all.extend(plugins.classes(kind).into_iter().map(entry));
         }
     }
     Answer::ok(Value::Array(all))

@@ -10,6 +10,7 @@ use crate::plugins::Plugins;
 use crate::storage::config_record::TargetState;
 use crate::storage::status_table::{ConnectorStatuses, State, Status};
 use connect_api::ConfigMap;
+use connect_api::java_parse::trim;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
@@ -86,6 +87,13 @@ fn status_json(name: &str, kind: &str, statuses: &ConnectorStatuses) -> Option<V
     Some(json!({ "name": name, "connector": connector, "tasks": tasks, "type": kind }))
 }
 
+/// The status of a connector that was made just now and that no worker has taken. Upstream leaves it out of its lists, and whoever
+/// polls them takes it for deleted.
+fn no_status_yet(name: &str, kind: &str) -> Value {
+    let connector = json!({ "state": State::Unassigned.name(), "worker_id": "" });
+    json!({ "name": name, "connector": connector, "tasks": [], "type": kind })
+}
+
 fn found(ready: &Ready, name: &str) -> Result<ConnectorState, Answer> {
     let state = ready.herder.cluster().read().connector(name).cloned();
     state.ok_or_else(|| Answer::error(404, format!("Connector {name} not found")))
@@ -103,7 +111,7 @@ pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)])
     }
     let statuses = ready.herder.statuses().read();
     let mut all = Map::new();
-    'connectors: for (name, connector) in cluster.connectors() {
+    for (name, connector) in cluster.connectors() {
         let mut expanded = Map::new();
         for what in &expand {
             match *what {
@@ -113,9 +121,7 @@ pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)])
                 "status" => {
                     let kind = type_of(&state.plugins, &connector.config);
                     let held = statuses.connector(name).and_then(|held| status_json(name, kind, held));
-                    // one that was made just now has none yet: as upstream, it is left out
-                    let Some(status) = held else { continue 'connectors };
-                    expanded.insert("status".to_owned(), status);
+                    expanded.insert("status".to_owned(), held.unwrap_or_else(|| no_status_yet(name, kind)));
                 }
                 other => tracing::info!(expand = other, "unknown expansion is ignored"),
             }
@@ -127,7 +133,7 @@ pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)])
 
 pub(super) async fn create(state: &RestState, ready: &Ready, bytes: &[u8]) -> Outcome {
     let request = body::create_connector(bytes)?;
-    let name = request.name.unwrap_or_default().trim().to_owned();
+    let name = trim(&request.name.unwrap_or_default()).to_owned();
     let initial = request.initial_state.as_deref().map(|initial| match initial {
         "PAUSED" => TargetState::Paused,
         "STOPPED" => TargetState::Stopped,
@@ -261,9 +267,9 @@ pub(super) fn get_status(state: &RestState, ready: &Ready, name: &str) -> Outcom
         .ok_or_else(|| Answer::error(404, format!("No status found for connector {name}")))
 }
 
-/// The number in a path; with one that is none, it is no path.
+/// The number in a path; with one that is none, it is no path, but, as upstream, one that a resource has answered for.
 fn task_number(text: &str) -> Result<i32, Answer> {
-    text.parse().map_err(|_| Answer::http_error(404))
+    text.parse().map_err(|_| Answer::error(404, "HTTP 404 Not Found"))
 }
 
 pub(super) fn get_task_status(ready: &Ready, name: &str, task: &str) -> Outcome {
@@ -288,7 +294,7 @@ pub(super) async fn set_target(ready: &Ready, name: String, target: TargetState)
 
 /// A task set that a connector of a follower has generated (contract 1.11).
 pub(super) async fn publish_tasks(ready: &Ready, name: String, bytes: &[u8]) -> Outcome {
-    if body::is_nothing(bytes) {
+    if body::is_null(bytes) {
         found(ready, &name)?;
     }
     let tasks = body::task_configs(bytes)?;
@@ -302,6 +308,14 @@ pub(super) async fn publish_tasks(ready: &Ready, name: String, bytes: &[u8]) -> 
         })
         .await?;
     Ok(Answer::empty(204))
+}
+
+pub(super) fn fence(ready: &Ready, name: &str) -> Outcome {
+    found(ready, name)?;
+    Err(Answer::error(
+        501,
+        "Fencing of source connectors is not supported: exactly.once.source.support of this worker is disabled",
+    ))
 }
 
 pub(super) async fn restart_task(ready: &Ready, name: String, task: &str) -> Outcome {

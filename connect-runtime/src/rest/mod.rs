@@ -177,10 +177,7 @@ async fn handle(
         Route::AlterOffsets(name) => connectors::change_offsets(ready, name, Some(bytes)).await,
         Route::ResetOffsets(name) => connectors::change_offsets(ready, name, None).await,
         Route::PublishTasks(name) => connectors::publish_tasks(ready, name, bytes).await,
-        Route::Fence(_) => Err(Answer::error(
-            501,
-            "Fencing of source connectors is not supported: exactly.once.source.support of this worker is disabled",
-        )),
+        Route::Fence(name) => connectors::fence(ready, &name),
         Route::ListPlugins => Ok(connector_plugins::list(state, query)),
         Route::GetPluginConfig(plugin) => connector_plugins::config(state, &plugin, query),
         Route::Validate(plugin) => connector_plugins::validate(ready, &plugin, bytes).await,
@@ -207,7 +204,13 @@ async fn health(state: &RestState) -> Answer {
         }
         ready.ask(|reply| Command::Ping { reply }).await.map(|()| true)
     };
-    match tokio::time::timeout(HEALTH_LIMIT, joined).await {
+    let outcome = tokio::time::timeout(HEALTH_LIMIT, joined).await;
+    if let Ok(Ok(true)) = outcome
+        && let Some(answer) = unhealthy_extension(state)
+    {
+        return answer;
+    }
+    match outcome {
         Ok(Ok(true)) => Answer::ok(body(
             "healthy",
             "Worker has completed startup and is ready to handle requests.".to_owned(),
@@ -228,6 +231,27 @@ async fn health(state: &RestState) -> Answer {
             Answer::json(500, body("unhealthy", message))
         }
     }
+}
+
+/// What `/health` says of a worker whose extension does not come up: its resources do not answer and its connectors' tasks do not
+/// run.
+fn unhealthy_extension(state: &RestState) -> Option<Answer> {
+    state.extensions.iter().find_map(|mounted| {
+        let state = mounted.state.read();
+        let trouble = state.trouble(mounted.extension.name())?;
+        let (code, status, beginning) = match *state {
+            ExtensionState::Failed(_) => (
+                500,
+                "unhealthy",
+                "Worker was unable to handle this request and may be unable to handle other requests.",
+            ),
+            ExtensionState::Started | ExtensionState::Starting { .. } => {
+                (503, "starting", "Worker is still starting up.")
+            }
+        };
+        let message = format!("{beginning} The extension {trouble}");
+        Some(Answer::json(code, json!({ "status": status, "message": message })))
+    })
 }
 
 fn query(request: &Request<Body>) -> Vec<(String, String)> {
@@ -257,18 +281,16 @@ async fn extension(state: &RestState, path: Vec<String>, request: Request<Body>)
     else {
         return Answer::http_error(404).into_response();
     };
-    match &*mounted.state.read() {
-        ExtensionState::Started => {}
-        ExtensionState::Starting => {
-            return Answer::error(503, format!("{} is still starting up", mounted.extension.name())).into_response();
-        }
-        ExtensionState::Failed(reason) => {
-            return Answer::error(
-                500,
-                format!("{} could not be started: {reason}", mounted.extension.name()),
-            )
-            .into_response();
-        }
+    let name = mounted.extension.name();
+    let status = match *mounted.state.read() {
+        ExtensionState::Started => None,
+        ExtensionState::Starting { .. } => Some(503),
+        ExtensionState::Failed(_) => Some(500),
+    };
+    if let Some(status) = status {
+        let trouble = mounted.state.read().trouble(name);
+        let message = trouble.unwrap_or_else(|| format!("{name} is still starting up"));
+        return Answer::error(status, message).into_response();
     }
     let query = query(&request);
     let method = request.method().as_str().to_owned();

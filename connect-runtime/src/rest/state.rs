@@ -19,12 +19,28 @@ const REBALANCE_WAIT: Duration = Duration::from_secs(10);
 /// How far an extension has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExtensionState {
-    /// its `start` has not returned
-    Starting,
+    /// its `start` has not succeeded
+    Starting {
+        /// why the last attempt failed; it is tried again
+        trouble: Option<String>,
+    },
     /// it answers
     Started,
     /// its `start` failed
     Failed(String),
+}
+
+impl ExtensionState {
+    /// Why the extension `name` does not answer, if something has gone wrong.
+    pub(crate) fn trouble(&self, name: &str) -> Option<String> {
+        match self {
+            ExtensionState::Started | ExtensionState::Starting { trouble: None } => None,
+            ExtensionState::Starting { trouble: Some(reason) } => {
+                Some(format!("{name} cannot be started yet, and is tried again: {reason}"))
+            }
+            ExtensionState::Failed(reason) => Some(format!("{name} could not be started: {reason}")),
+        }
+    }
 }
 
 /// An extension with its state.

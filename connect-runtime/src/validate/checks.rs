@@ -76,8 +76,12 @@ fn plugin_version(subject: &Subject<'_>, values: &mut Values, kind: PluginKind, 
                 add(values, option, missing);
             }
         }
-        // a form has no versions to offer
-        None => entry(values, option).visible = given.is_none(),
+        // where there is no such class, a form has no versions of it to offer; as upstream, for converters
+        None if matches!(kind, PluginKind::Converter | PluginKind::HeaderConverter) => {
+            let is_class = |given: &str| subject.plugins.unusable(kind, given).class.is_some();
+            entry(values, option).visible = given.is_none_or(is_class);
+        }
+        None => {}
     }
 }
 
@@ -161,15 +165,11 @@ fn sink(subject: &Subject<'_>, values: &mut Values) {
             );
             add(values, "topics.regex", message);
         }
-        let valid = dead_letters.len() <= 249
-            && dead_letters
-                .chars()
-                .all(|character| character.is_ascii_alphanumeric() || "._-".contains(character));
-        if !valid {
+        if let Err(reason) = kafka_client::check_topic_name(dead_letters) {
             add(
                 values,
                 OPTION,
-                format!("Invalid value {dead_letters} for configuration {OPTION}: not a valid topic name"),
+                format!("Invalid value {dead_letters} for configuration {OPTION}: {reason}"),
             );
         }
     }
@@ -179,6 +179,9 @@ fn sink(subject: &Subject<'_>, values: &mut Values) {
             None => ("name", format!("connect-{name}")),
         };
         if group == *subject.worker.group_id {
+            if option != "name" {
+                entry(values, option).value = Some(group.clone());
+            }
             add(
                 values,
                 option,
@@ -250,12 +253,12 @@ pub(super) fn overrides(subject: &Subject<'_>) -> Values {
             } else if !used {
                 // worth a warning, not an entry
                 continue;
-            } else if let Some(value) = value {
-                if let Err(error) = kind.check(&option, &value) {
-                    outcome
-                        .errors
-                        .push(format!("Invalid value for configuration {prefix}{option}: {error}"));
-                }
+            } else if let Some(value) = value
+                && let Err(error) = kind.check(&option, &value)
+            {
+                outcome
+                    .errors
+                    .push(format!("Invalid value for configuration {prefix}{option}: {error}"));
             }
             if is_secret(&option) {
                 outcome.value = outcome.value.map(|_| "[hidden]".to_owned());

@@ -5,7 +5,7 @@ use crate::config::WorkerConfig;
 use crate::config::pattern::regex_validator;
 use crate::plugins::{BUILT_IN_VERSION, PluginKind, Plugins};
 use connect_api::config::{
-    ConfigDef, ConfigKey, ConfigType, Default, Importance, ParsedValue, Validator, Width, with_prefix,
+    ConfigDef, ConfigKey, ConfigType, Default, Importance, ParsedValue, Validator, Width, split_list, with_prefix,
 };
 use connect_api::{ConfigMap, ConnectorKind, ConnectorPlugin};
 use std::sync::Arc;
@@ -50,19 +50,32 @@ pub fn enriched(
     definition
 }
 
+/// A key of a version that is installed.
+fn installed(key: &ConfigKey, version: &str) -> ConfigKey {
+    key.clone().default(version).recommend([version])
+}
+
+/// The framework's options with the connector's version.
+pub fn with_version(definition: ConfigDef, plugin: &dyn ConnectorPlugin) -> ConfigDef {
+    match definition.key("connector.plugin.version") {
+        Some(key) => {
+            let key = installed(key, plugin.version());
+            definition.define(key)
+        }
+        None => definition,
+    }
+}
+
 /// The framework's options with the defaults of this worker and the values that it can offer.
-pub fn with_defaults(
+fn with_defaults(
     plugins: &Plugins,
     worker: &WorkerConfig,
     plugin: &dyn ConnectorPlugin,
     config: &ConfigMap,
     definition: ConfigDef,
 ) -> ConfigDef {
-    let installed = |key: &ConfigKey, version: &str| key.clone().default(version).recommend([version]);
+    let definition = with_version(definition, plugin);
     let mut changed = Vec::new();
-    if let Some(key) = definition.key("connector.plugin.version") {
-        changed.push(installed(key, plugin.version()));
-    }
     for (option, kind) in [
         ("key.converter", PluginKind::Converter),
         ("value.converter", PluginKind::Converter),
@@ -149,18 +162,13 @@ fn with_predicate(own: ConfigDef) -> ConfigDef {
 
 /// Elements of a LIST option, as posted.
 pub fn list(config: &ConfigMap, name: &str) -> Vec<String> {
-    match text(config, name).map(str::trim) {
-        None | Some("") => Vec::new(),
-        Some(text) => {
-            let mut elements: Vec<String> = Vec::new();
-            for element in text.split(',').map(|element| element.trim().to_owned()) {
-                if !elements.contains(&element) {
-                    elements.push(element);
-                }
-            }
-            elements
+    let mut elements: Vec<String> = Vec::new();
+    for element in split_list(text(config, name).unwrap_or_default()) {
+        if !elements.iter().any(|known| known == element) {
+            elements.push(element.to_owned());
         }
     }
+    elements
 }
 
 /// The text of an option.
@@ -177,11 +185,9 @@ fn embed(definition: ConfigDef, prefix: &str, group: &str, plugin: ConfigDef) ->
     };
     let mut keys: Vec<ConfigKey> = plugin.keys().cloned().collect();
     keys.sort_by_key(rank);
-    let mut order = 2;
     let mut sorted = ConfigDef::new();
-    for mut key in keys {
+    for (order, mut key) in (2..).zip(keys) {
         key.order = order;
-        order += 1;
         key.validator = key.validator.map(|validator| {
             let prefix = prefix.to_owned();
             Validator::Custom(

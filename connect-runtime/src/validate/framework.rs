@@ -16,11 +16,15 @@ const AT_LEAST_ONCE: &str = "exactly-once delivery of sources is not supported";
 
 /// The framework's options of sources or sinks, in upstream's order.
 pub fn definition(kind: ConnectorKind) -> ConfigDef {
-    let shared = errors(common());
     match kind {
-        ConnectorKind::Sink => sink(shared),
-        ConnectorKind::Source => source(shared),
+        ConnectorKind::Sink => sink(shared()),
+        ConnectorKind::Source => source(shared()),
     }
+}
+
+/// The options of sources and sinks alike.
+pub fn shared() -> ConfigDef {
+    errors(common())
 }
 
 /// A list without duplicates and empty elements, which may be empty.
@@ -54,8 +58,7 @@ fn plugin_version(name: &str, importance: Importance, order: i32, width: Width, 
         .display_name(display)
 }
 
-/// The options of sources and sinks alike, without those for errors.
-pub fn common() -> ConfigDef {
+fn common() -> ConfigDef {
     let key = |name: &'static str, config_type| ConfigKey::new(name, config_type);
     let version = |name: &str, order: i32, display: &str| plugin_version(name, Low, order, Width::Short, display);
     let converter = |name: &str, order: i32, display: &str, data: &str| {

@@ -139,9 +139,11 @@ impl Validator {
         const OPTION: &str = "connector.plugin.version";
         let (class, installed) = (subject.plugin.class(), subject.plugin.version());
         let missing = checks::missing_version(subject.config, OPTION, class, installed)?;
-        let common = framework::common();
-        let definition = enrich::with_defaults(subject.plugins, subject.worker, subject.plugin, subject.config, common);
+        let definition = enrich::with_version(framework::shared(), subject.plugin);
         let mut values = definition.validate(subject.config);
+        for converter in ["key.converter", "value.converter", "header.converter"] {
+            entry(&mut values, &format!("{converter}.plugin.version")).visible = false;
+        }
         entry(&mut values, "connector.class").errors.push(missing.clone());
         entry(&mut values, OPTION).errors.push(missing);
         let mut options = Options::default();

@@ -16,7 +16,10 @@ impl Validation {
         // upstream has no such member: it is there only where there is something to say
         if !self.unread.is_empty() {
             let warning = |option: &UnreadOption| json!({ "name": option.name, "message": option.message });
-            answer["warnings"] = self.unread.iter().map(warning).collect();
+            let warnings = self.unread.iter().map(warning).collect();
+            if let Some(members) = answer.as_object_mut() {
+                members.insert("warnings".to_owned(), warnings);
+            }
         }
         answer
     }

@@ -5,7 +5,7 @@ mod options;
 pub use options::ConnectorOptions;
 
 use crate::service::InferenceService;
-use crate::task::InferenceTask;
+use crate::task::{InferenceTask, changelog_topic};
 use async_trait::async_trait;
 use connect_api::config::{ConfigDef, ConfigMap, ConfigValue, entry};
 use connect_api::connector::{Connector, ConnectorContext, ConnectorKind, ConnectorPlugin, Task};
@@ -83,6 +83,12 @@ impl ConnectorPlugin for InferenceSink {
             ));
         }
         let name = text("name").unwrap_or_default();
+        // with the shortest name that a store can have
+        if let Err(reason) = kafka_client::check_topic_name(&changelog_topic(name.trim(), "s")) {
+            entry(values, "name").errors.push(format!(
+                "Invalid value {name} for configuration name: topics of the connector's state are named after it; {reason}"
+            ));
+        }
         for topic in topics(config) {
             if let Some(other) = self.service.owner_of(&topic).filter(|other| **other != *name) {
                 entry(values, "topics").errors.push(format!(

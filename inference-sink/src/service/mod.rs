@@ -22,8 +22,8 @@ use crate::models::artifact::AllowedPrefixes;
 use crate::registry::{Deployment, InternalTopics, Loader, RegistryTopic};
 use crate::rest;
 use async_trait::async_trait;
-use connect_api::config::ConfigDef;
-use connect_api::error::ConnectError;
+use connect_api::config::{ConfigDef, ConfigMap};
+use connect_api::error::{ConnectError, ErrorKind};
 use connect_api::extension::{RestRequest, RestResponse, WorkerContext, WorkerExtension};
 use crossbeam_channel::RecvTimeoutError;
 use kafka_client::ClientConfig;
@@ -45,6 +45,8 @@ const STORE_READS: usize = 4;
 /// The service. Shared by the worker extension and the connector plugin.
 pub struct InferenceService {
     started: RwLock<Option<Arc<Started>>>,
+    /// why the last attempt to start failed
+    trouble: Mutex<Option<ConnectError>>,
     /// connector -> topics, of the connectors that run on this worker
     owners: Mutex<BTreeMap<String, Vec<String>>>,
     /// figures of this worker
@@ -103,17 +105,28 @@ impl InferenceService {
     pub fn new() -> InferenceService {
         InferenceService {
             started: RwLock::new(None),
+            trouble: Mutex::new(None),
             owners: Mutex::new(BTreeMap::new()),
             metrics: Arc::new(Metrics::default()),
         }
     }
 
-    /// The started service. Error: it has not started yet (retriable).
+    /// The started service. Error: it has not started yet (retriable), or never will.
     pub fn started(&self) -> Result<Arc<Started>, ConnectError> {
-        self.started
-            .read()
-            .clone()
-            .ok_or_else(|| ConnectError::retriable("the inference service has not started yet"))
+        let started = self.started.read().clone();
+        started.ok_or_else(|| {
+            let what = "the inference service has not started yet";
+            match &*self.trouble.lock() {
+                None => ConnectError::retriable(what),
+                Some(error) if error.kind() == ErrorKind::Retriable => {
+                    ConnectError::retriable(format!("{what}: {}", error.message()))
+                }
+                Some(error) => ConnectError::new(
+                    error.kind(),
+                    format!("the inference service could not be started: {}", error.message()),
+                ),
+            }
+        })
     }
 
     /// Which connector on this worker owns a topic's models.
@@ -141,6 +154,88 @@ impl InferenceService {
     /// Gives a connector's topics back.
     pub fn release(&self, connector: &str) {
         self.owners.lock().remove(connector);
+    }
+
+    /// One attempt to start.
+    async fn try_start(&self, context: WorkerContext) -> Result<(), ConnectError> {
+        let options = ServiceOptions::parse(&context.properties)?;
+        let topic = options.registry_topic.clone();
+        let (loader_wake, wakes) = crossbeam_channel::bounded::<()>(1);
+        let waker = loader_wake.clone();
+        let changed = Arc::new(move || {
+            // One wake-up that waits is enough.
+            let _ = waker.try_send(());
+        });
+        let registry = RegistryTopic::start(
+            &client_config(&context.clients.consumer)?,
+            &client_config(&context.clients.producer)?,
+            &topic,
+            options.registry_replication,
+            changed,
+        )
+        .await
+        .map_err(|error| ConnectError::retriable(format!("registry topic {topic}: {error}")))?;
+        let prefixes = AllowedPrefixes::new(&options.allowed_prefixes).with_s3(
+            &options.s3,
+            tokio::runtime::Handle::current(),
+            options.state_dir.join("artifacts"),
+        );
+        let loader = Arc::new(Loader::new(prefixes));
+        let archive = options
+            .archive_url
+            .as_deref()
+            .map(|url| Archive::open(url, &options.s3));
+        let archive = archive
+            .transpose()
+            .map_err(|error| ConnectError::config(error.to_string()))?;
+        let started = Arc::new(Started {
+            pool: Pool::new(options.cores, options.run_limit),
+            globals: GlobalStores::new(client_config(&context.clients.consumer)?),
+            runtime: tokio::runtime::Handle::current(),
+            database: Mutex::new(None),
+            open_partitions: Mutex::default(),
+            store_reads: Arc::new(tokio::sync::Semaphore::new(STORE_READS)),
+            archive,
+            internal_topics: InternalTopics::of(&context.properties, &topic),
+            context,
+            registry,
+            loader,
+            loader_wake,
+            options,
+        });
+        let weak = Arc::downgrade(&started);
+        std::thread::Builder::new()
+            .name("inference loader".to_owned())
+            .spawn(move || {
+                let mut retry: Option<Instant> = None;
+                loop {
+                    let wait = retry.map(|at| at.saturating_duration_since(Instant::now()));
+                    let woken = wakes.recv_timeout(wait.unwrap_or(LOOK));
+                    let Some(started) = weak.upgrade().filter(|_| woken != Err(RecvTimeoutError::Disconnected)) else {
+                        return;
+                    };
+                    if woken.is_ok() {
+                        follow(&started);
+                    } else if started.globals.has_failed() {
+                        started
+                            .globals
+                            .follow(&started.registry.resources(), || started.database());
+                    }
+                    // What is new does not wait for what has failed.
+                    let records = started.deployment().records;
+                    let nothing_new = || started.registry.records() == records;
+                    retry = started.loader.retry(Instant::now(), nothing_new);
+                }
+            })
+            .map_err(|error| ConnectError::fatal(format!("start the loader thread: {error}")))?;
+        started.settle_fully().await;
+        if let Some(directory) = &started.options.resources_dir {
+            resources_dir::apply(&started, directory).await;
+            started.settle_fully().await;
+        }
+        // From here on tasks start. What one read before would have passed models and state by.
+        *self.started.write() = Some(started);
+        Ok(())
     }
 
     /// Figures of this worker, for the terminal view and the last line of the demo.
@@ -287,88 +382,14 @@ impl WorkerExtension for InferenceService {
         options::config_def()
     }
 
+    fn check(&self, properties: &ConfigMap) -> Vec<String> {
+        options::check(properties)
+    }
+
     async fn start(&self, context: WorkerContext) -> Result<(), ConnectError> {
-        let options = ServiceOptions::parse(&context.properties)?;
-        let topic = options
-            .registry_topic
-            .clone()
-            .unwrap_or_else(|| format!("{}-inference-registry", context.group_id));
-        let (loader_wake, wakes) = crossbeam_channel::bounded::<()>(1);
-        let waker = loader_wake.clone();
-        let changed = Arc::new(move || {
-            // One wake-up that waits is enough.
-            let _ = waker.try_send(());
-        });
-        let registry = RegistryTopic::start(
-            &client_config(&context.clients.consumer)?,
-            &client_config(&context.clients.producer)?,
-            &topic,
-            options.registry_replication,
-            changed,
-        )
-        .await
-        .map_err(|error| ConnectError::retriable(format!("registry topic {topic}: {error}")))?;
-        let prefixes = AllowedPrefixes::new(&options.allowed_prefixes).with_s3(
-            &options.s3,
-            tokio::runtime::Handle::current(),
-            options.state_dir.join("artifacts"),
-        );
-        let loader = Arc::new(Loader::new(prefixes));
-        let archive = options
-            .archive_url
-            .as_deref()
-            .map(|url| Archive::open(url, &options.s3));
-        let archive = archive
-            .transpose()
-            .map_err(|error| ConnectError::config(error.to_string()))?;
-        let started = Arc::new(Started {
-            pool: Pool::new(options.cores, options.run_limit),
-            globals: GlobalStores::new(client_config(&context.clients.consumer)?),
-            runtime: tokio::runtime::Handle::current(),
-            database: Mutex::new(None),
-            open_partitions: Mutex::default(),
-            store_reads: Arc::new(tokio::sync::Semaphore::new(STORE_READS)),
-            archive,
-            internal_topics: InternalTopics::of(&context.properties, &topic),
-            context,
-            registry,
-            loader,
-            loader_wake,
-            options,
-        });
-        let weak = Arc::downgrade(&started);
-        std::thread::Builder::new()
-            .name("inference loader".to_owned())
-            .spawn(move || {
-                let mut retry: Option<Instant> = None;
-                loop {
-                    let wait = retry.map(|at| at.saturating_duration_since(Instant::now()));
-                    let woken = wakes.recv_timeout(wait.unwrap_or(LOOK));
-                    let Some(started) = weak.upgrade().filter(|_| woken != Err(RecvTimeoutError::Disconnected)) else {
-                        return;
-                    };
-                    if woken.is_ok() {
-                        follow(&started);
-                    } else if started.globals.has_failed() {
-                        started
-                            .globals
-                            .follow(&started.registry.resources(), || started.database());
-                    }
-                    // What is new does not wait for what has failed.
-                    let records = started.deployment().records;
-                    let nothing_new = || started.registry.records() == records;
-                    retry = started.loader.retry(Instant::now(), nothing_new);
-                }
-            })
-            .map_err(|error| ConnectError::fatal(format!("start the loader thread: {error}")))?;
-        started.settle_fully().await;
-        if let Some(directory) = &started.options.resources_dir {
-            resources_dir::apply(&started, directory).await;
-            started.settle_fully().await;
-        }
-        // From here on tasks start. What one read before would have passed models and state by.
-        *self.started.write() = Some(started);
-        Ok(())
+        let outcome = self.try_start(context).await;
+        *self.trouble.lock() = outcome.as_ref().err().cloned();
+        outcome
     }
 
     async fn handle(&self, request: RestRequest) -> RestResponse {

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const GROUP: &str = "Inference";
+const REGISTRY_TOPIC: &str = "inference.registry.topic";
 
 /// Typed values.
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
-    /// `inference.registry.topic`
-    pub registry_topic: Option<String>,
+    /// `inference.registry.topic`, or the name that follows from `group.id`
+    pub registry_topic: String,
     /// `inference.registry.replication.factor`
     pub registry_replication: i16,
     /// `inference.resources.dir`
@@ -45,9 +46,9 @@ fn inference_options() -> ConfigDef {
     };
     ConfigDef::new()
         .define(
-            key("inference.registry.topic", ConfigType::String, 1)
+            key(REGISTRY_TOPIC, ConfigType::String, 1)
                 .default_null()
-                .doc("Compacted topic that holds tenants, stores, feature views and models; one per cluster. Default: <group.id>-inference-registry."),
+                .doc("Compacted topic that holds tenants, stores, feature views and models; one per cluster. Default: <group.id>-inference-registry; to be set where group.id has what no topic's name may have."),
         )
         .define(
             key("inference.registry.replication.factor", ConfigType::Short, 2)
@@ -99,7 +100,7 @@ impl ServiceOptions {
         let number = |name: &str| parsed.integer(name).unwrap_or_default();
         let archive_url = text("archive.url");
         Ok(ServiceOptions {
-            registry_topic: text("inference.registry.topic"),
+            registry_topic: registry_topic(properties).0,
             registry_replication: i16::try_from(number("inference.registry.replication.factor")).unwrap_or(-1),
             resources_dir: text("inference.resources.dir").map(PathBuf::from),
             allowed_prefixes: parsed.list("inference.artifact.allowed.prefixes").to_vec(),
@@ -110,6 +111,35 @@ impl ServiceOptions {
             s3: super::s3_options::parse(&parsed, properties)?,
         })
     }
+}
+
+/// The registry topic, and whether its name follows from `group.id`.
+fn registry_topic(properties: &ConfigMap) -> (String, bool) {
+    let text = |name: &str| {
+        let text = properties.get(name).and_then(Option::as_deref).map(str::trim);
+        text.filter(|text| !text.is_empty())
+    };
+    match text(REGISTRY_TOPIC) {
+        Some(topic) => (topic.to_owned(), false),
+        None => {
+            let group = text("group.id").unwrap_or_default();
+            (format!("{group}-inference-registry"), true)
+        }
+    }
+}
+
+/// What is wrong with these properties together.
+pub fn check(properties: &ConfigMap) -> Vec<String> {
+    let (topic, derived) = registry_topic(properties);
+    let fault = kafka_client::check_topic_name(&topic).err();
+    let message = fault.map(|reason| match derived {
+        false => format!("Invalid value {topic} for configuration {REGISTRY_TOPIC}: {reason}"),
+        true => format!(
+            "Missing required configuration \"{REGISTRY_TOPIC}\": its default follows from group.id and would be {topic}; \
+             {reason}. Set {REGISTRY_TOPIC} to a topic's name; group.id may stay as it is"
+        ),
+    });
+    message.into_iter().collect()
 }
 
 fn is_location(name: &str, value: &ParsedValue) -> Result<(), String> {

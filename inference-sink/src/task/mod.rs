@@ -28,6 +28,8 @@ mod stored_windows;
 mod topic_names;
 mod topology;
 
+pub(crate) use topic_names::changelog_topic;
+
 use crate::barrier::Committer;
 use crate::connector::ConnectorOptions;
 use crate::flow::{Batch, Flow, Outbox, RowBlock};

@@ -103,6 +103,13 @@ impl Refusals {
         over
     }
 
+    /// Others of a model's outputs were written beside those that its topic has refused.
+    pub fn takes_others(&mut self, model: &str) {
+        if let Some(trial) = self.models.get_mut(model) {
+            trial.may_give_up = MOST_IN_A_ROW;
+        }
+    }
+
     /// Nothing of a model waits any more. True: its last trial went well, so with that its topic takes its outputs as usual.
     pub fn nothing_waits(&mut self, model: &str) -> bool {
         let over = |trial: &Trial| trial.went_well && trial.under_way == 0 && !trial.held;

@@ -39,6 +39,14 @@ impl Open {
             let only = (topic.of_records && refused.rows.is_some()).then_some(&of_rows);
             given_up.append(&mut self.refuse_topic(topic, only));
         }
+        if refused.rows.is_some() {
+            for model in of_rows
+                .iter()
+                .filter(|model| some_are_written(model, &rows, &in_flight.batches))
+            {
+                self.refusals.takes_others(model);
+            }
+        }
         for ((number, model), rows) in rows.iter() {
             let rows = rows.iter().filter(|_| !given_up.contains(model));
             let (logged, fresh): (Vec<_>, Vec<_>) = rows.partition(|row| row.log_offset >= 0);
@@ -227,6 +235,14 @@ impl InFlight {
             .filter(move |meta| meta.partition == partition && meta.log_offset >= 0)
             .map(|meta| meta.log_offset)
     }
+}
+
+/// Whether outputs of a model were written beside those that were refused.
+fn some_are_written(model: &str, refused: &Rows<'_>, batches: &[Batch]) -> bool {
+    let own = batches.iter().filter(|batch| *batch.block.model.identity == *model);
+    let all: usize = own.map(|batch| batch.rows.len()).sum();
+    let refused = refused.iter().filter(|((_, of), _)| **of == *model);
+    refused.map(|(_, rows)| rows.len()).sum::<usize>() < all
 }
 
 /// The rows behind refused outputs; where outputs were sent at once, all whose outputs go to the topics that refuse.

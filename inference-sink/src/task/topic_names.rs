@@ -7,7 +7,7 @@
 use crate::registry::Resources;
 
 /// The changelog topic of a store.
-pub(super) fn changelog_topic(connector: &str, store: &str) -> String {
+pub(crate) fn changelog_topic(connector: &str, store: &str) -> String {
     format!("connect-{connector}-{store}-changelog")
 }
 

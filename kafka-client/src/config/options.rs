@@ -27,16 +27,44 @@ enum Value {
     /// `true` or `false`.
     Boolean,
     /// Read by our own code, not by librdkafka.
-    Ours,
+    Ours(Form),
     /// Accepted without effect, and why.
-    NoEffect(&'static str),
+    NoEffect(Form, &'static str),
     /// Only these values, which ask for what happens anyway.
     Only(&'static [&'static str]),
     /// Handled by name below.
     Special,
 }
 
+/// What a value that librdkafka does not get must look like.
+#[derive(Clone, Copy)]
+enum Form {
+    Any,
+    /// `true` or `false`
+    Flag,
+    /// a whole number from the first to the second
+    Within(i64, i64),
+}
+
+impl Form {
+    fn check(self, name: &str, value: &str) -> Result<(), KafkaError> {
+        match self {
+            Any => Ok(()),
+            Flag => boolean(name, value).map(drop),
+            Within(low, high) => {
+                let number = whole(name, value)?;
+                if (low..=high).contains(&number) {
+                    return Ok(());
+                }
+                let reason = format_args!("{number} is not within {low} and {high}");
+                Err(KafkaError::option(name, reason))
+            }
+        }
+    }
+}
+
 use For::{Consumer, Every, Producer};
+use Form::{Any, Flag, Within};
 use Value::{Boolean, Clamp, Kilobytes, Lower, NoEffect, Only, Ours, Same, Special};
 
 const INT_MAX: i64 = i32::MAX as i64;
@@ -151,9 +179,9 @@ const OPTIONS: &[(&str, For, &str, Value)] = &[
         "auto.commit.interval.ms",
         Consumer,
         "",
-        NoEffect("offsets are committed at offset.flush.interval.ms"),
+        NoEffect(Within(0, INT_MAX), "offsets are committed at offset.flush.interval.ms"),
     ),
-    ("max.poll.records", Consumer, "", Ours),
+    ("max.poll.records", Consumer, "", Ours(Within(1, INT_MAX))),
     ("key.deserializer", Consumer, "", Only(&[BYTE_ARRAY_DESERIALIZER])),
     ("value.deserializer", Consumer, "", Only(&[BYTE_ARRAY_DESERIALIZER])),
     // producers
@@ -198,60 +226,74 @@ const OPTIONS: &[(&str, For, &str, Value)] = &[
         "partitioner.adaptive.partitioning.enable",
         Producer,
         "",
-        NoEffect(PARTITIONER),
+        NoEffect(Flag, PARTITIONER),
     ),
     (
         "partitioner.availability.timeout.ms",
         Producer,
         "",
-        NoEffect(PARTITIONER),
+        NoEffect(Within(0, i64::MAX), PARTITIONER),
     ),
     (
         "max.block.ms",
         Producer,
         "",
-        NoEffect("a record waits for room in a full buffer without this limit"),
+        NoEffect(
+            Within(0, i64::MAX),
+            "a record waits for room in a full buffer without this limit",
+        ),
     ),
     ("key.serializer", Producer, "", Only(&[BYTE_ARRAY_SERIALIZER])),
     ("value.serializer", Producer, "", Only(&[BYTE_ARRAY_SERIALIZER])),
     // of a JVM, or of its metrics
-    ("default.api.timeout.ms", Every, "", Ours),
+    ("default.api.timeout.ms", Every, "", Ours(Within(0, INT_MAX))),
     (
         "metadata.max.idle.ms",
         Every,
         "",
-        NoEffect("metadata of topics that are not used is not forgotten"),
+        NoEffect(
+            Within(5000, i64::MAX),
+            "metadata of topics that are not used is not forgotten",
+        ),
     ),
     (
         "metadata.cluster.check.enable",
         Every,
         "",
-        NoEffect("clients check the cluster's id by themselves"),
+        NoEffect(Flag, "clients check the cluster's id by themselves"),
     ),
     (
         "bootstrap.resolve.timeout.ms",
         Every,
         "",
-        NoEffect("addresses that cannot be resolved are tried again"),
+        NoEffect(Within(0, i64::MAX), "addresses that cannot be resolved are tried again"),
     ),
     (
         "socket.connection.setup.timeout.max.ms",
         Every,
         "",
-        NoEffect("each attempt to connect has socket.connection.setup.timeout.ms"),
+        NoEffect(
+            Within(0, i64::MAX),
+            "each attempt to connect has socket.connection.setup.timeout.ms",
+        ),
     ),
-    ("metric.reporters", Every, "", NoEffect(METRICS)),
-    ("metrics.num.samples", Every, "", NoEffect(METRICS)),
-    ("metrics.recording.level", Every, "", NoEffect(METRICS)),
-    ("metrics.sample.window.ms", Every, "", NoEffect(METRICS)),
-    ("auto.include.jmx.reporter", Every, "", NoEffect(METRICS)),
+    ("metric.reporters", Every, "", NoEffect(Any, METRICS)),
+    ("metrics.num.samples", Every, "", NoEffect(Within(1, INT_MAX), METRICS)),
+    ("metrics.recording.level", Every, "", NoEffect(Any, METRICS)),
+    (
+        "metrics.sample.window.ms",
+        Every,
+        "",
+        NoEffect(Within(0, i64::MAX), METRICS),
+    ),
+    ("auto.include.jmx.reporter", Every, "", NoEffect(Flag, METRICS)),
     ("interceptor.classes", Every, "", Only(&[""])),
 ];
 
 /// Why nothing comes of an option that is accepted, if nothing does.
 pub(super) fn without_effect(option: &str) -> Option<&'static str> {
     OPTIONS.iter().find_map(|(name, _, _, value)| match value {
-        NoEffect(reason) if *name == option => Some(*reason),
+        NoEffect(_, reason) if *name == option => Some(*reason),
         _ => None,
     })
 }
@@ -278,7 +320,7 @@ pub(super) fn described() -> impl Iterator<Item = ClientOption> {
         },
         effect: match value {
             Clamp(low, high) => format!("as in Kafka's clients, brought between {low} and {high}"),
-            NoEffect(reason) => format!("accepted, without effect: {reason}"),
+            NoEffect(_, reason) => format!("accepted, without effect: {reason}"),
             Only(allowed) => {
                 let allowed: Vec<&str> = allowed
                     .iter()
@@ -286,7 +328,7 @@ pub(super) fn described() -> impl Iterator<Item = ClientOption> {
                     .collect();
                 format!("{} only; anything else is refused", allowed.join(" or "))
             }
-            Same | Lower | Kilobytes | Boolean | Ours | Special => "as in Kafka's clients".to_owned(),
+            Same | Lower | Kilobytes | Boolean | Ours(_) | Special => "as in Kafka's clients".to_owned(),
         },
     })
 }
@@ -294,7 +336,7 @@ pub(super) fn described() -> impl Iterator<Item = ClientOption> {
 /// Options that producers do something with.
 #[cfg(test)]
 pub(crate) fn of_producers() -> impl Iterator<Item = &'static str> {
-    let concerns = |row: &&(_, For, _, Value)| row.1 != Consumer && !matches!(row.3, NoEffect(_) | Only(_) | Ours);
+    let concerns = |row: &&(_, For, _, Value)| row.1 != Consumer && !matches!(row.3, NoEffect(..) | Only(_) | Ours(_));
     OPTIONS.iter().filter(concerns).map(|(name, ..)| *name)
 }
 
@@ -339,7 +381,10 @@ pub(super) fn translate(
             continue;
         }
         let translated = match carry {
-            Ours | NoEffect(_) => continue,
+            Ours(form) | NoEffect(form, _) => {
+                form.check(name, value)?;
+                continue;
+            }
             Same => value.to_owned(),
             Lower => value.to_ascii_lowercase(),
             Boolean => boolean(name, value)?.to_string(),

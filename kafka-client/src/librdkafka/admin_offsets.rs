@@ -59,6 +59,11 @@ impl Client {
         let event = self.request(DOING, timeout, |handle, queue| {
             // SAFETY: all are alive; the list is copied.
             unsafe { sys::rd_kafka_ListOffsets(handle, list.as_ptr(), options.as_ptr(), queue) }
+        });
+        let event = event.map_err(|error| match error.code {
+            // "No leaders found": of topics that were made just now
+            ErrorCode::NoEnt => KafkaError::new(ErrorCode::LeaderNotAvailable, error.context),
+            _ => error,
         })?;
         let mut count = 0;
         let mut found = std::collections::HashMap::new();

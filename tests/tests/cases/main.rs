@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod case_04_quoted_group_id;
 mod case_07_no_replication_factors;
+mod case_12_missing_smts;
+mod case_31_outbox_eventrouter;
 mod case_33_toast_arrays;
 mod case_35_numeric_special_values;
 mod case_38_slot_recreated;
@@ -20,6 +23,7 @@ mod case_84_input_topic_deleted;
 mod case_86_output_topic_missing;
 mod case_88_input_topic_missing;
 mod case_94_store_from_default_converters;
+mod missing_class;
 mod one_model;
 #[path = "../postgres_catalog/worker.rs"]
 mod postgres_worker;

@@ -42,7 +42,7 @@ fn properties(broker: &KafkaBroker, group: &str) -> Vec<(&'static str, String)> 
         ("offset.storage.partitions", "1".to_owned()),
         ("status.storage.partitions", "1".to_owned()),
         ("offset.flush.interval.ms", "200".to_owned()),
-        ("connect.protocol", "compatible".to_owned()),
+        ("connect.protocol", "eager".to_owned()),
         ("scheduled.rebalance.max.delay.ms", "0".to_owned()),
         ("config.providers", "file,env".to_owned()),
         ("config.providers.file.class", provider("File")),
@@ -74,7 +74,7 @@ async fn wait(side: &Side, path: &str, pointer: &str, value: &str) -> Result<()>
         let there = match body.pointer(pointer) {
             None => value == "-",
             Some(Value::String(text)) => *text == value,
-            Some(other) => other.to_string() == value,
+            Some(other) => format!("{other}") == value,
         };
         if there {
             return Ok(());
