@@ -139,7 +139,7 @@ impl Contest for Path<'_> {
             }
             Side::Peer(mode) => {
                 let topic = job.output("all");
-                job::create_topics(&self.bootstrap, &[topic.clone()]).await?;
+                job::create_topics(&self.bootstrap, std::slice::from_ref(&topic)).await?;
                 let application = Application {
                     id: &job.name,
                     models: &job.models_of_streams(),

@@ -199,7 +199,11 @@ impl Contest for Latency<'_> {
         let (program, subscription) = match side {
             Side::Millrace(build) => {
                 let topics = job.outputs();
-                job::create_topics(&self.bootstrap, &[&[job.input.clone()], topics.as_slice()].concat()).await?;
+                job::create_topics(
+                    &self.bootstrap,
+                    &[std::slice::from_ref(&job.input), topics.as_slice()].concat(),
+                )
+                .await?;
                 let place = Place {
                     bootstrap: &self.bootstrap,
                     directory: directory.path(),

@@ -76,7 +76,11 @@ impl Contest for Neighbours<'_> {
             options: Vec::new(),
             key: "event.n",
         };
-        job::create_topics(&bootstrap, &[&[job.input.clone()], job.outputs().as_slice()].concat()).await?;
+        job::create_topics(
+            &bootstrap,
+            &[std::slice::from_ref(&job.input), job.outputs().as_slice()].concat(),
+        )
+        .await?;
         let catalog_rows = job::create_catalog(&bootstrap).await?;
         let directory = self.scratch.folder()?;
         let place = Place {

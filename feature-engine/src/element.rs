@@ -354,10 +354,7 @@ mod tests {
         assert_eq!(of::<f32>(Slot::Number(16_777_216.0), false), Ok(16_777_216.0));
         assert_eq!(of::<f32>(Slot::Number(0.1), false), Ok(0.1));
         assert!(of::<f64>(Slot::Integer(i64::MAX), false).is_err());
-        assert_eq!(
-            of::<f64>(Slot::Integer(i64::MIN), false),
-            Ok(-9.223_372_036_854_775_808e18)
-        );
+        assert_eq!(of::<f64>(Slot::Integer(i64::MIN), false), Ok(-(2f64.powi(63))));
     }
 
     proptest! {

@@ -21,7 +21,7 @@
 //!       -> [Model] immutable, shared -> [Session] per thread: rows in, cut into batches
 //!       -> [Outputs] one value per row by [OutputSelector]
 //! ```
-//! After that [batching] decides whether rows may share a batch, from a proof over the graph (in [segment]) and a [trial].
+//! After that `batching` decides whether rows may share a batch, from a proof over the graph (in `segment`) and a `trial`.
 //!
 //! A model is checked against [`Limits`] before it may run: its bytes, its memory (computed from its
 //! shapes), its operators. Nothing in a file can panic the caller or reach outside of the file.

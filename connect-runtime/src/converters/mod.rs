@@ -11,6 +11,7 @@
 //! ```
 
 mod header;
+mod java_decoders;
 mod json;
 pub(crate) mod logical;
 mod number;

@@ -1,5 +1,6 @@
 //! `org.apache.kafka.connect.storage.StringConverter`: the text of any value.
 
+use super::java_decoders::{utf8_text, utf16_text};
 use bytes::Bytes;
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Width};
 use connect_api::converter::ConverterUse;
@@ -80,6 +81,8 @@ impl Encoding {
         };
         match self {
             Encoding::Utf8 => text.as_bytes().to_vec(),
+            // Java writes the byte order mark before the first character.
+            Encoding::Utf16 if text.is_empty() => Vec::new(),
             Encoding::Utf16 => [0xFE, 0xFF]
                 .into_iter()
                 .chain(text.encode_utf16().flat_map(u16::to_be_bytes))
@@ -93,26 +96,12 @@ impl Encoding {
 
     /// Text of `bytes`; what is not of the character set becomes U+FFFD.
     fn decode(self, bytes: &[u8]) -> String {
-        let wide = |bytes: &[u8], big: bool| -> String {
-            let (pairs, rest) = bytes.as_chunks::<2>();
-            let units = pairs.iter().map(|pair| {
-                if big {
-                    u16::from_be_bytes(*pair)
-                } else {
-                    u16::from_le_bytes(*pair)
-                }
-            });
-            char::decode_utf16(units)
-                .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-                .chain((!rest.is_empty()).then_some(char::REPLACEMENT_CHARACTER))
-                .collect()
-        };
         match (self, bytes) {
-            (Encoding::Utf8, _) => String::from_utf8_lossy(bytes).into_owned(),
-            (Encoding::Utf16, [0xFF, 0xFE, rest @ ..]) => wide(rest, false),
-            (Encoding::Utf16, [0xFE, 0xFF, rest @ ..]) => wide(rest, true),
-            (Encoding::Utf16 | Encoding::Utf16Be, _) => wide(bytes, true),
-            (Encoding::Utf16Le, _) => wide(bytes, false),
+            (Encoding::Utf8, _) => utf8_text(bytes).into_owned(),
+            (Encoding::Utf16, [0xFF, 0xFE, rest @ ..]) => utf16_text(rest, u16::from_le_bytes),
+            (Encoding::Utf16, [0xFE, 0xFF, rest @ ..]) => utf16_text(rest, u16::from_be_bytes),
+            (Encoding::Utf16 | Encoding::Utf16Be, _) => utf16_text(bytes, u16::from_be_bytes),
+            (Encoding::Utf16Le, _) => utf16_text(bytes, u16::from_le_bytes),
             (Encoding::Latin1, _) => bytes.iter().map(|byte| char::from(*byte)).collect(),
             (Encoding::Ascii, _) => bytes
                 .iter()

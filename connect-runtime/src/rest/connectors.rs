@@ -87,13 +87,6 @@ fn status_json(name: &str, kind: &str, statuses: &ConnectorStatuses) -> Option<V
     Some(json!({ "name": name, "connector": connector, "tasks": tasks, "type": kind }))
 }
 
-/// The status of a connector that was made just now and that no worker has taken. Upstream leaves it out of its lists, and whoever
-/// polls them takes it for deleted.
-fn no_status_yet(name: &str, kind: &str) -> Value {
-    let connector = json!({ "state": State::Unassigned.name(), "worker_id": "" });
-    json!({ "name": name, "connector": connector, "tasks": [], "type": kind })
-}
-
 fn found(ready: &Ready, name: &str) -> Result<ConnectorState, Answer> {
     let state = ready.herder.cluster().read().connector(name).cloned();
     state.ok_or_else(|| Answer::error(404, format!("Connector {name} not found")))
@@ -111,7 +104,7 @@ pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)])
     }
     let statuses = ready.herder.statuses().read();
     let mut all = Map::new();
-    for (name, connector) in cluster.connectors() {
+    'connectors: for (name, connector) in cluster.connectors() {
         let mut expanded = Map::new();
         for what in &expand {
             match *what {
@@ -121,7 +114,9 @@ pub(super) fn list(state: &RestState, ready: &Ready, query: &[(String, String)])
                 "status" => {
                     let kind = type_of(&state.plugins, &connector.config);
                     let held = statuses.connector(name).and_then(|held| status_json(name, kind, held));
-                    expanded.insert("status".to_owned(), held.unwrap_or_else(|| no_status_yet(name, kind)));
+                    // One that no worker has taken yet is left out, as upstream does.
+                    let Some(status) = held else { continue 'connectors };
+                    expanded.insert("status".to_owned(), status);
                 }
                 other => tracing::info!(expand = other, "unknown expansion is ignored"),
             }

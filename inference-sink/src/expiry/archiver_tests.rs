@@ -248,7 +248,8 @@ async fn every_expired_version_is_archived_exactly_once_wherever_the_owner_dies(
             objects.push(object.unwrap().location.to_string());
         }
         let mut named: Vec<String> = manifests.iter().map(|manifest| manifest.object.clone()).collect();
-        (objects.sort(), named.sort());
+        objects.sort();
+        named.sort();
         assert_eq!(objects, named, "killed after {steps} steps");
         if !died {
             assert_eq!(world.archived_entries, 7);

@@ -230,7 +230,7 @@ impl Open {
             let identity = &model.pending.model.identity;
             let waits = |(number, partition): (&i32, &PartitionState)| {
                 let mode = partition.mode(identity);
-                mode.is_detached() && !(mode.has_caught_up() && !self.log_reader.has_unread(*number, identity, &mode))
+                mode.is_detached() && (!mode.has_caught_up() || self.log_reader.has_unread(*number, identity, &mode))
             };
             if self.refusals.has(identity)
                 && !self.partitions.iter().any(waits)

@@ -270,8 +270,8 @@ mod tests {
     /// Of long keys an object has as many as its intent's record has room for; the others come with the next.
     #[test]
     fn an_intent_is_never_larger_than_a_topic_takes() {
-        for key_bytes in [1, 300, 5_000, 200_000, 900_000] {
-            let due: Vec<ExpiredEntry> = (0..200u64)
+        for (key_bytes, keys) in [(1, 200u64), (300, 200), (5_000, 200), (200_000, 30), (900_000, 5)] {
+            let due: Vec<ExpiredEntry> = (0..keys)
                 .map(|number| {
                     let key = [&number.to_be_bytes()[..], &vec![b'k'; key_bytes]].concat();
                     ExpiredEntry {

@@ -9,13 +9,12 @@ use tests::KafkaBroker;
 use tests::inference::create_topics;
 use tests::worker::WorkerProcess;
 
-const GROUP: &str = "\"Debezium-PG-Group\"";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn quoted() -> Result<(String, WorkerProcess)> {
+async fn quoted(name: &str) -> Result<(String, WorkerProcess)> {
     let bootstrap = KafkaBroker::shared().await?.bootstrap();
-    let mut worker = WorkerProcess::new(&bootstrap, "case04")?;
-    worker.set("group.id", GROUP);
+    let mut worker = WorkerProcess::new(&bootstrap, name)?;
+    worker.set("group.id", &format!("\"Debezium-{name}-Group\""));
     Ok((bootstrap, worker))
 }
 
@@ -35,7 +34,7 @@ async fn last_words(worker: &mut WorkerProcess) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_no_topic_can_be_named_after_needs_a_registry_of_its_own() -> Result<()> {
-    let (bootstrap, mut worker) = quoted().await?;
+    let (bootstrap, mut worker) = quoted("PG").await?;
     let said = last_words(&mut worker).await?;
     for words in [
         "inference.registry.topic",
@@ -74,7 +73,7 @@ async fn a_group_that_no_topic_can_be_named_after_needs_a_registry_of_its_own() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_of_topics_that_no_broker_takes_are_refused_by_their_options() -> Result<()> {
-    let (_, mut worker) = quoted().await?;
+    let (_, mut worker) = quoted("Names").await?;
     let options = [
         "config.storage.topic",
         "offset.storage.topic",
@@ -95,7 +94,7 @@ async fn names_of_topics_that_no_broker_takes_are_refused_by_their_options() -> 
 /// A registry that the worker cannot make: it says so where it is watched, and no task says that it runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_extension_does_not_come_up_is_not_healthy() -> Result<()> {
-    let (bootstrap, mut worker) = quoted().await?;
+    let (bootstrap, mut worker) = quoted("Watched").await?;
     worker.set("inference.registry.topic", "case04-unreachable");
     worker.set("inference.registry.replication.factor", "3");
     create_topics(&bootstrap, &[("case04-watched", 1)]).await?;

@@ -117,7 +117,7 @@ const CHANGES: &[&str] = &[
     "INSERT INTO defaults VALUES (2); INSERT INTO unsupported VALUES (2, '1 day', '101', 12.5, '(1,2)', 'a b')",
     "ALTER TABLE changing ALTER v DROP NOT NULL; INSERT INTO changing VALUES (2, NULL); ALTER TABLE changing ADD COLUMN w int; \
      INSERT INTO changing VALUES (3, 'c', 3); ALTER TABLE changing DROP COLUMN v; INSERT INTO changing VALUES (4, 4)",
-    "ALTER TABLE changing DROP CONSTRAINT changing_pkey; UPDATE changing SET w = 0 WHERE w IS NULL; ALTER TABLE changing ADD PRIMARY KEY (w, id)",
+    "UPDATE changing SET w = 0 WHERE w IS NULL; ALTER TABLE changing DROP CONSTRAINT changing_pkey; ALTER TABLE changing ADD PRIMARY KEY (w, id)",
     "UPDATE large SET n = 2",
     "INSERT INTO \"we ird-é\".\"ta.b le$é\" VALUES (2)",
     "SELECT pg_logical_emit_message(true, 'pre', 'within'); SELECT pg_logical_emit_message(false, 'pre', 'alone')",

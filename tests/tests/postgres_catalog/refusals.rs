@@ -349,6 +349,12 @@ async fn tables_that_come_and_go_stop_nothing() {
     stage
         .run(stage.config(&[("table.include.list", "public.a,public.b,public.c")]))
         .await;
+    // what is written before the task has looked at the new list is nobody's
+    eventually("b is published", async || {
+        let published = sql("SELECT count(*) FROM pg_publication_tables WHERE tablename = 'b'").await;
+        if published == "1" { Ok(()) } else { Err(published) }
+    })
+    .await;
     sql("INSERT INTO b VALUES (1)").await;
     stage.records("coming.public.b", 1).await;
     sql("DROP TABLE b; SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'coming' AND active; \

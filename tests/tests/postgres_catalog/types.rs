@@ -301,27 +301,12 @@ async fn other_ways_to_represent_values() {
     ]);
     stage.run(config).await;
     let row = json!({
-        "id": 1, "n": "NaN", "d": 17_109, "ts": 1_478_267_490_123_i64, "ti": 49_890_000, "p": "KDEsMik=",
+        "id": 1, "n": "NAN", "d": 17_109, "ts": 1_478_267_490_123_i64, "ti": 49_890_000, "p": "KDEsMik=",
     });
     stage
         .comes_to("modes_of_values.public.t", &[(r#"{"id":1}"#, row)])
         .await;
 
-    // a value that its representation cannot hold fails the task, by name
-    stage
-        .run(stage.config(&[
-            ("topic.prefix", "precise"),
-            ("slot.name", "precise"),
-            ("column.exclude.list", "public\\.t\\.p"),
-        ]))
-        .await;
-    let trace = stage.task_is("FAILED").await;
-    assert!(
-        trace.contains(
-            "table public.t, column n: \"NaN\" cannot be read: NaN cannot be a Decimal: set decimal.handling.mode"
-        ),
-        "{trace}"
-    );
     stage.finish().await;
 }
 
@@ -331,7 +316,7 @@ async fn what_cannot_be_represented_stops_nothing() {
     let stage = Stage::new("odd_values").await;
     let server = PostgresServer::shared().await.unwrap();
     let sql = async |statements: &str| server.psql(&stage.database, statements).await.unwrap();
-    let values = "'NaN', 'Infinity', '{{1,2},{3,4}}', '294276-12-31 23:59:59', '{1.5,NaN}', 'kept'";
+    let values = "'Infinity', 'NaN', '{{1,2},{3,4}}', '294276-12-31 23:59:59', '{1.5,NaN}', 'kept'";
     sql(&format!(
         "CREATE TABLE t (id int PRIMARY KEY, n numeric NOT NULL, n2 numeric(8,2), a int[] NOT NULL, ts timestamp NOT NULL, na numeric(8,2)[], note text); \
          INSERT INTO t VALUES (1, {values}), (2, 1, 1.5, '{{1}}', '2020-01-01', '{{}}', 'plain')"

@@ -6,6 +6,7 @@ mod write;
 
 pub use parse::parse_string;
 
+use super::java_decoders::utf8_text;
 use bytes::Bytes;
 use connect_api::config::{ConfigDef, ConfigMap};
 use connect_api::{ConnectError, HeaderConverter, HeaderConverterPlugin, Schema, SchemaAndValue, SchemaType, Value};
@@ -52,7 +53,7 @@ impl HeaderConverter for SimpleHeaderConverter {
         let Some(bytes) = bytes else {
             return Ok(SchemaAndValue::NULL);
         };
-        let text = String::from_utf8_lossy(bytes);
+        let text = utf8_text(bytes);
         if text.is_empty() {
             return Ok(SchemaAndValue {
                 schema: Some(Arc::new(Schema::new(SchemaType::String))),

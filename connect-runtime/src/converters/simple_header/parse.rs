@@ -1,6 +1,6 @@
 //! Text into values of guessed types (`Values.parseString`; contract 5.4, B.38-39).
 
-use super::tokens::Tokens;
+use super::tokens::{Tokens, java_trim};
 use crate::converters::logical;
 use connect_api::java_text::days_from_civil;
 use connect_api::schema::{DATE, DECIMAL, Schema, SchemaType, TIME, TIMESTAMP};
@@ -53,11 +53,11 @@ impl Parser<'_> {
         if embedded && self.tokens.can_consume("\"") {
             return Ok(Some(self.quoted()));
         }
-        if self.tokens.can_consume("null") {
+        if self.can_be("null", embedded) {
             return Ok(None);
         }
         for (literal, value) in [("true", true), ("false", false)] {
-            if self.tokens.can_consume(literal) {
+            if self.can_be(literal, embedded) {
                 return Ok(Some(of(SchemaType::Boolean, Value::Boolean(value))));
             }
         }
@@ -75,10 +75,10 @@ impl Parser<'_> {
             None => {}
         }
         let token = self.tokens.next();
-        if token.trim().is_empty() {
+        if java_trim(token).is_empty() {
             return Ok(Some(of(SchemaType::String, Value::from(token))));
         }
-        let token = token.trim_matches(|character| character <= ' '); // as Java trims
+        let token = java_trim(token);
         let starts_with_digit = token.chars().next().is_some_and(|first| digit(first).is_some());
         if starts_with_digit && let Some(temporal) = self.temporal(token) {
             return Ok(Some(temporal));
@@ -94,9 +94,20 @@ impl Parser<'_> {
         }
     }
 
+    /// Consumes a literal of one token. Outside of containers nothing may follow it: `true}` is text.
+    fn can_be(&mut self, literal: &str, embedded: bool) -> bool {
+        let start = self.tokens.mark();
+        if self.tokens.can_consume(literal) && (embedded || !self.tokens.has_next()) {
+            return true;
+        }
+        self.tokens.rewind_to(start);
+        false
+    }
+
+    /// Blanks between delimiters are passed over, so that `" "` is empty.
     fn quoted(&mut self) -> SchemaAndValue {
         let mut text = String::new();
-        while self.tokens.has_next() && !self.tokens.can_consume_exactly("\"") {
+        while self.tokens.has_next() && !self.tokens.can_consume("\"") {
             text.push_str(self.tokens.next());
         }
         temporal(&text).unwrap_or_else(|| of(SchemaType::String, Value::from(text)))
@@ -229,7 +240,8 @@ fn width(schema_type: SchemaType) -> Option<u8> {
     })
 }
 
-/// Widens a number to the schema that its container's elements share. Null fits no shared schema.
+/// Converts a number to the schema that its container's elements share: a wider type, or the logical type of the others. Null
+/// fits no shared schema, and neither does a date among wider numbers.
 fn align(value: &mut Value, schema: Option<&Schema>) -> Result<(), NotContainer> {
     let Some(schema) = schema else { return Ok(()) };
     let whole = match value {
@@ -238,16 +250,28 @@ fn align(value: &mut Value, schema: Option<&Schema>) -> Result<(), NotContainer>
         Value::Int16(number) => i64::from(*number),
         Value::Int32(number) => i64::from(*number),
         Value::Int64(number) => *number,
+        Value::Date(_) if schema.name.is_none() => return Err(NotContainer),
         Value::Float32(number) if schema.schema_type == SchemaType::Float64 => {
             *value = Value::Float64(f64::from(*number));
             return Ok(());
         }
         _ => return Ok(()),
     };
+    match schema.name.as_deref() {
+        Some(DATE) => {
+            *value = Value::Date(whole.wrapping_mul(logical::MILLIS_PER_DAY));
+            return Ok(());
+        }
+        Some(TIME | TIMESTAMP) => {
+            *value = Value::Date(whole);
+            return Ok(());
+        }
+        _ => {}
+    }
     match schema.schema_type {
         SchemaType::Int16 => *value = Value::Int16(whole as i16),
-        SchemaType::Int32 if schema.name.is_none() => *value = Value::Int32(whole as i32),
-        SchemaType::Int64 if schema.name.is_none() => *value = Value::Int64(whole),
+        SchemaType::Int32 => *value = Value::Int32(whole as i32),
+        SchemaType::Int64 => *value = Value::Int64(whole),
         SchemaType::Float32 => *value = Value::Float32(whole as f32),
         SchemaType::Float64 => *value = Value::Float64(whole as f64),
         _ => {}
@@ -295,6 +319,14 @@ fn lenient(text: &str, pattern: &str) -> Option<i64> {
                 continue;
             }
         };
+        // As Java's number format: blanks before a number are passed over, and it may be negative.
+        rest = rest.trim_start_matches([' ', '\t']);
+        let sign = if let Some(after) = rest.strip_prefix('-') {
+            rest = after;
+            -1
+        } else {
+            1
+        };
         let digits = rest.chars().take_while(|character| digit(*character).is_some()).count();
         let bytes: usize = rest.chars().take(digits).map(char::len_utf8).sum();
         let (number, after) = rest.split_at_checked(bytes)?;
@@ -303,15 +335,34 @@ fn lenient(text: &str, pattern: &str) -> Option<i64> {
             .filter_map(digit)
             .map(|value| char::from(b'0' + value))
             .collect();
-        *fields.get_mut(index)? = ascii.parse().ok()?;
+        *fields.get_mut(index)? = sign * ascii.parse::<i64>().ok()?;
         rest = after;
     }
     let [year, month, day, hour, minute, second, millisecond] = fields;
     Some(
-        days_from_civil(year, month, day) * logical::MILLIS_PER_DAY
+        days_of_calendar(year, month, day) * logical::MILLIS_PER_DAY
             + ((hour * 60 + minute) * 60 + second) * 1000
             + millisecond,
     )
+}
+
+/// Days since 1970 of a date in Java's calendar, which is the Julian one before 15 October 1582; the ten days that were left out
+/// then are counted on.
+fn days_of_calendar(year: i64, month: i64, day: i64) -> i64 {
+    const FIRST_GREGORIAN_DAY: i64 = -141_427;
+    let gregorian = days_from_civil(year, month, day);
+    if year >= 1582 && gregorian >= FIRST_GREGORIAN_DAY {
+        return gregorian;
+    }
+    let year = year + (month - 1).div_euclid(12);
+    let month = (month - 1).rem_euclid(12) + 1;
+    let (year, month) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    // 1 March of the year 0 is 719,470 days before 1970.
+    year * 365 + year.div_euclid(4) + (153 * month + 2) / 5 + day - 1 - 719_470
 }
 
 /// The value of a decimal digit of any of the scripts that come up in practice.
@@ -336,6 +387,9 @@ fn number(token: &str) -> Option<SchemaAndValue> {
         .bytes()
         .all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
     if !known || !unsigned.bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    if unsigned.starts_with(['+', '-']) {
         return None;
     }
     let (unscaled, scale) = logical::parse_decimal(ascii.strip_prefix('+').unwrap_or(&ascii))?;

@@ -1,6 +1,11 @@
 //! Tokens of header text: delimiters `: , { } [ ] "` and what lies between them. A backslash takes a delimiter's meaning
 //! away and stays in the token.
 
+/// As `String.trim`: without the control characters and spaces around it.
+pub(super) fn java_trim(text: &str) -> &str {
+    text.trim_matches(|character| character <= ' ')
+}
+
 /// Hands out tokens, with one token of look-ahead.
 pub(super) struct Tokens<'a> {
     text: &'a str,
@@ -54,21 +59,10 @@ impl<'a> Tokens<'a> {
             None if self.at < self.text.len() => self.read(),
             None => return false,
         };
-        while token.trim().is_empty() && self.at < self.text.len() {
+        while java_trim(token).is_empty() && self.at < self.text.len() {
             token = self.read();
         }
-        let found = token.trim() == expected;
-        self.ahead = (!found).then_some(token);
-        found
-    }
-
-    /// Consumes the next token if it is exactly `expected`.
-    pub(super) fn can_consume_exactly(&mut self, expected: &str) -> bool {
-        if !self.has_next() {
-            return false;
-        }
-        let token = self.next();
-        let found = token == expected;
+        let found = java_trim(token) == expected;
         self.ahead = (!found).then_some(token);
         found
     }

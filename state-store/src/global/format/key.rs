@@ -208,7 +208,7 @@ fn plain_number(text: &str) -> Option<String> {
     }
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
-    if number.abs() <= EXACT && number.trunc() == number {
+    if number.abs() < EXACT && number.trunc() == number {
         return Some((number as i64).to_string());
     }
     Some(match large_integer(text) {
