@@ -28,6 +28,8 @@ pub struct WorkerProcess {
     pub url: String,
     folder: PathBuf,
     process: Mutex<ServiceProcess>,
+    /// exit code of a clean stop
+    stopped: i32,
 }
 
 impl WorkerProcess {
@@ -97,6 +99,12 @@ impl WorkerProcess {
         }
         let path = folder.join("worker.properties");
         std::fs::write(&path, text)?;
+        // A JVM that ends in order at SIGTERM says 143.
+        let stopped = if command.first().is_some_and(|program| program == "java") {
+            143
+        } else {
+            0
+        };
         let mut command = command.iter();
         let mut worker = Command::new(command.next().context("a worker without a command")?);
         worker.args(command).arg(&path);
@@ -109,6 +117,7 @@ impl WorkerProcess {
             url: format!("http://127.0.0.1:{port}"),
             process: Mutex::new(ServiceProcess::watch("the worker", &worker, &watch)?),
             folder,
+            stopped,
         })
     }
 
@@ -132,8 +141,7 @@ impl WorkerProcess {
             let ended = self.process().ended()?;
             match ended {
                 Some(status) => {
-                    // A JVM that ends in order at SIGTERM says 143.
-                    let in_order = status.success() || status.code() == Some(143);
+                    let in_order = status.code() == Some(self.stopped);
                     ensure!(in_order, "the worker ended with {status}:\n{}", self.log_tail());
                     return Ok(());
                 }

@@ -1,10 +1,11 @@
 //! What a task counts (contract part 10).
 
-use crate::task_runner::MetricKind::{Counter, Gauge};
+use crate::herder::now_ms;
+use crate::task_runner::MetricKind::{self, Counter, Gauge};
 use crate::task_runner::TaskMetric;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -103,11 +104,22 @@ pub(crate) struct Counters {
     pub(crate) commit_sequence: Level,
 }
 
+/// Appends metrics of a group.
+fn puts(group: &'static str, all: &mut Vec<TaskMetric>) -> impl FnMut(&'static str, MetricKind, &'static str, f64) {
+    move |name, kind, help, value| {
+        all.push(TaskMetric {
+            group,
+            name,
+            kind,
+            help,
+            value,
+        });
+    }
+}
+
 impl Counters {
     pub(crate) fn last_error_now(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_error_ms
-            .set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.last_error_ms.set(now_ms().unsigned_abs());
     }
 
     pub(crate) fn metrics(&self) -> Vec<TaskMetric> {
@@ -123,17 +135,8 @@ impl Counters {
     }
 
     fn error_metrics(&self, all: &mut Vec<TaskMetric>) {
-        let mut put = |name, kind, help, value: u64| {
-            let group = "task-error-metrics";
-            let value = value as f64;
-            all.push(TaskMetric {
-                group,
-                name,
-                kind,
-                help,
-                value,
-            });
-        };
+        let mut put = puts("task-error-metrics", all);
+        let mut put = |name, kind, help, value: u64| put(name, kind, help, value as f64);
         put(
             "total-record-failures",
             Counter,
@@ -185,17 +188,8 @@ impl Counters {
     }
 
     fn commit_metrics(&self, kind: TaskKind, all: &mut Vec<TaskMetric>) {
-        let mut put = |name, help, value| {
-            let group = "connector-task-metrics";
-            let kind = Gauge;
-            all.push(TaskMetric {
-                group,
-                name,
-                kind,
-                help,
-                value,
-            });
-        };
+        let mut put = puts("connector-task-metrics", all);
+        let mut put = |name, help, value| put(name, Gauge, help, value);
         // How long a task that commits by itself takes is not known here.
         if kind != TaskKind::Partitioned {
             put(
@@ -223,16 +217,7 @@ impl Counters {
     }
 
     fn source_metrics(&self, all: &mut Vec<TaskMetric>) {
-        let mut put = |name, kind, help, value| {
-            let group = "source-task-metrics";
-            all.push(TaskMetric {
-                group,
-                name,
-                kind,
-                help,
-                value,
-            });
-        };
+        let mut put = puts("source-task-metrics", all);
         put(
             "source-record-poll-total",
             Counter,
@@ -266,16 +251,7 @@ impl Counters {
     }
 
     fn sink_metrics(&self, all: &mut Vec<TaskMetric>) {
-        let mut put = |name, kind, help, value| {
-            let group = "sink-task-metrics";
-            all.push(TaskMetric {
-                group,
-                name,
-                kind,
-                help,
-                value,
-            });
-        };
+        let mut put = puts("sink-task-metrics", all);
         put(
             "sink-record-read-total",
             Counter,

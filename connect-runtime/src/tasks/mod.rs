@@ -22,6 +22,7 @@ mod partitioned;
 mod partitions;
 mod pipeline;
 mod producers;
+mod progress;
 mod sink;
 mod source;
 mod source_offsets;

@@ -13,12 +13,13 @@
 use super::control::Target;
 use super::fetched::timestamp;
 use super::layout::{LayoutWatch, admin, input_topics, reachable};
+use super::progress::Progress;
 use super::{FIRST_WAIT, LONGEST_WAIT, TaskEnvironment, client_config, kafka_error, partitions, to_client};
 use crate::task_runner::TaskState;
 use connect_api::delivery::SinkOffsets;
 use connect_api::{
     Advance, ConnectError, Durable, ErrorKind, PartitionedSinkTask, PartitionedTaskContext, RawHeaders, RawRecord,
-    StartAt, TopicPartition,
+    StartAt,
 };
 use indexmap::IndexMap;
 use kafka_client::{CommitMode, Consumer, KafkaError, Message, Remedy, StartOffset, Waker};
@@ -226,15 +227,8 @@ impl PartitionedLoop<'_> {
             consumer: &consumer,
             wake: &self.wake,
             layout,
-            next: starts
-                .into_iter()
-                .filter_map(|(partition, start)| match start {
-                    StartAt::Offset(offset) => Some((to_client(&partition), offset)),
-                    StartAt::Beginning | StartAt::End => None,
-                })
-                .collect(),
             mirror: Mirror::default(),
-            progress: Progress::default(),
+            progress: Progress::from_starts(starts),
             full: false,
             wake_at: None,
         };
@@ -290,62 +284,6 @@ impl Mirror {
     }
 }
 
-/// How far each partition has been handed over, and how far that is durable, since the session began.
-#[derive(Default)]
-struct Progress(Vec<PartitionProgress>);
-
-struct PartitionProgress {
-    topic: Arc<str>,
-    partition: i32,
-    durable: i64,
-    next: i64,
-}
-
-impl Progress {
-    fn handed_over(&mut self, messages: &[Message]) {
-        for run in messages.chunk_by(Message::same_partition) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else {
-                continue;
-            };
-            let next = last.offset() + 1;
-            match self.of(first.topic(), first.partition()) {
-                Some(known) => known.next = next,
-                None => self.0.push(PartitionProgress {
-                    topic: first.topic().into(),
-                    partition: first.partition(),
-                    durable: first.offset(),
-                    next,
-                }),
-            }
-        }
-    }
-
-    fn of(&mut self, topic: &str, partition: i32) -> Option<&mut PartitionProgress> {
-        let mut all = self.0.iter_mut();
-        all.find(|known| known.partition == partition && *known.topic == *topic)
-    }
-
-    fn durable(&mut self, positions: &SinkOffsets) {
-        for (partition, offset) in positions {
-            if let Some(known) = self.of(&partition.topic, partition.partition) {
-                known.durable = *offset;
-            }
-        }
-    }
-
-    fn rewound(&mut self, partition: &TopicPartition, offset: i64) {
-        if let Some(known) = self.of(&partition.topic, partition.partition) {
-            known.next = offset;
-        }
-    }
-
-    /// Offsets that are handed over and not durable.
-    fn open(&self) -> u64 {
-        let open = |known: &PartitionProgress| u64::try_from(known.next.saturating_sub(known.durable)).ok();
-        self.0.iter().filter_map(open).sum()
-    }
-}
-
 struct Session<'a> {
     environment: &'a TaskEnvironment,
     runtime: &'a Handle,
@@ -353,8 +291,6 @@ struct Session<'a> {
     consumer: &'a Consumer,
     wake: &'a Wake,
     layout: LayoutWatch,
-    /// the lowest offset that may come next, as far as it is known
-    next: IndexMap<kafka_client::TopicPartition, i64>,
     mirror: Mirror,
     progress: Progress,
     full: bool,
@@ -440,16 +376,15 @@ impl Session<'_> {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
             };
-            let partition = first.topic_partition();
-            let next = self.next.get(&partition).copied();
-            if let Some(next) = next.filter(|next| first.offset() < *next) {
+            let offsets = first.offset()..=last.offset();
+            if let Err(next) = self.progress.fetched(first.topic(), first.partition(), offsets) {
                 self.layout.look_now(self.runtime)?;
                 return Err(ConnectError::retriable(format!(
-                    "{partition} gave offset {} where {next} or a later one was to come",
+                    "{} gave offset {} where {next} or a later one was to come",
+                    first.topic_partition(),
                     first.offset()
                 )));
             }
-            self.next.insert(partition, last.offset() + 1);
         }
         Ok(())
     }
@@ -484,7 +419,6 @@ impl Session<'_> {
         counters.batch.record(started.elapsed());
         counters.records_in.add(messages.len() as u64);
         counters.records_out.add(accepted.records as u64);
-        self.progress.handed_over(messages);
         counters.active.set(self.progress.open());
         Ok(())
     }
@@ -498,11 +432,9 @@ impl Session<'_> {
         }
         for (partition, offset) in advance.rewind.into_iter().flatten() {
             self.progress.rewound(&partition, offset);
-            let place = to_client(&partition);
-            self.consumer.seek(&place, offset).map_err(|error| {
+            self.consumer.seek(&to_client(&partition), offset).map_err(|error| {
                 ConnectError::retriable(format!("could not seek to {partition} offset {offset}: {error}"))
             })?;
-            self.next.insert(place, offset);
         }
         self.full = advance.full;
         self.wake_at = advance.wake_at;
