@@ -373,7 +373,7 @@ impl Consumer {
     }
 
     /// Administration over this consumer's connections, for whoever needs both and wants one client. `config` is the
-    /// consumer's.
+    /// consumer's, made with [`ClientConfig::administers`].
     pub fn admin(&self, config: &Arc<ClientConfig>) -> Admin {
         Admin::of(Arc::clone(self.queue.client()), Arc::clone(config))
     }

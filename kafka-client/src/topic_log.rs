@@ -103,6 +103,7 @@ impl LogClients {
         let mut consumer = consumer.clone();
         // A log has no group, and starts over where retention has overtaken it.
         consumer
+            .administers()
             .unset("group.id")
             .unset("group.instance.id")
             .set("auto.offset.reset", "earliest");
@@ -111,6 +112,8 @@ impl LogClients {
             _ => IsolationLevel::ReadUncommitted,
         };
         producer.check_producer()?;
+        let mut producer_config = producer.clone();
+        producer_config.administers();
         let config = Arc::new(consumer);
         let consumer = Arc::new(Consumer::new(&config)?);
         let consumer_admin = consumer.admin(&config);
@@ -118,7 +121,7 @@ impl LogClients {
         let shared = Arc::new(Shared {
             consumer,
             producer: Mutex::default(),
-            producer_config: producer.clone(),
+            producer_config,
             sends: Arc::default(),
             consumer_admin,
             isolation,

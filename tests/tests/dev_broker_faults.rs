@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dev_broker::{ApiKey, DevBroker, DevBrokerConfig, Fault, FaultAction, FaultTarget, ResponseError};
-use kafka_client::{ClientConfig, Deliveries, KafkaError, Producer, ProducerRecord, open_clients};
+use kafka_client::{
+    Admin, ClientConfig, Consumer, Deliveries, IsolationLevel, KafkaError, NewTopic, Producer, ProducerRecord,
+    TopicPartition, open_clients,
+};
 use kafka_protocol::records::RecordBatchDecoder;
 use tests::broker_laws::records::Ignored;
 use tests::broker_laws::wire::Wire;
@@ -181,5 +185,51 @@ async fn a_stuck_producer_is_made_anew_and_sends_all_that_it_had() -> Result<()>
         assert_eq!(headers, [("header", Some(value.as_bytes())), ("none", None)]);
     }
     drop(producer);
+    Ok(())
+}
+
+/// Requests for one broker (a partition's leader, the controller) wait while it is away, try to reach it now and then, and
+/// end with an error: an offset that nobody gave is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_away_is_not_stormed_and_tells_no_offsets() -> Result<()> {
+    let (broker, wire) = start().await?;
+    let address = broker.address();
+    let mut config = ClientConfig::new(&broker.bootstrap());
+    config.set("default.api.timeout.ms", "3000");
+    let admin = Admin::new(&config)?;
+    config.administers();
+    let consumer = Consumer::new(&config)?;
+    let of_consumer = consumer.admin(&Arc::new(config)).with_timeout(Duration::from_secs(3));
+    let partition = [TopicPartition::new("topic", 0)];
+    let isolation = IsolationLevel::ReadCommitted;
+    for admin in [&admin, &of_consumer] {
+        assert_eq!(admin.end_offsets(&partition, isolation).await?[0].1, 0);
+    }
+    drop(wire);
+    tokio::task::block_in_place(|| broker.kill());
+    // What takes its place ends every connection.
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let accepting = tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    for admin in [&admin, &of_consumer] {
+        let answers = [
+            admin.beginning_offsets(&partition).await,
+            admin.end_offsets(&partition, isolation).await,
+        ];
+        for answer in answers {
+            assert!(answer.as_ref().is_err_and(KafkaError::is_timeout), "{answer:?}");
+        }
+        let answer = admin.create_topics(&[NewTopic::new("another", 1, 1)]).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    accepting.abort();
+    // Six requests of 3 s each, and two clients: at most one attempt of each in 37 ms (`reconnect.backoff.ms` less a quarter).
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((1..1_000).contains(&connections), "{connections} connections");
     Ok(())
 }

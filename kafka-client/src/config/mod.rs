@@ -37,6 +37,7 @@ pub(crate) enum ClientKind {
 #[derive(Clone, Default)]
 pub struct ClientConfig {
     options: IndexMap<String, String>,
+    administers: bool,
 }
 
 impl ClientConfig {
@@ -54,6 +55,7 @@ impl ClientConfig {
     pub fn from_java(map: impl IntoIterator<Item = (String, String)>) -> Result<Self, KafkaError> {
         let config = Self {
             options: map.into_iter().collect(),
+            ..Self::default()
         };
         for kind in [ClientKind::Consumer, ClientKind::Producer, ClientKind::Admin] {
             config.translated(kind)?;
@@ -120,6 +122,15 @@ impl ClientConfig {
     }
 
     /// The options of librdkafka for one kind of client.
+    /// The client also serves for administration ([`crate::Consumer::admin`]): it stays connected to all brokers.
+    ///
+    /// librdkafka's own way, connections as they are needed, has a broker that is away connected to again the moment that it
+    /// fails, without any backoff, for as long as a request waits for this very broker: two busy cores.
+    pub fn administers(&mut self) -> &mut Self {
+        self.administers = true;
+        self
+    }
+
     pub(crate) fn translated(&self, kind: ClientKind) -> Result<IndexMap<String, String>, KafkaError> {
         let mut native = IndexMap::new();
         options::translate(self, kind, &mut native)?;

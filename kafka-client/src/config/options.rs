@@ -441,6 +441,9 @@ fn defaults(config: &ClientConfig, kind: ClientKind, native: &mut IndexMap<Strin
             set("allow.auto.create.topics", "false");
         }
     }
+    if kind == ClientKind::Admin || config.administers {
+        set("enable.sparse.connections", "false");
+    }
 }
 
 /// The Java producer is idempotent unless an option that was set rules it out (`ProducerConfig.maybeOverrideEnableIdempotence`).

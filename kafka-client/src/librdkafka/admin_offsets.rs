@@ -82,7 +82,12 @@ impl Client {
         partitions
             .iter()
             .map(|partition| match found.get(partition) {
-                Some(offset) => Ok((partition.clone(), *offset)),
+                Some(offset) if *offset >= 0 => Ok((partition.clone(), *offset)),
+                // No error comes with the partitions of a leader that could not be asked, only an offset that is none.
+                Some(_) => Err(KafkaError::new(
+                    ErrorCode::OperationTimedOut,
+                    format!("{DOING} of {partition}: its leader did not answer"),
+                )),
                 None => Err(KafkaError::new(
                     ErrorCode::UnknownPartition,
                     format!("{DOING} of {partition}"),

@@ -128,6 +128,7 @@ impl Drop for Feeder {
 
 fn consumer_config(config: &FeederConfig) -> ClientConfig {
     let mut consumer = config.client.clone();
+    consumer.administers();
     consumer.set("isolation.level", "read_committed");
     consumer.set("enable.auto.commit", "false");
     // An offset that is gone is an error here: the plan then rebuilds the copy.
