@@ -27,6 +27,9 @@ const NO_GROUP: &str = "millrace-no-group";
 
 /// How long `close` waits for the group coordinator, and `seek` for a partition that is just being started.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// `session.timeout.ms`, after which what waits for a coordinator is given up, is 45 s by default.
+const LINGER: Duration = Duration::from_secs(60);
+const LINGER_LOOK: Duration = Duration::from_millis(200);
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 const SEEK_RETRY: Duration = Duration::from_millis(5);
 
@@ -635,7 +638,24 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
             tracing::warn!(error = %error, "consumer did not leave its group cleanly");
+            linger(Arc::clone(self.queue.client()));
         }
+    }
+}
+
+/// Keeps a client that could not close in time until it has, or [`LINGER`] is over. Destroyed before, its main thread would be
+/// busy until the commits that wait for a coordinator time out: librdkafka 2.12 asks its timers how long it may sleep, and
+/// runs none of them.
+fn linger(client: Arc<Client>) {
+    let deadline = Instant::now() + LINGER;
+    let wait = move || {
+        while !client.closed() && Instant::now() < deadline {
+            std::thread::sleep(LINGER_LOOK);
+        }
+    };
+    let thread = std::thread::Builder::new().name("consumer-lingers".to_owned());
+    if let Err(error) = thread.spawn(wait) {
+        tracing::warn!(error = %error, "start a thread");
     }
 }
 
