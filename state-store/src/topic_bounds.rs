@@ -15,6 +15,8 @@ pub struct TopicBounds {
     pub id: Option<TopicId>,
     /// Start and end offset (of committed records) by partition.
     pub bounds: BTreeMap<i32, (i64, i64)>,
+    /// Where each partition really ends: what has been written behind its last committed record is counted too.
+    pub written_ends: BTreeMap<i32, i64>,
     /// For how long it keeps tombstones, in milliseconds.
     pub delete_retention_ms: i64,
 }
@@ -33,6 +35,7 @@ impl TopicBounds {
             .collect();
         let starts = admin.beginning_offsets(&partitions).await?;
         let ends = admin.end_offsets(&partitions, IsolationLevel::ReadCommitted).await?;
+        let written_ends = admin.end_offsets(&partitions, IsolationLevel::ReadUncommitted).await?;
         // Rights to read a topic's records do not include its configuration.
         let retention = match admin.describe_topic_config(topic).await {
             Ok(settings) => settings.get("delete.retention.ms").and_then(|text| text.parse().ok()),
@@ -45,6 +48,10 @@ impl TopicBounds {
         Ok(Some(TopicBounds {
             id: found.id,
             bounds: bounds.collect(),
+            written_ends: written_ends
+                .into_iter()
+                .map(|(partition, end)| (partition.partition, end))
+                .collect(),
             delete_retention_ms: retention.unwrap_or(DEFAULT_DELETE_RETENTION_MS),
         }))
     }

@@ -93,6 +93,7 @@ impl Topic {
                 .iter()
                 .map(|(&partition, &end)| (partition, (0, end)))
                 .collect(),
+            written_ends: self.ends.clone(),
             delete_retention_ms: 1000,
         }
     }

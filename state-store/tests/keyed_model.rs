@@ -694,6 +694,7 @@ fn a_rebuilt_copy_is_counted_and_keeps_the_changelogs_id() {
     let topic = TopicState {
         start: 0,
         end: 9,
+        written_end: 9,
         id: id(2),
         delete_retention_ms: i64::MAX,
     };

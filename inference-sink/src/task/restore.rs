@@ -52,16 +52,36 @@ pub(super) fn restore<V: StateValue>(
         let state = TopicState {
             start,
             end,
+            written_end: found.written_ends.get(number).copied().unwrap_or(end),
             id: found.id,
             delete_retention_ms: found.delete_retention_ms,
         };
-        let from = match plan_restore(&store.copy_state(), &state, crate::clock::wall_ms()) {
+        let copy = store.copy_state();
+        let from = match plan_restore(&copy, &state, crate::clock::wall_ms()) {
             RestorePlan::From(offset) => offset,
             RestorePlan::Rebuild(reason) => {
+                tracing::warn!(
+                    store = %store.spec(),
+                    reason = ?reason,
+                    copied_to = copy.offset,
+                    topic_start = start,
+                    topic_end = end,
+                    "the local copy is deleted and restored from its changelog"
+                );
                 store.rebuild(reason).map_err(|error| state_error(&error))?;
                 start
             }
         };
+        if from < state.written_end && end < state.written_end {
+            // The writer of these records has been fenced, so that none of its transactions is open.
+            tracing::warn!(
+                store = %store.spec(),
+                committed_to = end,
+                written_to = state.written_end,
+                "the changelog has records of a transaction that brokers have ended without saying how (they were shut down \
+                 meanwhile, and no other replica was there): what came of it may be computed once more"
+            );
+        }
         store.set_changelog_id(found.id);
         if from < end {
             assignment.push((TopicPartition::new(topic, *number), StartOffset::At(from)));

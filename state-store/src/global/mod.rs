@@ -412,6 +412,7 @@ impl<R: Send + Sync + 'static> GlobalStore<R> {
             let state = TopicState {
                 start,
                 end,
+                written_end: topic.written_ends.get(&partition).copied().unwrap_or(end),
                 id: topic.id,
                 delete_retention_ms: topic.delete_retention_ms,
             };
