@@ -53,6 +53,11 @@ soak: build ## kill the worker 50 times at random moments under load (MILLRACE_S
 	@scripts/install-packages.sh build test
 	MILLRACE_SOAK_KILLS=$${MILLRACE_SOAK_KILLS:-50} $(CARGO) test $(PROFILE) --workspace --test soak -- --nocapture
 
+.PHONY: restarts
+restarts: build ## restart the broker 200 times under a worker, every other time without notice (MILLRACE_BROKER_RESTARTS=N for others)
+	@scripts/install-packages.sh build test
+	MILLRACE_BROKER_RESTARTS=$${MILLRACE_BROKER_RESTARTS:-200} $(CARGO) test $(PROFILE) --workspace --test worker_outage on_apache_kafka -- --nocapture
+
 .PHONY: outages
 outages: build ## the retail job with each service away for a minute, one after the other (MILLRACE_OUTAGE_SECONDS=N for others)
 	@scripts/install-packages.sh build test

@@ -130,6 +130,21 @@ impl RestClient {
         Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
+    /// Sends a request until it is answered with success: brokers may still be on their way.
+    ///
+    /// # Errors
+    /// When it never is.
+    pub async fn until_sent(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.send(method, path, body).await {
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => tokio::time::sleep(LOOK).await,
+                answer => return answer,
+            }
+        }
+    }
+
     /// What a path has.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! A whole worker over a broker that goes away and comes back, cleanly and without notice, in the middle of a stream from a
 //! source connector through the inference sink to a sink connector: it costs nothing but time.
+//!
+//! `MILLRACE_BROKER_RESTARTS` says how often (3; `make restarts`: 200).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -8,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::KafkaBroker;
 use tests::broker::{BrokerUnderTest, OwnDevBroker};
@@ -18,11 +20,18 @@ use tests::inference_scenarios::{
 };
 use tests::whole_worker::{WholeWorker, is_running};
 
-const EVENTS: i64 = 8_000;
 const PER_SECOND: i64 = 1_000;
-/// Predictions after which the broker is ended, and whether without notice.
-const OUTAGES: [(u64, bool); 3] = [(1_000, true), (2_500, false), (4_000, true)];
+/// Events from one outage to the next; there are some more before the first and after the last.
+const BETWEEN: i64 = 1_250;
+const BEFORE_AND_AFTER: i64 = 4_250;
 const CONNECTORS: [&str; 3] = ["events", "inference", "file"];
+
+/// How often the broker goes away; every other time without notice.
+fn outages() -> Result<i64> {
+    let text = std::env::var("MILLRACE_BROKER_RESTARTS").unwrap_or_else(|_| "3".to_owned());
+    text.parse()
+        .with_context(|| format!("MILLRACE_BROKER_RESTARTS={text} is no number"))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_development_broker() -> Result<()> {
@@ -69,13 +78,16 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     let worker = WholeWorker::start(&bootstrap, "outage", directory.path()).await?;
     put_resources(&worker).await?;
     let output = directory.path().join("predictions.txt");
-    put_connectors(&worker, directory.path(), &output).await?;
+    let outages = outages()?;
+    let count = BEFORE_AND_AFTER + outages * BETWEEN;
+    put_connectors(&worker, directory.path(), &output, count).await?;
 
     let predictions = || worker.inference.snapshot().predictions;
-    for (reached, crash) in OUTAGES {
+    for outage in 0..outages {
+        let reached = u64::try_from(1_000 + outage * BETWEEN)?;
         wait_for("predictions before an outage", || predictions() >= reached).await?;
         warnings.clear();
-        broker.end(crash).await?;
+        broker.end(outage % 2 == 0).await?;
         // What the worker knows it tells, Kafka or not.
         ensure!(worker.rest.get("/connectors").await?.as_array().map(Vec::len) == Some(3));
         for connector in CONNECTORS {
@@ -86,17 +98,24 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
         ensure!(model["state"] == "SERVING", "while the broker is away: {model}");
         wait_for("a warning", || warnings.tell_of_an_outage()).await?;
         broker.start_again().await?;
+        // No producer is left stuck behind what it had under way: what goes to internal topics is written.
+        for (path, body) in [
+            ("/connectors/file/resume", None),
+            ("/inference/tenants/shop", Some(json!({ "weight": 1 + outage % 2 }))),
+        ] {
+            worker.rest.until_sent("PUT", path, body.as_ref()).await?;
+        }
     }
 
     worker
         .rest
         .until("/connectors/events/offsets", |offsets| {
-            offsets["offsets"][0]["offset"]["position"] == EVENTS
+            offsets["offsets"][0]["offset"]["position"] == count
         })
         .await?;
     // A source connector sends again what was not acknowledged, so a row may be there twice, and none is missing.
-    let events = read(&bootstrap, "events", usize::try_from(EVENTS)?).await?;
-    ensure!(rows(&events) == (0..EVENTS).collect(), "rows");
+    let events = read(&bootstrap, "events", usize::try_from(count)?).await?;
+    ensure!(rows(&events) == (0..count).collect(), "rows");
     let outputs = read(&bootstrap, "predictions", events.len()).await?;
     let doubled = doubled(&outputs);
     ensure!(
@@ -112,7 +131,7 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     ensure!(by_household(&outputs)? == undisturbed(&events), "scores");
     // A sink connector may write twice what it had not committed, and nothing is missing.
     let lines = || std::fs::read_to_string(&output).unwrap_or_default();
-    let times: BTreeSet<i64> = (START_MS..START_MS + EVENTS).collect();
+    let times: BTreeSet<i64> = (START_MS..START_MS + count).collect();
     wait_for("every prediction in the file", || event_times(&lines()) == times).await?;
     for connector in CONNECTORS {
         worker.rest.until_running(connector).await?;
@@ -220,10 +239,10 @@ async fn put_resources(worker: &WholeWorker) -> Result<()> {
     Ok(())
 }
 
-async fn put_connectors(worker: &WholeWorker, directory: &Path, output: &Path) -> Result<()> {
+async fn put_connectors(worker: &WholeWorker, directory: &Path, output: &Path, events: i64) -> Result<()> {
     let input = directory.join("events.csv");
     let mut text = "household,amount,time\n".to_owned();
-    for number in 0..EVENTS {
+    for number in 0..events {
         text.push_str(&format!("h{},{},{}\n", number % 5, 1 + number % 7, START_MS + number));
     }
     std::fs::write(&input, text)?;

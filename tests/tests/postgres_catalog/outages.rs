@@ -197,7 +197,11 @@ async fn a_snapshot_that_is_cut_off_begins_again_and_forgets_no_delete() {
         )
         .await
         .unwrap();
-    // a slot that is made waits for every transaction, and there will be one that holds a table
+    // a slot that is made waits for every transaction, and a publication for its tables; there will be one that holds u
+    server
+        .psql(&stage.database, "CREATE PUBLICATION dbz_publication FOR TABLE t, u")
+        .await
+        .unwrap();
     server
         .psql(
             &stage.database,

@@ -227,7 +227,10 @@ async fn a_log_that_was_set_back_is_noticed() {
         .await;
     };
     sql("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1)").await;
-    stage.run(stage.config(&UNWRAP)).await;
+    let config = |options: &[(&'static str, &'static str)]| {
+        stage.config(&[&UNWRAP[..], &[("table.include.list", "public.t")], options].concat())
+    };
+    stage.run(config(&[])).await;
     comes_to(&stage, 1..=1).await;
 
     // a standby that takes over with everything: positions before the switch keep their meaning
@@ -275,8 +278,7 @@ async fn a_log_that_was_set_back_is_noticed() {
         "{trace}"
     );
     sql("INSERT INTO t VALUES (4, 4)").await;
-    let config = stage.config(&[&UNWRAP[..], &[("snapshot.mode", "when_needed")]].concat());
-    stage.run(config).await;
+    stage.run(config(&[("snapshot.mode", "when_needed")])).await;
     eventually("row 4 of this timeline", async || {
         let rows = stage.compacted("restored.public.t").await;
         match &rows["{\"id\":4}"]["n"] {
