@@ -9,6 +9,8 @@ pub(super) struct Losses {
     /// `topic.prefix`, as in the connector's other lines
     connector: Arc<str>,
     counts: FxHashMap<(TableName, Arc<str>, &'static str), u64>,
+    /// a row is read once more, of which everything has been counted
+    again: bool,
 }
 
 impl Losses {
@@ -16,11 +18,23 @@ impl Losses {
         Self {
             connector: Arc::clone(connector),
             counts: FxHashMap::default(),
+            again: false,
         }
+    }
+
+    /// Reads a row that has been read, without counting what is lost of it a second time.
+    pub(super) fn again<R>(&mut self, read: impl FnOnce(&mut Self) -> R) -> R {
+        self.again = true;
+        let result = read(self);
+        self.again = false;
+        result
     }
 
     /// A value of `column` was one of `kind`; the column is empty where it concerns the row.
     pub(super) fn note(&mut self, table: &TableName, column: &Arc<str>, kind: &'static str) {
+        if self.again {
+            return;
+        }
         let place = (table.clone(), Arc::clone(column), kind);
         let count = self.counts.entry(place).or_default();
         *count += 1;

@@ -194,8 +194,10 @@ impl StreamedTable {
         }
         if wider {
             // a value may carry the schema of its column
-            before = old.map(|old| self.old_row(old, read.losses));
-            after = self.row(new, read.losses);
+            (before, after) = read.losses.again(|losses| {
+                let before = old.map(|old| self.old_row(old, losses));
+                (before, self.row(new, losses))
+            });
         }
         Ok(Some(Change { before, after }))
     }

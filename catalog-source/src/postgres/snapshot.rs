@@ -15,6 +15,7 @@ use super::envelope::{Operation, Origin};
 use super::error::PostgresError;
 use super::handoff::{Handed, Interrupted, SnapshotEnd, stopped};
 use super::history::{Position, ServerLog};
+use super::losses::Losses;
 use super::offset;
 use super::plan::SnapshotSlot;
 use super::reader::Reader;
@@ -176,15 +177,15 @@ impl Snapshot<'_> {
         let Some(table) = self.tables.get_mut(row.table) else {
             return Ok(());
         };
-        let mut read = Reading {
+        let read = Reading {
             config: &self.reader.config,
             envelopes: &self.reader.envelopes,
             losses: &mut self.reader.losses,
         };
-        let mut values = read_row(table, &row.row, &mut read);
+        let mut values = read_row(table, &row.row, read.losses);
         if let Some(wider) = read.widened(table, &values)? {
             *table = wider;
-            values = read_row(table, &row.row, &mut read);
+            values = read.losses.again(|losses| read_row(table, &row.row, losses));
         }
         let origin = Origin {
             snapshot: match (next, self.first, row.first_of_table) {
@@ -250,10 +251,10 @@ fn statement(table: &Captured) -> String {
     }
 }
 
-fn read_row(table: &Captured, row: &[u8], read: &mut Reading<'_>) -> Vec<connect_api::Value> {
+fn read_row(table: &Captured, row: &[u8], losses: &mut Losses) -> Vec<connect_api::Value> {
     copy::cells(row)
         .enumerate()
-        .map(|(at, cell)| table.read(at, &cell, read.losses))
+        .map(|(at, cell)| table.read(at, &cell, losses))
         .collect()
 }
 

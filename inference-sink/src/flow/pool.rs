@@ -5,7 +5,7 @@ use super::outbox::Outbox;
 use super::queue::FlowQueue;
 use super::rows::RowBlock;
 use crate::models::ModelRuntime;
-use crate::scheduler::{Drr, FlowId, Next, TenantId};
+use crate::scheduler::{Demand, Drr, FlowId, Next, TenantId};
 use crate::trigger::{BatchTrigger, Due};
 use feature_engine::resource::Tenant;
 use parking_lot::{Condvar, Mutex};
@@ -204,6 +204,41 @@ impl Pool {
             *waiting.entry(flow.tenant.clone()).or_insert(0) += flow.outstanding();
         }
         waiting
+    }
+
+    /// What tenants have asked for and got: the CPU of rows that wait is that of rows of the same model that have run. Where a tenant
+    /// has a ceiling of its own, what waits below that is nobody else's doing, and not counted.
+    pub fn demands(&self) -> BTreeMap<Arc<str>, Demand> {
+        let (flows, figures) = {
+            let state = self.shared.state.lock();
+            let flows: Vec<Arc<Flow>> = state.flows.values().cloned().collect();
+            let figures: Vec<(Arc<str>, TenantFigures)> = state
+                .tenants
+                .iter()
+                .map(|(name, (_, figures))| (name.clone(), figures.clone()))
+                .collect();
+            (flows, figures)
+        };
+        let mut demands: BTreeMap<Arc<str>, Demand> = BTreeMap::new();
+        for (name, figures) in &figures {
+            let used_us = figures.cpu_us as f64;
+            let demand = Demand {
+                weight: f64::from(figures.weight.max(1)),
+                used_us,
+                asked_us: used_us,
+            };
+            demands.insert(name.clone(), demand);
+        }
+        let limited = |tenant: &str| {
+            let mut all = figures.iter();
+            all.any(|(name, figures)| **name == *tenant && figures.max_share.is_some_and(|share| share < 1.0))
+        };
+        for flow in flows.iter().filter(|flow| !limited(&flow.tenant)) {
+            if let Some(demand) = demands.get_mut(&flow.tenant) {
+                demand.asked_us += flow.outstanding() as f64 * flow.runtime.figures().cpu_us_per_row;
+            }
+        }
+        demands
     }
 
     /// Number of cores.

@@ -105,7 +105,7 @@ impl Metrics {
         text.single(
             "fairness_index",
             "gauge",
-            "Jain's index over the CPU of tenants by weight since start: from 0 to 1, 1 is fair.",
+            "Jain's index since start over what tenants got of their fair share of CPU: 1 where each got what it asked for, or its weight's worth.",
             snapshot.fairness,
         );
         text.family(

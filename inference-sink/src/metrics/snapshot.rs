@@ -65,7 +65,7 @@ pub struct Snapshot {
     pub latency_p50_ms: f64,
     /// 99th percentile of it
     pub latency_p99_ms: f64,
-    /// Jain's index over CPU by weight
+    /// Jain's index over what tenants got of their fair share of CPU
     pub fairness: f64,
     /// by store
     pub stores: BTreeMap<String, StoreFigures>,
@@ -140,8 +140,8 @@ fn add_models(snapshot: &mut Snapshot, started: &Started) {
         tenant.weight = figures.weight;
         tenant.cpu_share = figures.cpu_us as f64 / all.max(1) as f64;
     }
-    let busy = figures.values().filter(|tenant| tenant.cpu_us > 0);
-    snapshot.fairness = crate::scheduler::jain_index(busy.map(|t| t.cpu_us as f64 / f64::from(t.weight.max(1))));
+    let demands: Vec<crate::scheduler::Demand> = started.pool.demands().into_values().collect();
+    snapshot.fairness = crate::scheduler::fairness_index(&demands);
 }
 
 fn add_stores(snapshot: &mut Snapshot, started: &Started) {

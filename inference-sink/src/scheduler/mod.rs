@@ -1,7 +1,7 @@
 //! Who runs next: deficit round robin, charged in measured CPU microseconds.
 
 mod drr;
-mod jain;
+mod fairness;
 
 pub use drr::{Drr, FlowId, Grant, Next, TenantId};
-pub use jain::jain_index;
+pub use fairness::{Demand, fairness_index};

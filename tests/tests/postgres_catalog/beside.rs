@@ -102,26 +102,65 @@ const VALUES: &str = "\
       array_agg(g::numeric), array_agg('2020-01-01'::timestamp), array_agg(1::smallint), array_agg(1::real), array_agg(true) \
       FROM generate_series(1, 4000) g";
 
-const CHANGES: &[&str] = &[
-    "INSERT INTO plain VALUES (4, 'd', 4, 4); UPDATE plain SET n = 5 WHERE id = 4; UPDATE plain SET id = 40 WHERE id = 4; DELETE FROM plain WHERE id = 1",
-    "BEGIN; INSERT INTO plain SELECT g, 'many', g, g FROM generate_series(100, 110) g; DELETE FROM plain WHERE id > 105; COMMIT",
-    "BEGIN; DELETE FROM plain; ROLLBACK",
-    "UPDATE composite SET v = 2; UPDATE composite SET a = 2; DELETE FROM composite",
-    "UPDATE identity_full SET v = 'c' WHERE id = 2; UPDATE identity_full SET id = 3 WHERE id = 2; DELETE FROM identity_full WHERE id = 1",
-    "UPDATE identity_index SET v = 2; DELETE FROM identity_index",
-    "UPDATE only_index SET id = 2; UPDATE only_index SET code = 'b'; DELETE FROM only_index",
-    "INSERT INTO unique_index VALUES (2, 'b')",
-    "INSERT INTO keyless VALUES (2); UPDATE keyless SET v = 3 WHERE v = 2; DELETE FROM keyless WHERE v = 1",
-    "INSERT INTO including VALUES (2, 3); DELETE FROM including WHERE id = 1",
-    "INSERT INTO generated VALUES (2, 3); UPDATE generated SET v = 4 WHERE id = 1",
-    "INSERT INTO defaults VALUES (2); INSERT INTO unsupported VALUES (2, '1 day', '101', 12.5, '(1,2)', 'a b')",
-    "ALTER TABLE changing ALTER v DROP NOT NULL; INSERT INTO changing VALUES (2, NULL); ALTER TABLE changing ADD COLUMN w int; \
+/// What is done, and where that ends which both must have read before the next is done: Debezium reads a table's key from the
+/// catalog when it comes to a change, and not as it was then.
+const CHANGES: &[(&str, Option<&str>)] = &[
+    (
+        "INSERT INTO plain VALUES (4, 'd', 4, 4); UPDATE plain SET n = 5 WHERE id = 4; UPDATE plain SET id = 40 WHERE id = 4; DELETE FROM plain WHERE id = 1",
+        None,
+    ),
+    (
+        "BEGIN; INSERT INTO plain SELECT g, 'many', g, g FROM generate_series(100, 110) g; DELETE FROM plain WHERE id > 105; COMMIT",
+        None,
+    ),
+    ("BEGIN; DELETE FROM plain; ROLLBACK", None),
+    (
+        "UPDATE composite SET v = 2; UPDATE composite SET a = 2; DELETE FROM composite",
+        None,
+    ),
+    (
+        "UPDATE identity_full SET v = 'c' WHERE id = 2; UPDATE identity_full SET id = 3 WHERE id = 2; DELETE FROM identity_full WHERE id = 1",
+        None,
+    ),
+    ("UPDATE identity_index SET v = 2; DELETE FROM identity_index", None),
+    (
+        "UPDATE only_index SET id = 2; UPDATE only_index SET code = 'b'; DELETE FROM only_index",
+        None,
+    ),
+    ("INSERT INTO unique_index VALUES (2, 'b')", None),
+    (
+        "INSERT INTO keyless VALUES (2); UPDATE keyless SET v = 3 WHERE v = 2; DELETE FROM keyless WHERE v = 1",
+        None,
+    ),
+    (
+        "INSERT INTO including VALUES (2, 3); DELETE FROM including WHERE id = 1",
+        None,
+    ),
+    (
+        "INSERT INTO generated VALUES (2, 3); UPDATE generated SET v = 4 WHERE id = 1",
+        None,
+    ),
+    (
+        "INSERT INTO defaults VALUES (2); INSERT INTO unsupported VALUES (2, '1 day', '101', 12.5, '(1,2)', 'a b')",
+        None,
+    ),
+    (
+        "ALTER TABLE changing ALTER v DROP NOT NULL; INSERT INTO changing VALUES (2, NULL); ALTER TABLE changing ADD COLUMN w int; \
      INSERT INTO changing VALUES (3, 'c', 3); ALTER TABLE changing DROP COLUMN v; INSERT INTO changing VALUES (4, 4)",
-    "UPDATE changing SET w = 0 WHERE w IS NULL; ALTER TABLE changing DROP CONSTRAINT changing_pkey; ALTER TABLE changing ADD PRIMARY KEY (w, id)",
-    "UPDATE large SET n = 2",
-    "INSERT INTO \"we ird-é\".\"ta.b le$é\" VALUES (2)",
-    "SELECT pg_logical_emit_message(true, 'pre', 'within'); SELECT pg_logical_emit_message(false, 'pre', 'alone')",
-    "TRUNCATE including",
+        Some(r#""id":4"#),
+    ),
+    ("UPDATE changing SET w = 0 WHERE w IS NULL", Some(r#""id":2,"w":0"#)),
+    (
+        "ALTER TABLE changing DROP CONSTRAINT changing_pkey; ALTER TABLE changing ADD PRIMARY KEY (w, id)",
+        None,
+    ),
+    ("UPDATE large SET n = 2", None),
+    ("INSERT INTO \"we ird-é\".\"ta.b le$é\" VALUES (2)", None),
+    (
+        "SELECT pg_logical_emit_message(true, 'pre', 'within'); SELECT pg_logical_emit_message(false, 'pre', 'alone')",
+        None,
+    ),
+    ("TRUNCATE including", None),
 ];
 
 /// Tables of types of which a row of the snapshot and one of the stream come.
@@ -184,6 +223,13 @@ impl Both {
         let options = [&common[..], options].concat();
         self.ours.run(self.ours.config(&[&options[..], ours].concat())).await;
         self.theirs.run(self.theirs.config(&options)).await;
+    }
+
+    /// Stops the connectors: what is done from here on is captured as they run next.
+    async fn stop(&self) {
+        for stage in [&self.ours, &self.theirs] {
+            stage.stop_connector().await;
+        }
     }
 
     async fn finish(self) {
@@ -387,8 +433,11 @@ async fn records_are_debeziums() {
     // the last table of the snapshot, in the order of names
     both.topics("we_ird-_.ta.b_le__", r#""c o-l":1"#).await;
     both.sql(&values(2)).await;
-    for statements in CHANGES {
+    for (statements, end) in CHANGES {
         both.sql(statements).await;
+        if let Some(end) = end {
+            both.topics("public.changing", end).await;
+        }
     }
     both.sql("CREATE TABLE last (id int PRIMARY KEY); INSERT INTO last VALUES (1)")
         .await;
@@ -416,6 +465,7 @@ async fn records_are_debeziums() {
         ("schema.name.adjustment.mode", "avro"),
         ("table.include.list", r"public\.(unwrapped|odd_numbers|odd_times)"),
     ];
+    both.stop().await;
     both.sql("CREATE TABLE unwrapped (id int PRIMARY KEY, v int NOT NULL); INSERT INTO unwrapped VALUES (1, 1); \
               CREATE TABLE odd_times (id int PRIMARY KEY, ts timestamp, ti time, n numeric); \
               INSERT INTO odd_times VALUES (1, 'infinity', '13:51:30', 'NaN'), (2, '-infinity', '00:00', '-Infinity'), (3, '2020-01-01', NULL, 1.50)")

@@ -371,17 +371,17 @@ async fn tables_that_come_and_go_stop_nothing() {
         assert!(said.iter().any(|line| line.contains(gone)), "{gone}: {said:?}");
     }
     // a table that the publication lacks, found at a reconnect
-    sql("CREATE PUBLICATION some FOR TABLE a").await;
+    sql("CREATE PUBLICATION one_table FOR TABLE a").await;
     let disabled = [
         ("table.include.list", "public\\.[a-z]"),
         ("publication.autocreate.mode", "disabled"),
-        ("publication.name", "some"),
+        ("publication.name", "one_table"),
     ];
     stage.run(stage.config(&disabled)).await;
     sql("INSERT INTO a VALUES (5)").await;
     stage.records("coming.public.a", 5).await;
     assert!(
-        logged("table public.d is not in publication some")
+        logged("table public.d is not in publication one_table")
             .iter()
             .any(|line| line.contains("WARN"))
     );

@@ -43,7 +43,8 @@ fn written(records: &[LogRecord], by_debezium: bool) -> Vec<String> {
 
 /// Waits until the topic's rows are exactly these.
 async fn holds(stage: &Stage, topic: &str, ids: &[i32]) -> Vec<LogRecord> {
-    let expected: Vec<String> = ids.iter().map(|id| format!("{{\"id\":{id}}}")).collect();
+    let mut expected: Vec<String> = ids.iter().map(|id| format!("{{\"id\":{id}}}")).collect();
+    expected.sort_unstable();
     eventually("the topic holds the table", async || {
         let records = stage.dump(topic).await;
         let mut rows = std::collections::BTreeMap::new();

@@ -259,11 +259,20 @@ impl Stage {
         self.task_is(state).await
     }
 
-    /// Creates the connector, which must be accepted, and waits until its task runs.
+    /// Creates the connector, which must be accepted, and waits until its task runs. One that is there is stopped before: what
+    /// follows is read as it is told now.
     pub async fn run(&self, config: Value) {
+        let there = self.send("GET", "/status").await.0 == 200;
+        if there {
+            self.stop_connector().await;
+        }
         let (status, body) = self.put(config).await;
         assert!(status == 201 || status == 200, "{status} {body}");
-        self.task_is("RUNNING").await;
+        if there {
+            self.resume_connector("RUNNING").await;
+        } else {
+            self.task_is("RUNNING").await;
+        }
     }
 
     pub async fn send(&self, method: &str, path: &str) -> (u16, Value) {
