@@ -377,7 +377,7 @@ impl Drr {
 
 #[cfg(test)]
 mod tests {
-    use super::super::jain_index;
+    use super::super::fairness::jain_index;
     use super::*;
     use proptest::prelude::*;
 

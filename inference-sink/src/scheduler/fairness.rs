@@ -52,7 +52,7 @@ pub fn max_min_shares(capacity_us: f64, tenants: &[Demand]) -> Vec<f64> {
 
 /// Jain's fairness index (R. Jain, D. Chiu, W. Hawe, DEC TR-301, 1984): `(sum x)^2 / (n * sum x^2)`; 1 is perfectly fair, `1/n`
 /// gives everything to one. 1 where there is nothing to share.
-fn jain_index(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(super) fn jain_index(values: impl IntoIterator<Item = f64>) -> f64 {
     let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
     for value in values {
         count += 1.0;
