@@ -205,15 +205,21 @@ impl Open {
 
     /// Trials whose rows are gone without an output end: other rows may be tried.
     pub(super) fn end_empty_trials(&mut self) {
-        for model in self.refusals.under_way() {
+        let mut quiet = self.refusals.under_way();
+        let runs = |model: &Arc<str>| {
+            let mut models = self.models.iter();
+            models.any(|known| known.pending.model.identity == *model && known.flow.outstanding() > 0)
+        };
+        quiet.retain(|model| !runs(model));
+        if quiet.is_empty() {
+            return;
+        }
+        // What they have made by now is here after this, and nowhere else.
+        self.gather_results();
+        for model in quiet {
             let is_own = |batch: &Batch| batch.block.model.identity == model;
             let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batches);
-            let kept = in_flight.chain(self.made.iter().map(|made| &made.batch)).any(is_own);
-            let runs = self
-                .models
-                .iter()
-                .any(|known| known.pending.model.identity == model && known.flow.outstanding() > 0);
-            if !(kept || runs) {
+            if !in_flight.chain(self.made.iter().map(|made| &made.batch)).any(is_own) {
                 self.refusals.nothing_tried(&model);
             }
         }
