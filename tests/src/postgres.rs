@@ -120,8 +120,8 @@ impl PostgresServer {
             ("port", port.as_str()),
             ("unix_socket_directories", folder.as_str()),
             ("wal_level", "logical"),
-            ("max_wal_senders", "20"),
-            ("max_replication_slots", "20"),
+            ("max_wal_senders", "60"),
+            ("max_replication_slots", "60"),
             // nothing outlives the machine, but a commit must be seen by slots at once
             ("fsync", "off"),
             ("full_page_writes", "off"),

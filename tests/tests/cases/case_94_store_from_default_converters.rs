@@ -45,12 +45,17 @@ async fn lookups_find_the_rows_of_a_connector_with_default_converters() -> Resul
     infer(&bootstrap, &worker).await?;
     send(&bootstrap, &["1", "2", "9007199254740993", "77"])?;
     let seen = |_, status: &Value| status["figures"]["predictions"] == 4;
-    let model = worker.until("/inference/models/shop/score/status", seen).await?;
+    worker.until("/inference/models/shop/score/status", seen).await?;
+    // A view's figures are published when its interval is committed.
+    let counted = |_, status: &Value| status["figures"]["events"] == 4;
+    let view = worker
+        .until("/inference/feature-views/purchase/status", counted)
+        .await?;
+    let model = worker.get("/inference/models/shop/score/status").await?;
     ensure!(
         model["features"]["purchase"]["amount"]["defaults_used"] == 1,
         "of four events one had the default: {model}"
     );
-    let view = worker.get("/inference/feature-views/purchase/status").await?;
     let lookup = &view["figures"]["features"]["product"]["lookup"];
     ensure!(lookup["asked"] == 4 && lookup["missed"] == 1, "{view}");
     let metrics = worker.get("/metrics").await?;

@@ -262,7 +262,7 @@ impl Stage {
     /// Creates the connector, which must be accepted, and waits until its task runs. One that is there is stopped before: what
     /// follows is read as it is told now.
     pub async fn run(&self, config: Value) {
-        let there = self.send("GET", "/status").await.0 == 200;
+        let there = self.send("GET", "/config").await.0 == 200;
         if there {
             self.stop_connector().await;
         }
