@@ -17,6 +17,17 @@ build: ## build the millrace command, demo included
 	@scripts/install-packages.sh build
 	$(CARGO) build $(PROFILE) --workspace --bins
 
+.PHONY: dist
+dist: ## what is shipped: the optimised millrace command without the demo, in target/dist
+	@scripts/install-packages.sh build
+	$(CARGO) build --profile dist --locked --package millrace --no-default-features
+	scripts/check-dist.sh $(TARGET)/dist/millrace
+
+.PHONY: docker-test
+docker-test: build ## build the image, bring the whole compose stack up, kill a worker, take it down (PROGRAM=target/dist/millrace)
+	@scripts/install-packages.sh test docker
+	docker/test/test.sh $(or $(PROGRAM),$(MILLRACE))
+
 .PHONY: demo
 demo: build ## the whole product on simulated retail data, in one process, with a view in the terminal
 	$(MILLRACE) demo

@@ -3,6 +3,7 @@
 #   install-packages.sh build         what the build needs
 #   install-packages.sh build test    and what the tests need
 #   install-packages.sh bench         what the benchmarks need beside that
+#   install-packages.sh docker        what the test of the image needs
 #   install-packages.sh data          what fetching the demo's whole data, and training its models, needs
 set -euo pipefail
 
@@ -29,6 +30,11 @@ for purpose in "$@"; do
       need maven 'fetches Apache Kafka' command -v mvn
       need postgresql 'is what the Postgres connector reads from' compgen -G '/usr/lib/postgresql/*/bin/postgres'
       ;;
+    docker)
+      need bc 'adds up the times of the steps' command -v bc
+      need binutils 'strips the program for the image' command -v strip
+      need curl 'asks the workers' command -v curl
+      ;;
     bench)
       need default-jdk-headless 'compiles the Kafka Streams application that is measured beside millrace' command -v javac
       ;;
@@ -36,7 +42,7 @@ for purpose in "$@"; do
       need python3-venv 'makes the Python environment that fetches the data' python3 -c 'import ensurepip, venv'
       ;;
     *)
-      echo "install-packages.sh: no such purpose: $purpose (build, test, bench, data)" >&2
+      echo "install-packages.sh: no such purpose: $purpose (build, test, docker, bench, data)" >&2
       exit 2
       ;;
   esac

@@ -1,16 +1,19 @@
 //! The `millrace` command.
 
 mod compatibility;
+mod container;
 #[cfg(feature = "demo")]
 mod demo;
+mod environment;
 mod options;
 mod plugins;
 mod worker;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use connect_runtime::logging::Loggers;
+use container::Container;
 use inference_sink::InferenceService;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use tracing_subscriber::{Layer, Registry, reload};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The version, and the commit and profile that it was built from (`build.rs`).
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("MILLRACE_BUILD"), ")");
 /// Time that calls which do not answer have at the end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// Exit codes of Connect's own commands.
@@ -31,7 +36,7 @@ const START_FAILED: u8 = 3;
 
 /// A Kafka Connect worker with global stores and model inference.
 #[derive(Parser)]
-#[command(name = "millrace", version)]
+#[command(name = "millrace", version = VERSION)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -54,6 +59,12 @@ enum Command {
         /// The worker's properties, in the form of a Java worker's.
         properties: PathBuf,
     },
+    /// Runs a worker as images of Kafka Connect are run: from variables of the environment (CONNECT_GROUP_ID for group.id), over
+    /// a mounted properties file.
+    #[command(alias = "start")]
+    Container(container::ContainerArguments),
+    /// Ends well if the worker of this container says that it is well.
+    Healthcheck(container::HealthcheckArguments),
     /// Writes the pages of docs/options, and the tables of docs/COMPATIBILITY.md, from what the code declares.
     Options(options::OptionsArguments),
     /// Runs the whole product in one process, on a simulated year of grocery purchases.
@@ -63,7 +74,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let loggers = start_logging(arguments.log_format, arguments.command.log_level());
+    let container = match &arguments.command {
+        Command::Healthcheck(healthcheck) => return answer(container::healthcheck(healthcheck)),
+        Command::Container(container) => match Container::of_environment(container) {
+            Ok(container) => Some(container),
+            Err(error) => {
+                let _ = answer(Err(error));
+                return ExitCode::from(START_FAILED);
+            }
+        },
+        _ => None,
+    };
+    let level = container
+        .as_ref()
+        .map_or_else(|| arguments.command.log_level(), |container| container.level);
+    let loggers = start_logging(arguments.log_format, level);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -72,7 +97,18 @@ fn main() -> ExitCode {
         }
     };
     let code = match arguments.command {
-        Command::Worker { properties } => run_worker(&runtime, &properties, loggers),
+        Command::Worker { properties } => match worker::Properties::of_file(&properties) {
+            Ok(properties) => run_worker(&runtime, &properties, loggers),
+            Err(error) => {
+                tracing::error!("the worker has failed: {error:#}");
+                ExitCode::from(RUN_FAILED)
+            }
+        },
+        Command::Container(_) => container.map_or(ExitCode::FAILURE, |container| {
+            container.tell();
+            run_worker(&runtime, &container.properties, loggers)
+        }),
+        Command::Healthcheck(_) => ExitCode::SUCCESS,
         Command::Options(options) => write_options(&options),
         #[cfg(feature = "demo")]
         Command::Demo(demo) => run_demo(&runtime, demo, loggers),
@@ -81,10 +117,22 @@ fn main() -> ExitCode {
     code
 }
 
-fn run_worker(runtime: &tokio::runtime::Runtime, path: &std::path::Path, loggers: Loggers) -> ExitCode {
+/// What a command that logs nothing says at its end.
+fn answer(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // nobody is left to be told if standard error is gone
+            let _ = writeln!(std::io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_worker(runtime: &tokio::runtime::Runtime, properties: &worker::Properties, loggers: Loggers) -> ExitCode {
     let inference = Arc::new(InferenceService::new());
     // the reasons stand in the message, not in a field: they may have a line each
-    match runtime.block_on(worker::run(path, plugins::all(&inference), loggers)) {
+    match runtime.block_on(worker::run(properties, plugins::all(&inference), loggers)) {
         Ok(worker::Outcome::Stopped) => ExitCode::SUCCESS,
         Ok(worker::Outcome::NotStarted(error)) => {
             tracing::error!("the worker could not be started: {error:#}");
@@ -123,7 +171,9 @@ impl Command {
     /// The demo talks on its own; of the log it shows what goes wrong.
     fn log_level(&self) -> LevelFilter {
         match self {
-            Command::Worker { .. } | Command::Options(_) => LevelFilter::INFO,
+            Command::Worker { .. } | Command::Container(_) | Command::Healthcheck(_) | Command::Options(_) => {
+                LevelFilter::INFO
+            }
             #[cfg(feature = "demo")]
             Command::Demo(_) => LevelFilter::WARN,
         }

@@ -1,4 +1,4 @@
-//! `millrace worker`: a worker from its properties file until a signal.
+//! `millrace worker`: a worker from its properties until a signal.
 
 use anyhow::Context;
 use connect_api::ConfigMap;
@@ -18,6 +18,22 @@ pub enum Outcome {
     NotStarted(anyhow::Error),
 }
 
+/// A worker's properties, and where they stand: what is said of an option says that too.
+pub struct Properties {
+    pub map: ConfigMap,
+    pub source: String,
+}
+
+impl Properties {
+    /// Those of a file.
+    pub fn of_file(path: &Path) -> anyhow::Result<Properties> {
+        Ok(Properties {
+            map: read_properties(path)?,
+            source: path.display().to_string(),
+        })
+    }
+}
+
 /// Reads a worker's properties file.
 pub fn read_properties(path: &Path) -> anyhow::Result<ConfigMap> {
     let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
@@ -25,20 +41,18 @@ pub fn read_properties(path: &Path) -> anyhow::Result<ConfigMap> {
     Ok(entries.into_iter().map(|(name, value)| (name, Some(value))).collect())
 }
 
-/// Runs a worker from its properties file until SIGTERM or SIGINT.
-pub async fn run(path: &Path, plugins: Plugins, loggers: Loggers) -> anyhow::Result<Outcome> {
-    let properties = read_properties(path)?;
+/// Runs a worker with these properties until SIGTERM or SIGINT.
+pub async fn run(properties: &Properties, plugins: Plugins, loggers: Loggers) -> anyhow::Result<Outcome> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // what is said of an option says where it stands
-    let file = tracing::info_span!("properties", file = %path.display());
-    let started = Worker::start(&properties, Arc::new(plugins), loggers)
+    let file = tracing::info_span!("properties", file = properties.source);
+    let started = Worker::start(&properties.map, Arc::new(plugins), loggers)
         .instrument(file)
         .await;
     let starting = match started {
         Ok(starting) => starting,
         Err(error) => {
-            let error = anyhow::Error::from(error).context(path.display().to_string());
+            let error = anyhow::Error::from(error).context(properties.source.clone());
             return Ok(Outcome::NotStarted(error));
         }
     };
