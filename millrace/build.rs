@@ -5,8 +5,12 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-env-changed=MILLRACE_COMMIT");
     // An image is built from sources without their history.
-    let commit = std::env::var("MILLRACE_COMMIT").ok().filter(|commit| !commit.is_empty());
-    let commit = commit.or_else(of_checkout).unwrap_or_else(|| "unknown commit".to_owned());
+    let commit = std::env::var("MILLRACE_COMMIT")
+        .ok()
+        .filter(|commit| !commit.is_empty());
+    let commit = commit
+        .or_else(of_checkout)
+        .unwrap_or_else(|| "unknown commit".to_owned());
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     println!(
         "cargo::rustc-env=MILLRACE_BUILD={commit}, {}, {}",

@@ -192,7 +192,10 @@ mod tests {
     fn only_200_is_healthy() {
         for (answer, healthy) in [
             ("HTTP/1.0 200 OK\r\n\r\n{}", true),
-            ("HTTP/1.0 503 Service Unavailable\r\n\r\n{\"status\":\"starting\"}", false),
+            (
+                "HTTP/1.0 503 Service Unavailable\r\n\r\n{\"status\":\"starting\"}",
+                false,
+            ),
             ("", false),
         ] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

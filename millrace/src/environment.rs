@@ -185,8 +185,12 @@ mod tests {
     use super::*;
 
     fn settings(file: &[(&str, &str)], variables: &[(&str, &str)]) -> Settings {
-        let file = file.iter().map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let file = file
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::new(file.collect(), variables).unwrap()
     }
 
@@ -209,7 +213,11 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file() {
         let found = settings(
-            &[("group.id", "file"), ("offset.storage.topic", "o"), ("listeners", "http://:1")],
+            &[
+                ("group.id", "file"),
+                ("offset.storage.topic", "o"),
+                ("listeners", "http://:1"),
+            ],
             &[
                 ("CONNECT_GROUP_ID", "variable"),
                 ("CONNECT_VALUE_CONVERTER", "a=b #c\\d\ne"),
@@ -272,7 +280,12 @@ mod tests {
         assert!(found.properties.is_empty());
         assert_eq!(
             found.without_effect,
-            ["CONNECT_LOG4J_LOGGERS", "ENABLE_DEBEZIUM_SCRIPTING", "KAFKA_HEAP_OPTS", "KAFKA_JMX_PORT"]
+            [
+                "CONNECT_LOG4J_LOGGERS",
+                "ENABLE_DEBEZIUM_SCRIPTING",
+                "KAFKA_HEAP_OPTS",
+                "KAFKA_JMX_PORT"
+            ]
         );
         assert_eq!(found.log_level.as_deref(), Some("DEBUG"));
     }

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(20);
 
 struct Ignored;
 
@@ -334,7 +336,7 @@ pub async fn read(bootstrap: &str, topic: &str, count: usize) -> Result<Vec<Outp
         match admin.topic(topic).await? {
             Some(found) => break i32::try_from(found.partitions.len())?,
             None if Instant::now() > deadline => bail!("topic {topic} is not there"),
-            None => tokio::task::yield_now().await,
+            None => tokio::time::sleep(LOOK).await,
         }
     };
     let mut config = ClientConfig::new(bootstrap);

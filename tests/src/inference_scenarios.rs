@@ -302,7 +302,7 @@ impl Stage {
 }
 
 /// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until a condition holds.
 ///

@@ -22,6 +22,8 @@ use tests::worker::WorkerProcess;
 
 /// A condition that does not hold by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition: who asks without a pause takes the CPU from what is waited for.
+const LOOK: Duration = Duration::from_millis(20);
 
 struct Client {
     http: reqwest::Client,
@@ -59,7 +61,7 @@ impl Client {
                 Instant::now() < give_up,
                 "GET {path} never became what it should: {body}"
             );
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -254,7 +256,8 @@ async fn a_connector_from_its_creation_to_its_end() {
     assert_eq!(status, 200, "{reset}");
     assert_eq!(client.get("/connectors/src/offsets").await, json!({"offsets": []}));
 
-    assert_eq!(client.send("DELETE", "/connectors/src", None).await.0, 204);
+    let (status, deleted) = client.send("DELETE", "/connectors/src", None).await;
+    assert_eq!(status, 204, "{deleted}");
     assert_eq!(client.get("/connectors").await, json!([]));
     assert_eq!(
         client.send("GET", "/connectors/src", None).await.1["message"],
@@ -513,7 +516,7 @@ async fn properties_that_nobody_reads_are_named_with_their_file() {
         let give_up = Instant::now() + PATIENCE;
         while worker.is_running().unwrap() {
             assert!(Instant::now() < give_up, "it does not end: {}", worker.log_tail());
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK).await;
         }
         let log = worker.log();
         let words = log

@@ -57,7 +57,7 @@ async fn a_missing_output_topic_is_said_and_costs_its_tenant_alone_nothing_but_t
         result?;
     }
     while admin.topic(&late).await?.is_some() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     job.put_connector(&[]).await?;
     job.send(0..50)?;
