@@ -105,7 +105,7 @@ impl Stage {
 /// # Errors
 /// When the shares are not those of the weights, or what is free is not lent.
 pub async fn cpu_is_shared_by_weight_and_what_is_idle_is_lent(stage: Stage) -> Result<()> {
-    const EVENTS: i64 = 6_000;
+    const EVENTS: i64 = 20_000;
     stage.worker.ok("DELETE", "models/shop/score", &Value::Null).await?;
     stage.costly_tenant("light", &json!({ "weight": 1 })).await?;
     stage.costly_tenant("heavy", &json!({ "weight": 9 })).await?;
