@@ -86,6 +86,10 @@ async fn a_worker_over_outages(broker: &mut impl BrokerUnderTest) -> Result<()> 
     for outage in 0..outages {
         let reached = u64::try_from(1_000 + outage * BETWEEN)?;
         wait_for("predictions before an outage", || predictions() >= reached).await?;
+        // The group may have been joined again after the last one.
+        for connector in CONNECTORS {
+            worker.rest.until_running(connector).await?;
+        }
         warnings.clear();
         broker.end(outage % 2 == 0).await?;
         // What the worker knows it tells, Kafka or not.
