@@ -60,13 +60,14 @@ runs_as_nobody() {
 }
 start_commands_are_there() {
     docker run --rm --network none --entrypoint bash millrace:latest -c '
-        set -e
         for command in /etc/confluent/docker/run /docker-entrypoint.sh /opt/kafka/bin/connect-distributed.sh connect-standalone.sh connect-distributed curl; do
             command -v "$command" >/dev/null || { echo "$command is not there"; exit 1; }
         done
-        ! connect-standalone.sh a b 2>message; grep -q "no standalone mode" message || { cd /tmp; }' &&
-        docker run --rm --network none --env CONNECT_GROUP_ID=a --env KAFKA_HEAP_OPTS=-Xmx1g millrace:latest start 2>&1 | tee "$staging/refusal" |
-        grep -q 'KAFKA_HEAP_OPTS' && grep -q 'bootstrap.servers' "$staging/refusal"
+        message=$(connect-standalone.sh a b 2>&1) && exit 1
+        [[ $message == *"no standalone mode"* ]]' || return 1
+    # it says what has no effect, and what is missing
+    docker run --rm --network none --env CONNECT_GROUP_ID=a --env KAFKA_HEAP_OPTS=-Xmx1g millrace:latest start >"$staging/refusal" 2>&1 && return 1
+    grep --quiet KAFKA_HEAP_OPTS "$staging/refusal" && grep --quiet 'Missing required configuration "bootstrap.servers"' "$staging/refusal"
 }
 stopped_by_signal() { # SIGTERM reaches the worker, which ends well
     compose stop --timeout 20 millrace-2
