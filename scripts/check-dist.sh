@@ -8,6 +8,7 @@ bytes=$(stat --format %s "$program")
 for word in MILLRACE_CRASH_POINT dev-broker dev_broker; do
     ! grep --quiet --text --fixed-strings "$word" "$program" || fail "$program has $word in it"
 done
+! ldd "$program" | grep --quiet libstdc++ || fail "$program needs the shared C++ library: see millrace/build.rs"
 version=$("$program" --version)
 [[ $version == *dist* ]] || fail "the version does not say that it is of the profile dist: $version"
 echo "$version: $((bytes / 1000000)) MB"

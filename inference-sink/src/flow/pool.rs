@@ -209,33 +209,30 @@ impl Pool {
     /// What tenants have asked for and got: the CPU of rows that wait is that of rows of the same model that have run. Where a tenant
     /// has a ceiling of its own, what waits below that is nobody else's doing, and not counted.
     pub fn demands(&self) -> BTreeMap<Arc<str>, Demand> {
-        let (flows, figures) = {
+        let (mut demands, mut limited) = (BTreeMap::new(), BTreeSet::new());
+        let flows: Vec<Arc<Flow>> = {
             let state = self.shared.state.lock();
-            let flows: Vec<Arc<Flow>> = state.flows.values().cloned().collect();
-            let figures: Vec<(Arc<str>, TenantFigures)> = state
-                .tenants
-                .iter()
-                .map(|(name, (_, figures))| (name.clone(), figures.clone()))
-                .collect();
-            (flows, figures)
+            for (name, (_, figures)) in &state.tenants {
+                let used_us = figures.cpu_us as f64;
+                let demand = Demand {
+                    weight: f64::from(figures.weight.max(1)),
+                    used_us,
+                    asked_us: used_us,
+                };
+                demands.insert(name.clone(), demand);
+                if figures.max_share.is_some_and(|share| share < 1.0) {
+                    limited.insert(name.clone());
+                }
+            }
+            state.flows.values().cloned().collect()
         };
-        let mut demands: BTreeMap<Arc<str>, Demand> = BTreeMap::new();
-        for (name, figures) in &figures {
-            let used_us = figures.cpu_us as f64;
-            let demand = Demand {
-                weight: f64::from(figures.weight.max(1)),
-                used_us,
-                asked_us: used_us,
-            };
-            demands.insert(name.clone(), demand);
-        }
-        let limited = |tenant: &str| {
-            let mut all = figures.iter();
-            all.any(|(name, figures)| **name == *tenant && figures.max_share.is_some_and(|share| share < 1.0))
-        };
-        for flow in flows.iter().filter(|flow| !limited(&flow.tenant)) {
-            if let Some(demand) = demands.get_mut(&flow.tenant) {
-                demand.asked_us += flow.outstanding() as f64 * flow.runtime.figures().cpu_us_per_row;
+        for flow in flows.iter().filter(|flow| !limited.contains(&flow.tenant)) {
+            let rows = flow.outstanding();
+            // What a row has cost is not asked for nothing.
+            if rows > 0
+                && let Some(demand) = demands.get_mut(&flow.tenant)
+            {
+                demand.asked_us += rows as f64 * flow.runtime.figures().cpu_us_per_row;
             }
         }
         demands
