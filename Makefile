@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Dependencies build once for tests, checks and the demo: one profile, one set of features (the whole workspace).
-CARGO ?= cargo
+# Beside cargo: libraries in C and C++ that need not be compiled with the crates.
+CARGO ?= scripts/cargo.sh
 PROFILE := --release
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 MILLRACE := $(TARGET)/release/millrace
@@ -20,13 +21,13 @@ build: ## build the millrace command, demo included
 .PHONY: dist
 dist: ## what is shipped: the optimised millrace command without the demo, in target/dist
 	@scripts/install-packages.sh build
-	$(CARGO) build --profile dist --locked --package millrace --no-default-features
+	MILLRACE_SYSTEM_LIBRARIES=no $(CARGO) build --profile dist --locked --package millrace --no-default-features
 	scripts/check-dist.sh $(TARGET)/dist/millrace
 
 .PHONY: docker-test
 docker-test: build ## build the image, bring the whole compose stack up, kill a worker, take it down (PROGRAM=target/dist/millrace)
 	@scripts/install-packages.sh test docker
-	docker/test/test.sh $(or $(PROGRAM),$(MILLRACE))
+	docker/test/test.sh $(abspath $(or $(PROGRAM),$(MILLRACE)))
 
 .PHONY: demo
 demo: build ## the whole product on simulated retail data, in one process, with a view in the terminal

@@ -18,12 +18,16 @@ has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || co
 for purpose in "$@"; do
   case $purpose in
     build)
-      need gcc 'compiles librdkafka, OpenSSL and RocksDB' command -v gcc
-      need g++ 'compiles RocksDB' command -v g++
-      need make 'builds librdkafka and OpenSSL' command -v make
-      need perl 'configures OpenSSL' command -v perl
-      need clang 'reads the headers of RocksDB' command -v clang
+      need gcc 'compiles librdkafka' command -v gcc
+      need g++ 'links the C++ library of RocksDB' command -v g++
+      need make 'builds librdkafka, and OpenSSL for what is shipped' command -v make
+      need perl 'configures OpenSSL for what is shipped' command -v perl
+      need clang 'compiles RocksDB, and reads its headers' command -v clang++
       need libclang-dev 'reads the headers of RocksDB' has_libclang
+      need pkg-config 'finds the libraries of this system' command -v pkg-config
+      need libssl-dev 'is not compiled then' pkg-config --exists libssl
+      need libzstd-dev 'is not compiled then' pkg-config --exists libzstd
+      need libjemalloc-dev 'is not compiled then' pkg-config --exists jemalloc
       ;;
     test)
       need default-jre-headless 'runs Apache Kafka, the broker that the tests are judged by' command -v java

@@ -19,8 +19,15 @@ connector() { # connector FILE: with the addresses of this stack
     send PUT "/connectors/$name/config" json "$config"
 }
 number() { curl --silent "$url$1" | grep -o "\"$2\":[0-9]*" | head -n 1 | cut -d : -f 2; }
+topic() { # topic CONNECTOR NAME: waits until the connector has written to its topic, which nobody can read before
+    echo "waiting for the topic $2"
+    until curl --silent "$url/connectors/$1/topics" | grep -q "\"$2\""; do sleep 0.5; done
+}
 
 connector configs/retail/catalog.json
+connector configs/retail/purchases.json
+topic catalog catalog.products
+topic purchases events.purchases
 for kind in stores feature-views tenants models; do
     for file in configs/demo/inference/"$kind"/*.yaml; do
         name=$(basename "$file" .yaml)
@@ -31,7 +38,6 @@ done
 echo "waiting for the catalog: 27,008 products"
 until [ "$(number /inference/stores/products/status rows || true)" = 27008 ]; do sleep 0.5; done
 connector configs/retail/inference.json
-connector configs/retail/purchases.json
 echo "waiting for the first prediction"
 until [ "$(number /inference/models/personalization/reorder/status predictions || echo 0)" -gt 0 ] 2>/dev/null; do sleep 0.5; done
 cat <<TEXT

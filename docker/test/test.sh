@@ -36,7 +36,7 @@ expect() { # expect JSON-PATH-EXPRESSION of python, over standard input
 }
 job_ended() { [ "$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$COMPOSE_PROJECT_NAME-retail-1")" = 'exited 0' ]; }
 offsets() { # records of the predictions' topic
-    compose exec -T kafka /opt/kafka/bin/kafka-get-offsets.sh --bootstrap-server kafka:19092 --topic predictions.personalization |
+    compose exec -T kafka /opt/kafka/bin/kafka-get-offsets.sh --bootstrap-server kafka:19092 --topic predictions.personalization 2>>"$log" |
         awk -F : '{ sum += $3 } END { print sum }'
 }
 more_than() { [ "$(offsets)" -gt "$1" ]; }
@@ -73,6 +73,14 @@ stopped_by_signal() { # SIGTERM reaches the worker, which ends well
     compose stop --timeout 20 millrace-2
     [ "$(docker inspect --format '{{.State.ExitCode}}' "$COMPOSE_PROJECT_NAME-millrace-2-1")" = 0 ]
 }
+connectors_of_a_directory() { # one whose class is missing is named, and the other runs
+    get "$WORKER_PORT/connectors/kept/status" | expect "answer['connector']['state'] == 'RUNNING'" &&
+        compose --profile minimal logs --no-color worker >"$staging/said" 2>&1 &&
+        grep --quiet 'gone.json: refused: .*io.confluent.connect.jdbc.JdbcSinkConnector' "$staging/said"
+}
+healthy_without_a_warning() { # the start of the stack
+    ! compose logs --no-color millrace-1 millrace-2 2>>"$log" | grep -E ' (WARN|ERROR) '
+}
 nothing_left() {
     [ -z "$(docker ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")" ] &&
         [ -z "$(docker network ls --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")" ] &&
@@ -84,6 +92,11 @@ finish() {
     rm -rf "$staging" "$log"
 }
 trap finish EXIT
+
+mkdir "$staging/connectors"
+export CONNECTORS=$staging/connectors
+echo '{"connector.class": "io.confluent.connect.jdbc.JdbcSinkConnector", "topics": "a"}' >"$CONNECTORS/gone.json"
+echo '{"name": "kept", "config": {"connector.class": "FileStreamSource", "file": "/etc/hostname", "topic": "kept"}}' >"$CONNECTORS/kept.json"
 
 whole=$EPOCHREALTIME
 pull=missing
@@ -101,13 +114,14 @@ step 'it is started as other images are, and says what has no effect' start_comm
 step 'the stack is up' compose up --detach --pull $pull
 step 'its job has its first prediction' until_true job_ended
 step 'predictions are on their topic' prediction_of_schema
+step 'and no worker had anything to warn of' healthy_without_a_warning
 compose kill millrace-1 >>"$log" 2>&1
 step 'a worker was killed, and the other has all tasks' until_true all_on "$CONNECT_PORT_2" millrace-2
 before=$(offsets)
 step 'predictions go on' until_true more_than "$before"
 step 'SIGTERM ends a worker in order' stopped_by_signal
 step 'a worker with the variables of other images, healthy' compose --profile minimal up --detach --wait --wait-timeout 120 --pull $pull worker
-step 'it answers' get "$WORKER_PORT/connector-plugins"
+step 'it has the connectors of its directory, and says which class is missing' until_true connectors_of_a_directory
 step 'down' compose --profile '*' down --volumes --timeout 10
 step 'nothing is left' nothing_left
 printf '%7.1f s  in all\n' "$(bc <<<"$EPOCHREALTIME - $whole")"

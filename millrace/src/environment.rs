@@ -28,7 +28,7 @@ pub struct Settings {
 const PREFIX: &str = "CONNECT_";
 
 /// Debezium's short names: variable and property.
-const SHORT_NAMES: [(&str, &str); 11] = [
+const SHORT_NAMES: [(&str, &str); 12] = [
     ("BOOTSTRAP_SERVERS", "bootstrap.servers"),
     ("GROUP_ID", "group.id"),
     ("CONFIG_STORAGE_TOPIC", "config.storage.topic"),
@@ -40,11 +40,17 @@ const SHORT_NAMES: [(&str, &str); 11] = [
     ("OFFSET_FLUSH_TIMEOUT_MS", "offset.flush.timeout.ms"),
     ("SHUTDOWN_TIMEOUT", "task.shutdown.graceful.timeout.ms"),
     ("ADVERTISED_HOST_NAME", "rest.advertised.host.name"),
+    ("ADVERTISED_PORT", "rest.advertised.port"),
 ];
 
-/// What Debezium's image says where a variable does not.
-const DEBEZIUMS_DEFAULTS: [(&str, &str); 3] = [
+/// What Debezium's image says where a variable does not: its start script's words, and Kafka's file `connect-distributed.properties`
+/// under them, by which it runs on one broker.
+const DEBEZIUMS_DEFAULTS: [(&str, &str); 7] = [
     ("group.id", "1"),
+    ("status.storage.topic", "connect-status"),
+    ("config.storage.replication.factor", "1"),
+    ("offset.storage.replication.factor", "1"),
+    ("status.storage.replication.factor", "1"),
     ("key.converter", "org.apache.kafka.connect.json.JsonConverter"),
     ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
 ];
@@ -243,16 +249,21 @@ mod tests {
                 ("CONFIG_STORAGE_TOPIC", "my_connect_configs"),
                 ("VALUE_CONVERTER", "io.apicurio.Converter"),
                 ("STATUS_STORAGE_TOPIC", ""),
+                ("CONNECT_OFFSET_STORAGE_REPLICATION_FACTOR", "3"),
                 ("REST_PORT", "18083"),
                 ("SHUTDOWN_TIMEOUT", "7000"),
             ],
         );
         let expected = [
             ("bootstrap.servers", "kafka:9092"),
+            ("config.storage.replication.factor", "1"),
             ("config.storage.topic", "my_connect_configs"),
             ("group.id", "1"),
             ("key.converter", "org.apache.kafka.connect.json.JsonConverter"),
             ("listeners", "http://:18083"),
+            ("offset.storage.replication.factor", "3"),
+            ("status.storage.replication.factor", "1"),
+            ("status.storage.topic", "connect-status"),
             ("task.shutdown.graceful.timeout.ms", "7000"),
             ("value.converter", "io.apicurio.Converter"),
         ];

@@ -305,7 +305,7 @@ impl WorkerProcess {
 /// The `millrace` command beside the test's own executable, with the features of the whole workspace: crash points are armed.
 /// `cargo test --workspace` builds it before it runs any test. One that is older than the code is refused.
 fn binary() -> Result<PathBuf> {
-    const BUILD: &str = "build it with `cargo build --release --workspace --bins`";
+    const BUILD: &str = "build it with `make build`";
     let binary = build_directory()?.join("millrace");
     let built = std::fs::metadata(&binary).and_then(|file| file.modified());
     let built = built.with_context(|| format!("{} is not there: {BUILD}", binary.display()))?;

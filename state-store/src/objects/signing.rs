@@ -1,6 +1,6 @@
 //! SHA-256 and HMAC for AWS Signature Version 4, with the crates that are in the build anyway.
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use object_store::client::{CryptoProvider, DigestAlgorithm, DigestContext, HmacContext, Signer, SigningAlgorithm};
 use sha2::{Digest, Sha256};
 
