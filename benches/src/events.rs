@@ -17,7 +17,7 @@ pub const CATALOG: &str = "catalog.products";
 /// Partitions of the events.
 pub const PARTITIONS: i32 = 4;
 
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+const SEND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// One line of `transactions.csv.gz`.
 #[derive(Clone, Debug, Deserialize)]

@@ -164,11 +164,12 @@ fn is_bundled(arguments: &DemoArguments, data: &Path) -> bool {
 async fn configure(operator: &Operator, arguments: &DemoArguments, data: &Path) -> Result<Instant> {
     let bundled = is_bundled(arguments, data);
     let file = |name: &str| ("file", data.join(name).display().to_string());
-    println!("a catalog fills the global store `products`:");
-    operator.put_documents("stores").await?;
+    println!("a catalog goes to a compacted topic, which fills the global store `products`:");
     operator
         .put_connector("catalog", &if bundled { vec![] } else { vec![file("products.csv.gz")] })
         .await?;
+    wait_for_topic(operator).await?;
+    operator.put_documents("stores").await?;
     println!("tenants subscribe their models:");
     operator.put_documents("feature-views").await?;
     operator.put_documents("tenants").await?;
@@ -194,30 +195,47 @@ async fn configure(operator: &Operator, arguments: &DemoArguments, data: &Path) 
 
 /// Waits until the worker takes resources: what it has of an earlier run is loaded first, beside the rest of it.
 async fn wait_for_inference(operator: &Operator) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = operator.get("/inference/tenants").await {
-        if Instant::now() > deadline {
-            return Err(error.context("inference did not start within a minute"));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
+    wait_until("the worker to take documents", async || {
+        Ok(operator.get("/inference/tenants").await.is_ok())
+    })
+    .await
+}
+
+/// Waits until the connector of the catalog has written to its topic: nobody can read a topic that is not there.
+async fn wait_for_topic(operator: &Operator) -> Result<()> {
+    wait_until("the topic catalog.products", async || {
+        let topics = operator.get("/connectors/catalog/topics").await?;
+        let topics = topics.pointer("/catalog/topics").and_then(serde_json::Value::as_array);
+        Ok(topics.is_some_and(|topics| topics.iter().any(|topic| topic == "catalog.products")))
+    })
+    .await
 }
 
 /// Waits until the store `products` serves: a purchase that came before would find no product.
 async fn wait_for_catalog(operator: &Operator) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
+    wait_until("the store `products` to fill", async || {
         let store = operator.get("/inference/stores/products/status").await?;
         let ready = store.get("ready").and_then(serde_json::Value::as_bool) == Some(true);
-        if ready && store.get("version").is_some_and(serde_json::Value::is_u64) {
-            return Ok(());
+        Ok(ready && store.get("version").is_some_and(serde_json::Value::is_u64))
+    })
+    .await
+}
+
+/// Asks until `condition` holds, for two minutes; where that takes more than a second, it says what it waits for.
+async fn wait_until(what: &str, condition: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    let mut said = false;
+    while !condition().await? {
+        if begun.elapsed() > Duration::from_secs(120) {
+            bail!("waited two minutes for {what}: what it stands at is in the worker's log, above");
         }
-        if Instant::now() > deadline {
-            bail!("the store `products` did not fill within two minutes: {store}");
+        if !said && begun.elapsed() > Duration::from_secs(1) {
+            said = true;
+            println!("waiting for {what}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
 }
 
 async fn start_broker(directory: &Path) -> Result<DevBroker> {
