@@ -30,8 +30,8 @@ docker-test: build ## build the image, bring the whole compose stack up, kill a 
 	docker/test/test.sh $(abspath $(or $(PROGRAM),$(MILLRACE)))
 
 .PHONY: demo
-demo: build ## the whole product on simulated retail data, in one process, with a view in the terminal
-	$(MILLRACE) demo
+demo: build ## the whole product on simulated retail data, in one process, with a view in the terminal (RATE=500: purchases a second)
+	$(MILLRACE) demo $(if $(RATE),--rate $(RATE))
 
 .PHONY: demo-full
 demo-full: build ## the same on all 1,469,307 transactions, which are fetched first

@@ -29,6 +29,9 @@ fn every_event_is_accounted_for_and_auc_agrees() {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(printed.contains("curl -X PUT"), "the calls are printed:\n{printed}");
+    let log = String::from_utf8_lossy(&output.stderr).into_owned() + &printed;
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(warnings.is_empty(), "a healthy start warns of nothing: {warnings:#?}");
     let line: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
     assert_eq!(line["events_in"], EVENTS);
     assert_eq!(line["dead_lettered"], 0);
