@@ -30,12 +30,16 @@ struct Step {
 
 /// The blocks of `sh` of the section that each have a block of `text` after them.
 fn steps(readme: &str) -> Vec<Step> {
-    let section = readme.split("\n## ").find(|part| part.starts_with("The first five minutes"));
+    let section = readme
+        .split("\n## ")
+        .find(|part| part.starts_with("The first five minutes"));
     let mut blocks = section.unwrap().split("```sh\n").skip(1);
     blocks
         .by_ref()
         .map(|block| {
-            let (command, rest) = block.split_once("\n```\n```text\n").unwrap_or_else(|| panic!("no output: {block}"));
+            let (command, rest) = block
+                .split_once("\n```\n```text\n")
+                .unwrap_or_else(|| panic!("no output: {block}"));
             let (shown, _) = rest.split_once("\n```").unwrap();
             Step {
                 command: command.to_owned(),
@@ -109,7 +113,11 @@ fn every_command_prints_what_the_readme_shows() {
         let command = command.replace("/tmp/predictions.txt", file.to_str().unwrap());
         let begun = Instant::now();
         loop {
-            let output = Command::new("bash").args(["-c", &command]).current_dir(root).output().unwrap();
+            let output = Command::new("bash")
+                .args(["-c", &command])
+                .current_dir(root)
+                .output()
+                .unwrap();
             let printed = String::from_utf8_lossy(&output.stdout);
             if has(&without_numbers(&printed), &step.shown) {
                 break;

@@ -278,6 +278,30 @@ impl KafkaBroker {
         self.run().await
     }
 
+    /// Freezes the broker (SIGSTOP): it holds its connections and answers nothing.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze(&self) -> Result<()> {
+        let mut process = self.process();
+        process
+            .as_mut()
+            .context("the broker does not run")?
+            .signal(Signal::STOP)
+    }
+
+    /// Lets a frozen broker go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn thaw(&self) -> Result<()> {
+        let mut process = self.process();
+        process
+            .as_mut()
+            .context("the broker does not run")?
+            .signal(Signal::CONT)
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("broker.log")
     }

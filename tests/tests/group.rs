@@ -659,6 +659,19 @@ async fn a_java_worker_follows() {
     let follower = WorkerProcess::start_java(&properties).await.unwrap();
     ok(&follower, "GET", "/health", None).await;
     with_java(broker, "java-follows", &leader, &follower).await;
+    // Each Java worker is told of once, however often it has joined.
+    let log = leader.log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("a Java worker is a member"))
+        .collect();
+    assert!(
+        told.len() == 1
+            && told[0].contains(" WARN ")
+            && told[0].contains("connect.protocol=eager")
+            && told[0].contains(&follower.url),
+        "{told:#?}"
+    );
     leader.stop().await.unwrap();
 }
 

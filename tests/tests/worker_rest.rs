@@ -445,7 +445,37 @@ async fn a_worker_whose_broker_is_away_says_so_and_stops() {
     let mut worker = WorkerProcess::new(&broker.bootstrap(), "away").unwrap();
     worker.start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    a_source_and_a_sink(&worker, folder.path()).await;
+    broker.kill().await.unwrap();
+    says_that_it_is_unhealthy(&worker).await;
+    assert_eq!(worker.stop().unwrap(), 0, "SIGTERM without a broker");
+
+    broker.restart().await.unwrap();
+    worker.start().await.unwrap();
+    assert_eq!(worker.get("/health").await.unwrap()["status"], "healthy");
+    assert_eq!(worker.stop().unwrap(), 0);
+}
+
+/// A broker that holds its connections and answers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_broker_hangs_says_so_and_stops() {
+    let broker = KafkaBroker::start().await.unwrap();
+    let mut worker = WorkerProcess::new(&broker.bootstrap(), "hangs").unwrap();
+    worker.start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    a_source_and_a_sink(&worker, folder.path()).await;
+    broker.freeze().unwrap();
+    says_that_it_is_unhealthy(&worker).await;
+    assert_eq!(worker.stop().unwrap(), 0, "SIGTERM beside a broker that hangs");
+
+    broker.thaw().unwrap();
+    worker.start().await.unwrap();
+    assert_eq!(worker.get("/health").await.unwrap()["status"], "healthy");
+    assert_eq!(worker.stop().unwrap(), 0);
+}
+
+async fn a_source_and_a_sink(worker: &WorkerProcess, folder: &Path) {
+    let (input, output) = (folder.join("in"), folder.join("out"));
     std::fs::write(&input, "one\n").unwrap();
     let source = json!({ "connector.class": "FileStreamSource", "file": input, "topic": "away-lines" });
     let sink = json!({ "connector.class": "FileStreamSink", "file": output, "topics": "away-lines" });
@@ -456,27 +486,19 @@ async fn a_worker_whose_broker_is_away_says_so_and_stops() {
         let path = format!("/connectors/{connector}/status");
         worker.until(&path, running).await.unwrap();
     }
+}
 
-    broker.kill().await.unwrap();
+async fn says_that_it_is_unhealthy(worker: &WorkerProcess) {
     let health = worker.until("/health", |status, _| status == 500).await.unwrap();
     assert_eq!(health["status"], "unhealthy");
+    let message = health["message"].as_str().unwrap_or_default();
     assert!(
-        health["message"]
-            .as_str()
-            .is_some_and(|message| message.starts_with("Worker was unable to handle this request")),
+        message.starts_with("Worker was unable to handle this request"),
         "{health}"
     );
     // what it knows it still tells
-    assert_eq!(
-        worker.get("/connectors/source/config").await.unwrap()["topic"],
-        "away-lines"
-    );
-    assert_eq!(worker.stop().unwrap(), 0, "SIGTERM without a broker");
-
-    broker.restart().await.unwrap();
-    worker.start().await.unwrap();
-    assert_eq!(worker.get("/health").await.unwrap()["status"], "healthy");
-    assert_eq!(worker.stop().unwrap(), 0);
+    let config = worker.get("/connectors/source/config").await.unwrap();
+    assert_eq!(config["topic"], "away-lines");
 }
 
 /// Properties that nobody reads are named with the file that they stand in: those that are nearly one are an error.
