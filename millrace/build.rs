@@ -7,6 +7,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     // Relative relocations take 50 KB instead of 3.4 MB, all of which the loader reads, and keeps, at every start.
     println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    // See kafka-client/src/librdkafka/leader_discovery.rs: a fault of librdkafka that ends the process.
+    println!("cargo:rustc-link-arg-bins=-Wl,--wrap=rd_kafka_metadata_update_op");
     // Of the C++ library that RocksDB needs only what is used, instead of a shared library with all of its tables.
     if let Some(folder) = folder_of_static_cxx() {
         println!("cargo:rustc-link-search=native={folder}");

@@ -20,6 +20,7 @@ mod bare_consumer;
 mod batch_queue;
 mod client;
 mod consume;
+mod leader_discovery;
 mod message;
 mod native_error;
 mod outage;
