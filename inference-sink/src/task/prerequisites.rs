@@ -5,11 +5,15 @@ use crate::failure::failed;
 use crate::metrics::ShedReason;
 use crate::service::Readiness;
 use connect_api::error::ConnectError;
-use kafka_client::{Admin, ConfigChange, NewTopic, TopicId};
+use kafka_client::{Admin, ConfigChange, ErrorCode, KafkaError, NewTopic, TopicId};
 use std::time::{Duration, Instant};
 
 /// How long a task waits for global stores before it says so and is opened again.
 const GLOBAL_STORES_WAIT: Duration = Duration::from_secs(2);
+/// How long brokers may take to know of a topic that was made just now.
+const NEW_TOPIC_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks for it.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl Open {
     /// Makes the feature log's topic, and learns where its partitions end.
@@ -61,26 +65,19 @@ impl Open {
         longest.unwrap_or(7 * 86_400_000)
     }
 
-    /// Brings the topic of the feature log up to what tenants ask for now. A worker without the right to do that says so.
+    /// Brings the topic of the feature log up to what tenants ask for now. A worker without the right to do that says so, and
+    /// tries again when tenants change.
     pub(super) fn keep_log_for(&mut self, admin: &Admin, retention: u64) {
-        if self.log_retention_ms.replace(retention) == Some(retention) {
+        if self.log_retention_ms == Some(retention) {
             return;
         }
         let topic = self.log_reader.topic().to_string();
-        let retention_ms = retention.to_string();
-        let altered = self.started.runtime.block_on(async {
-            let now = admin.describe_topic_config(&topic).await?;
-            if now.get("retention.ms") == Some(&retention_ms) {
-                return Ok(());
-            }
-            let change = ("retention.ms".to_owned(), ConfigChange::Set(retention_ms.clone()));
-            admin.alter_topic_config(&topic, &[change]).await
-        });
-        if let Err(error) = altered {
-            tracing::warn!(
-                topic, retention_ms, error = %error,
+        match self.started.runtime.block_on(keep_for(admin, &topic, retention)) {
+            Ok(()) => self.log_retention_ms = Some(retention),
+            Err(error) => tracing::warn!(
+                topic, retention_ms = retention, error = %error,
                 "the retention of the feature log cannot be set as tenants ask for: set it by hand"
-            );
+            ),
         }
     }
 
@@ -105,4 +102,23 @@ impl Open {
         }
         Ok(())
     }
+}
+
+/// Sets `retention.ms` where it is another. A topic that another task has just made is not known to every broker yet.
+async fn keep_for(admin: &Admin, topic: &str, retention: u64) -> Result<(), KafkaError> {
+    let retention = retention.to_string();
+    let until = Instant::now() + NEW_TOPIC_WAIT;
+    let now = loop {
+        match admin.describe_topic_config(topic).await {
+            Err(error) if error.code == ErrorCode::UnknownTopicOrPartition && Instant::now() < until => {
+                tokio::time::sleep(LOOK).await;
+            }
+            found => break found?,
+        }
+    };
+    if now.get("retention.ms") == Some(&retention) {
+        return Ok(());
+    }
+    let change = ("retention.ms".to_owned(), ConfigChange::Set(retention));
+    admin.alter_topic_config(topic, &[change]).await
 }
