@@ -262,7 +262,8 @@ fn start_extensions(state: &Arc<RestState>) -> JoinSet<()> {
 }
 
 /// The worker's own converters must be there, with options that they know: every connector that names none relies on
-/// them.
+/// them. One that is known elsewhere and not built in stops those connectors alone: the file may be a Java worker's, of which the
+/// others can be run.
 fn converter_faults(worker: &WorkerConfig, plugins: &Plugins) -> Vec<String> {
     let mut messages = Vec::new();
     for (option, kind) in [
@@ -272,6 +273,11 @@ fn converter_faults(worker: &WorkerConfig, plugins: &Plugins) -> Vec<String> {
     ] {
         let (given, mut options) = worker.converter(option);
         let Some(class) = plugins.class_named(kind, &given) else {
+            if plugins.is_known_elsewhere(kind, &given) {
+                let why = plugins.unusable(kind, &given).message(option, &given);
+                tracing::error!(%option, "{why}. Connectors that name no {option} of their own will fail");
+                continue;
+            }
             messages.push(plugins.unusable(kind, &given).message(option, &given));
             continue;
         };

@@ -501,6 +501,50 @@ async fn says_that_it_is_unhealthy(worker: &WorkerProcess) {
     assert_eq!(config["topic"], "away-lines");
 }
 
+/// The properties of a Java worker whose default converter is not built in: who has converters of his own runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_default_converter_that_is_not_built_in_stops_only_who_relies_on_it() {
+    const AVRO: &str = "io.confluent.connect.avro.AvroConverter";
+    let broker = KafkaBroker::shared().await.unwrap();
+    let mut worker = WorkerProcess::new(&broker.bootstrap(), "converter-elsewhere").unwrap();
+    worker.set("value.converter", AVRO);
+    worker.set("value.converter.schema.registry.url", "http://localhost:8081");
+    worker.start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    std::fs::write(&input, "one\n").unwrap();
+    let text = "org.apache.kafka.connect.storage.StringConverter";
+    let relies = json!({ "connector.class": "FileStreamSource", "file": input, "topic": "converter-elsewhere" });
+    let mut has_its_own = relies.clone();
+    has_its_own["value.converter"] = json!(text);
+    worker.put("/connectors/relies/config", &relies).await.unwrap();
+    worker
+        .put("/connectors/has-its-own/config", &has_its_own)
+        .await
+        .unwrap();
+    let failed = |_, status: &Value| status["tasks"][0]["state"] == "FAILED";
+    let status = worker.until("/connectors/relies/status", failed).await.unwrap();
+    assert!(
+        status["tasks"][0]["trace"]
+            .as_str()
+            .is_some_and(|trace| trace.contains(AVRO)),
+        "{status}"
+    );
+    let runs = |_, status: &Value| status["tasks"][0]["state"] == "RUNNING";
+    worker.until("/connectors/has-its-own/status", runs).await.unwrap();
+    let log = worker.log();
+    assert!(
+        log.lines().any(|line| line.contains(" ERROR ") && line.contains(AVRO)),
+        "{log}"
+    );
+    assert_eq!(worker.stop().unwrap(), 0);
+
+    // what nobody has is a mistake, as in Java
+    worker.set("value.converter", "io.confluent.connect.avro.AvroConverterr");
+    assert!(worker.start().await.is_err());
+    assert!(worker.log().contains("Did you mean") || worker.log().contains("could not be found"));
+}
+
 /// Properties that nobody reads are named with the file that they stand in: those that are nearly one are an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn properties_that_nobody_reads_are_named_with_their_file() {

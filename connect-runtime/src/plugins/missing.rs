@@ -61,6 +61,11 @@ impl Unusable {
 }
 
 impl Plugins {
+    /// Whether `given` is a class of `kind` of another project, which this worker does not have.
+    pub fn is_known_elsewhere(&self, kind: PluginKind, given: &str) -> bool {
+        self.class_named(kind, given).is_none() && known_class(kind, given).is_some()
+    }
+
     /// Why `given` is no class of `kind` that this worker has.
     pub fn unusable(&self, kind: PluginKind, given: &str) -> Unusable {
         if let Some(class) = self.of_another_kind(kind, given) {
