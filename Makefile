@@ -45,9 +45,12 @@ demo-check: build ## the demo with all bundled events, without a terminal; exits
 	$(MILLRACE) demo --events all --exit --directory "$$(mktemp -d)/demo"
 
 .PHONY: test
-test: ## install what is missing and run all tests, those against Apache Kafka included
+test: ## install what is missing and run all tests, those against Apache Kafka included; unit tests first
 	@scripts/install-packages.sh build test
-	$(CARGO) test $(PROFILE) --workspace --no-fail-fast
+	@set -f; failed=0; for tests in '--lib --bins' '--test *' --doc; do \
+	    echo "$(CARGO) test $(PROFILE) --workspace --no-fail-fast $$tests"; \
+	    $(CARGO) test $(PROFILE) --workspace --no-fail-fast $$tests || failed=1; \
+	done; exit $$failed
 
 .PHONY: bench
 bench: build ## the product beside the programs it replaces: a table, and bench-results.json (ONLY="path latency" for some)
