@@ -27,6 +27,8 @@ stop=$1; log=$2; folder=$3; shift 3
 exec 3<&0
 setsid "$@" </dev/null >>"$log" 2>&1 3<&- &
 service=$!
+# what ends the whole group that this is in (Ctrl-C, timeout) must not end who watches; the service has signals of its own
+trap '' TERM INT HUP
 echo $service
 exec >/dev/null 2>&1
 {
