@@ -274,7 +274,10 @@ async fn snapshot_modes() {
     // changes only
     stage.run(stage.config(&[("snapshot.mode", "no_data")])).await;
     eventually("the slot is read", async || {
-        let active = sql("SELECT active FROM pg_replication_slots WHERE slot_name = 'modes'").await;
+        let active = sql(
+            "SELECT active AND confirmed_flush_lsn IS NOT NULL FROM pg_replication_slots WHERE slot_name = 'modes'",
+        )
+        .await;
         if active == "t" { Ok(()) } else { Err(active) }
     })
     .await;

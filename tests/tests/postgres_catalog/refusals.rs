@@ -237,7 +237,10 @@ async fn what_changes_behind_the_connector_fails_its_task_with_advice() {
     let first = stage.config(&[publication[0], publication[1], ("slot.name", "taken")]);
     stage.run(first).await;
     eventually("the slot is read", async || {
-        let active = sql("SELECT active FROM pg_replication_slots WHERE slot_name = 'taken'").await;
+        let active = sql(
+            "SELECT active AND confirmed_flush_lsn IS NOT NULL FROM pg_replication_slots WHERE slot_name = 'taken'",
+        )
+        .await;
         if active == "t" { Ok(()) } else { Err(active) }
     })
     .await;
