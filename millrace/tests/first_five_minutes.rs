@@ -33,9 +33,8 @@ fn steps(readme: &str) -> Vec<Step> {
     let section = readme
         .split("\n## ")
         .find(|part| part.starts_with("The first five minutes"));
-    let mut blocks = section.unwrap().split("```sh\n").skip(1);
+    let blocks = section.unwrap().split("```sh\n").skip(1);
     blocks
-        .by_ref()
         .map(|block| {
             let (command, rest) = block
                 .split_once("\n```\n```text\n")

@@ -542,7 +542,11 @@ async fn a_default_converter_that_is_not_built_in_stops_only_who_relies_on_it() 
     // what nobody has is a mistake, as in Java
     worker.set("value.converter", "io.confluent.connect.avro.AvroConverterr");
     assert!(worker.start().await.is_err());
-    assert!(worker.log().contains("Did you mean") || worker.log().contains("could not be found"));
+    let log = worker.log();
+    assert!(
+        log.contains("Class io.confluent.connect.avro.AvroConverterr could not be found"),
+        "{log}"
+    );
 }
 
 /// Properties that nobody reads are named with the file that they stand in: those that are nearly one are an error.

@@ -5,7 +5,7 @@
 //! (`rd_kafkap_Fetch_reply_tags_partition_parse`) but does not fill their places (`rd_kafka_handle_Fetch_metadata_update`), and
 //! `rd_kafka_metadata_update_op` then uses whatever stood in that memory as the partition's number: an index far outside of its
 //! array. Eight consumers beside a broker that is killed again and again do not live for a minute
-//! (`tests/examples/clients_and_restarts.rs`).
+//! (`tests/tests/client_restarts.rs`).
 //!
 //! What brokers say there only saves time: the same refusal has all known topics asked for anew. So nothing is made of it. The
 //! linker puts this function in the place of the library's (`--wrap`); every program that has a consumer names it so in its
