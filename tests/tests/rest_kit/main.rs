@@ -56,13 +56,30 @@ fn write_files(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The answer to a request. One that is put off while the group settles is asked again, as clients do: when that happens is
+/// nobody's to say.
 async fn ask(side: &Side, request: &Request) -> Result<Value> {
     let (path, body) = (
         side.fill(&request.path),
         request.body.as_ref().map(|body| side.fill(body)),
     );
-    let answer = http::send(&side.address, &request.method, &path, &request.headers, body.as_deref()).await?;
-    Ok(side.comparable(&answer))
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let answer = http::send(&side.address, &request.method, &path, &request.headers, body.as_deref()).await?;
+        if !is_put_off(&answer) || Instant::now() > give_up {
+            return Ok(side.comparable(&answer));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether a worker says that its assignment is older than its configuration, with the two statuses that Java has for it.
+fn is_put_off(answer: &http::Response) -> bool {
+    [409, 500].contains(&answer.status)
+        && serde_json::from_str::<Value>(&answer.body).is_ok_and(|body| {
+            let message = body["message"].as_str().unwrap_or_default();
+            message.contains("a rebalance is expected") || message.contains("due to stale configuration")
+        })
 }
 
 async fn wait(side: &Side, path: &str, pointer: &str, value: &str) -> Result<()> {
