@@ -58,10 +58,10 @@ bench: build ## the product beside the programs it replaces: a table, and bench-
 	$(TARGET)/release/millrace-bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ONLY)
 
 .PHONY: bench-compare
-bench-compare: build ## two builds of millrace in turns: make bench-compare BEFORE=old/millrace AFTER=new/millrace ONLY="path latency"
+bench-compare: build ## two builds of millrace: make bench-compare BEFORE=old/millrace AFTER=new/millrace ONLY=path (TOGETHER=yes: at once)
 	@scripts/install-packages.sh test bench
 	@[ -n "$(BEFORE)" ] && [ -n "$(AFTER)" ] || { echo "bench-compare: BEFORE and AFTER are the two millrace commands" >&2; exit 2; }
-	$(TARGET)/release/millrace-bench compare --before $(BEFORE) --after $(AFTER) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ONLY)
+	$(TARGET)/release/millrace-bench compare --before $(BEFORE) --after $(AFTER) $(if $(TOGETHER),--together) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ONLY)
 
 .PHONY: soak
 soak: build ## kill the worker 50 times at random moments under load (MILLRACE_SOAK_SEED=N repeats a run)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   sides A, B, C       round 0: A B C      round 1: C B A      round 2: A B C      ...
+//!   two builds, together          A+B                 A+B                 A+B
 //!   Contest::run(side) -> figures of one run  ==>  report: medians, ratio
 //! ```
 
@@ -108,6 +109,12 @@ pub trait Contest {
     async fn run(&mut self, side: &Side<Self::Peer>, round: usize) -> Result<Vec<Figure>>;
 }
 
+/// Work that two builds can do at the same time.
+pub trait Together {
+    /// One run of both.
+    async fn run_both(&mut self, builds: [&Build; 2], round: usize) -> Result<[Vec<Figure>; 2]>;
+}
+
 /// Who takes part.
 #[derive(Debug)]
 pub enum Subjects {
@@ -123,6 +130,8 @@ pub struct Bench {
     pub subjects: Subjects,
     /// rounds of every contest; by default each has its own number
     pub rounds: Option<usize>,
+    /// whether two builds run at the same time, where they can
+    pub together: bool,
     /// how much there is to do
     pub sizes: Sizes,
     /// the demo's purchases
@@ -212,7 +221,33 @@ pub async fn hold<C: Contest>(
             runs.push(figures);
         }
     }
-    let names: Vec<String> = sides.iter().map(ToString::to_string).collect();
-    report.add(&terms.name, terms.cores, &names, &runs);
+    report_runs(terms, &sides, &runs, report);
     Ok(())
+}
+
+/// Has two builds run at the same time, with the cores of one. Whatever else the machine does takes from both alike, so that
+/// what they use can be compared where turns differ by more than the builds do.
+pub async fn hold_together<C: Contest + Together>(
+    contest: &mut C,
+    terms: &Terms<C::Peer>,
+    builds: [&Build; 2],
+    rounds: Option<usize>,
+    report: &mut Report,
+) -> Result<()> {
+    let mut runs: Vec<Vec<Vec<Figure>>> = vec![Vec::new(); builds.len()];
+    for round in 0..rounds.unwrap_or(terms.pairs) {
+        let figures = contest.run_both(builds, round).await;
+        let figures = figures.with_context(|| format!("{}: together, round {round}", terms.name))?;
+        for (runs, figures) in runs.iter_mut().zip(figures) {
+            runs.push(figures);
+        }
+    }
+    let sides: Vec<Side<C::Peer>> = builds.into_iter().cloned().map(Side::Millrace).collect();
+    report_runs(terms, &sides, &runs, report);
+    Ok(())
+}
+
+fn report_runs<P: Display>(terms: &Terms<P>, sides: &[Side<P>], runs: &[Vec<Vec<Figure>>], report: &mut Report) {
+    let names: Vec<String> = sides.iter().map(ToString::to_string).collect();
+    report.add(&terms.name, terms.cores, &names, runs);
 }

@@ -8,7 +8,7 @@
 //! By half of the events Java's compilers have had 10 seconds and more. All outputs are read back and counted on both sides; in
 //! the first round the predictions themselves are compared.
 
-use crate::contest::{self, Bench, Contest, Figure, Side, Terms};
+use crate::contest::{self, Bench, Build, Contest, Figure, Side, Subjects, Terms, Together};
 use crate::cores::Placement;
 use crate::events;
 use crate::job::{self, Job};
@@ -19,6 +19,7 @@ use crate::scratch::Scratch;
 use crate::streams::Application;
 use crate::worker::{Place, Worker};
 use anyhow::{Context, Result};
+use std::cell::{Cell, OnceCell};
 use std::fmt::{self, Display};
 use tests::kafka::KafkaBroker;
 
@@ -50,6 +51,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     let Bench {
         subjects,
         rounds,
+        together,
         sizes,
         purchases,
         scratch,
@@ -74,8 +76,8 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
             guarantee,
             events,
             catalog_rows,
-            runs: 0,
-            reference: None,
+            runs: Cell::new(0),
+            reference: OnceCell::new(),
         };
         let plural = if models == 1 { "" } else { "s" };
         let terms = Terms {
@@ -85,7 +87,12 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
             rounds: ROUNDS,
             pairs: PAIRS,
         };
-        contest::hold(&mut path, &terms, subjects, *rounds, report).await?;
+        match subjects {
+            Subjects::TwoBuilds(before, after) if *together => {
+                contest::hold_together(&mut path, &terms, [before, after], *rounds, report).await?;
+            }
+            _ => contest::hold(&mut path, &terms, subjects, *rounds, report).await?,
+        }
     }
     Ok(())
 }
@@ -97,18 +104,32 @@ struct Path<'a> {
     guarantee: &'static str,
     events: usize,
     catalog_rows: usize,
-    runs: usize,
+    runs: Cell<usize>,
     /// what the first run has predicted
-    reference: Option<Predictions>,
+    reference: OnceCell<Predictions>,
 }
 
 impl Contest for Path<'_> {
     type Peer = Mode;
 
     async fn run(&mut self, side: &Side<Mode>, round: usize) -> Result<Vec<Figure>> {
-        self.runs += 1;
+        self.one(side, round).await
+    }
+}
+
+impl Together for Path<'_> {
+    async fn run_both(&mut self, builds: [&Build; 2], round: usize) -> Result<[Vec<Figure>; 2]> {
+        let [before, after] = builds.map(|build| Side::Millrace(build.clone()));
+        let (before, after) = tokio::try_join!(self.one(&before, round), self.one(&after, round))?;
+        Ok([before, after])
+    }
+}
+
+impl Path<'_> {
+    async fn one(&self, side: &Side<Mode>, round: usize) -> Result<Vec<Figure>> {
+        self.runs.set(self.runs.get() + 1);
         let job = Job {
-            name: format!("run-{}", self.runs),
+            name: format!("run-{}", self.runs.get()),
             input: INPUT.to_owned(),
             models: self.models,
             guarantee: self.guarantee,
@@ -133,9 +154,11 @@ impl Contest for Path<'_> {
                     .second_half(&mut worker.process, &topics, predictions::decode_millrace, round)
                     .await?;
                 print_stages(&half, &all, self.models);
-                print_sizes(&worker, &self.bootstrap, &job, self.events as f64).await?;
+                let changes = print_sizes(&worker, &self.bootstrap, &job, self.events as f64).await?;
                 worker.process.stop()?;
-                figures(&half, &all, self.models)
+                let mut figures = figures(&half, &all, self.models);
+                figures.push(Figure::cost("changelog records", "per event", changes));
+                figures
             }
             Side::Peer(mode) => {
                 let topic = job.output("all");
@@ -161,12 +184,10 @@ impl Contest for Path<'_> {
         job::delete_topics(&self.bootstrap, &job.name).await?;
         Ok(figures)
     }
-}
 
-impl Path<'_> {
     /// From half of the outputs to all of them. In the first round the predictions are compared, too.
     async fn second_half(
-        &mut self,
+        &self,
         program: &mut Program,
         topics: &[String],
         decode: Decode,
@@ -183,15 +204,15 @@ impl Path<'_> {
     }
 
     /// Every event was predicted once by every model, and as by who went first.
-    fn compare(&mut self, predictions: Predictions) -> Result<()> {
+    fn compare(&self, predictions: Predictions) -> Result<()> {
         predictions.check_complete(self.events, self.models)?;
-        match &self.reference {
+        match self.reference.get() {
             Some(reference) => {
                 let difference = reference.check_same(&predictions);
                 let difference = difference.context("the sides do not predict the same")?;
                 println!("    predictions differ by {difference:e} at most");
             }
-            None => self.reference = Some(predictions),
+            None => drop(self.reference.set(predictions)),
         }
         Ok(())
     }
@@ -248,8 +269,9 @@ fn print_stages(half: &Moment, all: &Moment, models: usize) {
     }
 }
 
-/// How large the work is: state, changelog, outputs.
-async fn print_sizes(worker: &Worker, bootstrap: &str, job: &Job, events: f64) -> Result<()> {
+/// How large the work is: state, changelog, outputs. Returns the changelog's records per event: the longer a commit lasts, the
+/// more changes of a key are one record, and the less there is to do for an event.
+async fn print_sizes(worker: &Worker, bootstrap: &str, job: &Job, events: f64) -> Result<f64> {
     for (store, kind) in [
         ("household_state", "keyed"),
         ("basket_state", "keyed"),
@@ -275,5 +297,5 @@ async fn print_sizes(worker: &Worker, bootstrap: &str, job: &Job, events: f64) -
     let bytes = events::mean_bytes(bootstrap, &job.output("gamma"))?;
     let per_event = bytes * job.models as f64;
     println!("    {:<50} {per_event:>7.0}", "bytes of output per event");
-    Ok(())
+    Ok(changes / events)
 }

@@ -29,7 +29,7 @@ mod sink;
 mod streams;
 mod worker;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use contest::{Bench, Build, Sizes, Subjects};
 use std::path::PathBuf;
@@ -73,6 +73,10 @@ enum Command {
         /// The command `millrace` as it is
         #[arg(long)]
         after: PathBuf,
+        /// Has both run at the same time, with the cores of one: what else the machine does takes from both alike. Only for
+        /// `path`
+        #[arg(long)]
+        together: bool,
         #[command(flatten)]
         what: What,
     },
@@ -81,7 +85,7 @@ enum Command {
     BareConsumer(sink::BareLoop),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Benchmark {
     /// events/s, CPU and memory of the whole inference path on one core, beside Kafka Streams
     Path,
@@ -101,15 +105,25 @@ enum Benchmark {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let (subjects, what) = match arguments.command {
+    let (subjects, together, what) = match arguments.command {
         Some(Command::BareConsumer(bare)) => return bare.run(),
-        Some(Command::Compare { before, after, what }) => {
+        Some(Command::Compare {
+            before,
+            after,
+            together,
+            what,
+        }) => {
+            ensure!(
+                !together || what.benchmarks == [Benchmark::Path],
+                "--together is for `path` alone"
+            );
             let build = |name, binary: PathBuf| -> Result<Build> {
                 let binary = binary.canonicalize().with_context(|| format!("{}", binary.display()))?;
                 Ok(Build { name, binary })
             };
             (
                 Subjects::TwoBuilds(build("before", before)?, build("after", after)?),
+                together,
                 what,
             )
         }
@@ -121,6 +135,7 @@ fn main() -> Result<()> {
                     name: "millrace",
                     binary,
                 }),
+                false,
                 arguments.what,
             )
         }
@@ -131,14 +146,15 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?;
     // On this thread: programs that it starts end with it.
-    runtime.block_on(run(subjects, what))
+    runtime.block_on(run(subjects, together, what))
 }
 
-async fn run(subjects: Subjects, what: What) -> Result<()> {
+async fn run(subjects: Subjects, together: bool, what: What) -> Result<()> {
     let mut bench = Bench {
         report: report::Report::new(&subjects),
         subjects,
         rounds: what.rounds,
+        together,
         sizes: what.sizes,
         purchases: events::purchases()?,
         scratch: scratch::Scratch::new()?,

@@ -19,9 +19,9 @@ use crate::number::EXACT_DOUBLES;
 use crate::slot::Slot;
 
 /// A type that a feature can be handed to a model in: `f32`, `f64`, `i64`, `i32`, `bool`.
-pub trait Element: Copy + private::Convert {}
+pub trait Element: Copy + Default + private::Convert {}
 
-impl<T: Copy + private::Convert> Element for T {}
+impl<T: Copy + Default + private::Convert> Element for T {}
 
 /// Why a feature is no element of a tensor. The text goes on from the feature's name.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -96,15 +96,19 @@ impl fmt::Display for Unfit {
 }
 
 /// The value of a feature for a model's input.
-#[derive(Clone, Copy, Debug)]
-pub struct InputValue {
+#[derive(Clone, Copy)]
+pub struct InputValue<'a> {
     /// A number, a bool, or nothing.
     pub(crate) value: Slot,
-    /// What the feature is where `value` is nothing.
-    pub(crate) shown: Slot,
+    /// What the feature is where `value` is nothing; looked up only then.
+    pub(crate) shown: &'a dyn Fn() -> Slot,
     /// Whether an expression has made the number a double, which then may be rounded even where it is whole.
     pub(crate) is_double: bool,
 }
+
+/// What a register holds.
+#[derive(Clone, Copy, Debug)]
+pub struct RegisterValue(pub(crate) Slot);
 
 /// An element of a tensor, as a row has kept it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,30 +153,35 @@ impl KeptElement {
         }
         E::convert(InputValue {
             value: self.slot(),
-            shown: self.slot(),
+            shown: &|| self.slot(),
             is_double,
         })
     }
 }
 
 mod private {
-    use super::{InputValue, Misfit};
+    use super::{InputValue, Misfit, RegisterValue};
 
     pub trait Convert: Sized {
         /// Name of the type, if it is one of whole numbers.
         const WHOLE: Option<&'static str>;
 
-        fn convert(input: InputValue) -> Result<Self, Misfit>;
+        fn convert(input: InputValue<'_>) -> Result<Self, Misfit>;
+
+        /// What [`Convert::convert`] makes of a usual value, whoever made it; `None` tells nothing.
+        fn of_usual(_value: RegisterValue) -> Option<Self> {
+            None
+        }
     }
 }
 
 use private::Convert;
 
-impl InputValue {
+impl InputValue<'_> {
     /// There is no number.
     #[cold]
     fn nothing(self, element: &'static str) -> Misfit {
-        let kind = match self.shown {
+        let kind = match (self.shown)() {
             Slot::Text(_) => "a string",
             Slot::List(_) => "an array",
             Slot::Object => "an object",
@@ -208,8 +217,18 @@ fn out_of_range(value: impl fmt::Display, element: &'static str) -> Misfit {
 impl Convert for f32 {
     const WHOLE: Option<&'static str> = None;
 
-    #[inline]
-    fn convert(input: InputValue) -> Result<f32, Misfit> {
+    #[inline(always)]
+    fn of_usual(value: RegisterValue) -> Option<f32> {
+        match value.0 {
+            // Whole numbers below 2^24 are float32s.
+            Slot::Number(value) if value.abs() < 16_777_216.0 => Some(value as f32),
+            Slot::Integer(value) if value.unsigned_abs() < 1 << 24 => Some(value as f32),
+            Slot::Bool(value) => Some(f32::from(u8::from(value))),
+            _ => None,
+        }
+    }
+
+    fn convert(input: InputValue<'_>) -> Result<f32, Misfit> {
         match input.value {
             Slot::Number(value) => {
                 let nearest = value as f32;
@@ -234,8 +253,15 @@ impl Convert for f32 {
 impl Convert for f64 {
     const WHOLE: Option<&'static str> = None;
 
-    #[inline]
-    fn convert(input: InputValue) -> Result<f64, Misfit> {
+    #[inline(always)]
+    fn of_usual(value: RegisterValue) -> Option<f64> {
+        match value.0 {
+            Slot::Number(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn convert(input: InputValue<'_>) -> Result<f64, Misfit> {
         match input.value {
             Slot::Number(value) => Ok(value),
             Slot::Bool(value) => Ok(f64::from(u8::from(value))),
@@ -278,7 +304,7 @@ fn exact<T: Copy>(value: i128, nearest: T, back: impl Fn(T) -> i128, element: &'
 impl Convert for i64 {
     const WHOLE: Option<&'static str> = Some("int64");
 
-    fn convert(input: InputValue) -> Result<i64, Misfit> {
+    fn convert(input: InputValue<'_>) -> Result<i64, Misfit> {
         let whole = input.whole("int64")?;
         whole.try_into().map_err(|_| out_of_range(whole, "int64"))
     }
@@ -287,7 +313,7 @@ impl Convert for i64 {
 impl Convert for i32 {
     const WHOLE: Option<&'static str> = Some("int32");
 
-    fn convert(input: InputValue) -> Result<i32, Misfit> {
+    fn convert(input: InputValue<'_>) -> Result<i32, Misfit> {
         let whole = input.whole("int32")?;
         whole.try_into().map_err(|_| out_of_range(whole, "int32"))
     }
@@ -296,7 +322,7 @@ impl Convert for i32 {
 impl Convert for bool {
     const WHOLE: Option<&'static str> = Some("bool");
 
-    fn convert(input: InputValue) -> Result<bool, Misfit> {
+    fn convert(input: InputValue<'_>) -> Result<bool, Misfit> {
         match input.whole("bool")? {
             0 => Ok(false),
             1 => Ok(true),
@@ -311,13 +337,22 @@ mod tests {
     use crate::number::Number;
     use proptest::prelude::*;
 
-    fn of<T: Element>(value: Slot, is_double: bool) -> Result<T, String> {
+    /// To the bit, or both NaN.
+    fn same<T: Element + fmt::Debug>(one: T, other: T) -> bool {
+        format!("{one:?}") == format!("{other:?}")
+    }
+
+    fn of<T: Element + fmt::Debug>(value: Slot, is_double: bool) -> Result<T, String> {
         let input = InputValue {
             value,
-            shown: value,
+            shown: &|| value,
             is_double,
         };
-        T::convert(input).map_err(|misfit| misfit.to_string())
+        let converted = T::convert(input).map_err(|misfit| misfit.to_string());
+        if let Some(usual) = T::of_usual(RegisterValue(value)) {
+            assert!(converted.as_ref().is_ok_and(|converted| same(*converted, usual)));
+        }
+        converted
     }
 
     proptest! {

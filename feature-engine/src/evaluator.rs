@@ -10,7 +10,7 @@ use regex::Regex;
 
 use crate::aggregate::AggregateRow;
 use crate::catalog_row::{CatalogRow, RowValue};
-use crate::element::{Element, InputValue, KeptElement, Misfit, Unfit};
+use crate::element::{Element, InputValue, KeptElement, Misfit, RegisterValue, Unfit};
 use crate::event::{Event, EventError, StateFault, scan};
 use crate::expression::{ALL_TEXTS, Computation};
 use crate::number::Number;
@@ -167,11 +167,10 @@ impl Evaluator {
     ///
     /// # Errors
     /// It is none: the event gives this model no row.
-    #[inline]
-    pub fn element<E: Element>(&self, slot: FeatureSlot) -> Result<E, Misfit> {
+    pub fn element<E: Element>(&self, slot: &FeatureSlot) -> Result<E, Misfit> {
         E::convert(InputValue {
             value: self.registers[slot.input as usize],
-            shown: self.registers[slot.register as usize],
+            shown: &|| self.registers[slot.register as usize],
             is_double: slot.is_double,
         })
     }
@@ -189,7 +188,7 @@ impl Evaluator {
                 let default = self.plan.program.initial[slot.default as usize];
                 E::convert(InputValue {
                     value: default,
-                    shown: default,
+                    shown: &|| default,
                     is_double: slot.is_double,
                 })
             }
@@ -209,17 +208,23 @@ impl Evaluator {
     #[inline]
     pub fn write_row<E: Element>(&self, slots: &[FeatureSlot], out: &mut Vec<E>) -> Result<(), Unfit> {
         let before = out.len();
-        out.reserve(slots.len());
-        for (position, slot) in slots.iter().enumerate() {
-            match self.element(*slot) {
-                Ok(element) => out.push(element),
+        out.resize(before + slots.len(), E::default());
+        let row = out.get_mut(before..).unwrap_or_default();
+        let mut position = 0;
+        loop {
+            position += fill_usual(&self.registers, &slots[position..], &mut row[position..]);
+            let Some(slot) = slots.get(position) else {
+                return Ok(());
+            };
+            match self.element(slot) {
+                Ok(element) => row[position] = element,
                 Err(misfit) => {
                     out.truncate(before);
                     return Err(Unfit { position, misfit });
                 }
             }
+            position += 1;
         }
-        Ok(())
     }
 
     /// A wanted expression of the last event.
@@ -526,8 +531,7 @@ impl Evaluator {
 
     /// Texts of the event's value go with the event; those that can be asked for afterwards are copied.
     fn keep_texts(&mut self, plan: &FeaturePlan, event: &str) {
-        let features = plan.features.values().map(|slot| slot.register);
-        for register in plan.expressions.values().copied().chain(features) {
+        for register in plan.results.iter().copied() {
             if let Slot::Text(text @ TextRef::Event { .. }) = self.registers[register as usize] {
                 let texts = Texts {
                     event,
@@ -539,6 +543,18 @@ impl Evaluator {
             }
         }
     }
+}
+
+/// Fills a row up to its first feature of an unusual value; its index. On its own so that nothing else is held in registers.
+#[inline(never)]
+fn fill_usual<E: Element>(registers: &[Slot], slots: &[FeatureSlot], row: &mut [E]) -> usize {
+    for (index, (slot, place)) in slots.iter().zip(row).enumerate() {
+        match E::of_usual(RegisterValue(registers[slot.input as usize])) {
+            Some(element) => *place = element,
+            None => return index,
+        }
+    }
+    slots.len()
 }
 
 /// Valid JSON that is no object is no event: without this check everything in it would be missing, and have its default.

@@ -142,6 +142,8 @@ pub struct FeaturePlan {
     pub(crate) program: Program,
     pub(crate) features: IndexMap<String, FeatureSlot>,
     pub(crate) expressions: IndexMap<String, Register>,
+    /// Of features and expressions, each once.
+    pub(crate) results: Box<[Register]>,
     pub(crate) groups: Vec<AggregateGroup>,
     pub(crate) global_stores: Vec<String>,
     /// The lookups by the number of their rows: feature, and index of the store.

@@ -4,7 +4,7 @@ mod aggregates;
 mod features;
 mod names;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem;
 
 use indexmap::IndexMap;
@@ -213,8 +213,11 @@ impl<'c> Compiler<'c> {
         self.program.path_registers = self.program.paths.registers().collect();
         let features = self.view.features.iter();
         let defaults = features.filter(|(_, feature)| feature.default.is_some());
+        let features_of = self.slots.values().map(|slot| slot.register);
+        let results: BTreeSet<Register> = self.expressions.values().copied().chain(features_of).collect();
         Ok(FeaturePlan {
             program: self.program,
+            results: results.into_iter().collect(),
             features: self.slots,
             expressions: self.expressions,
             groups: self.groups,

@@ -1,8 +1,10 @@
 //! Values of records as rows: JSON objects, without what converters and change capture wrap around them.
 
+use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use super::{RejectReason, Unreadable, envelope_payload, object_fields};
 
@@ -102,8 +104,9 @@ fn check_shape(value: &[u8]) -> Result<(), Unreadable> {
 
 /// Whether a value contains the names of fields that only wrapped rows have. Converters write them without escapes.
 fn may_be_wrapped(value: &[u8]) -> bool {
-    let contains = |name: &[u8]| memchr::memmem::find(value, name).is_some();
-    contains(b"\"payload\"") || contains(b"\"op\"") || contains(b"\"__deleted\"")
+    static NAMES: LazyLock<[Finder<'static>; 3]> =
+        LazyLock::new(|| ["\"payload\"", "\"op\"", "\"__deleted\""].map(Finder::new));
+    NAMES.iter().any(|name| name.find(value).is_some())
 }
 
 fn field<'a>(fields: &[Field<'a>], wanted: &str) -> Option<&'a RawValue> {
