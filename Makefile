@@ -18,6 +18,12 @@ build: ## build the millrace command, demo included
 	@scripts/install-packages.sh build
 	$(CARGO) build $(PROFILE) --workspace --bins
 
+# The command alone, of the same build: what else there is to build is for tests and benchmarks.
+.PHONY: command
+command:
+	@scripts/install-packages.sh build
+	$(CARGO) build $(PROFILE) --workspace --bin millrace
+
 .PHONY: dist
 dist: ## what is shipped: the optimised millrace command without the demo, in target/dist
 	@scripts/install-packages.sh build
@@ -30,18 +36,18 @@ docker-test: build ## build the image, bring the whole compose stack up, kill a 
 	docker/test/test.sh $(abspath $(or $(PROGRAM),$(MILLRACE)))
 
 .PHONY: demo
-demo: build ## the whole product on simulated retail data, in one process, with a view in the terminal (RATE=500: purchases a second)
+demo: command ## the whole product on simulated retail data, in one process, with a view in the terminal (RATE=500: purchases a second)
 	$(MILLRACE) demo $(if $(RATE),--rate $(RATE))
 
 .PHONY: demo-full
-demo-full: build ## the same on all 1,469,307 transactions, which are fetched first
+demo-full: command ## the same on all 1,469,307 transactions, which are fetched first
 	@scripts/install-packages.sh data
 	configs/demo/training/setup.sh
 	$${HOME}/.cache/millrace/venv/bin/python configs/demo/data/make_sample.py --full demo-data/full
 	$(MILLRACE) demo --data demo-data/full --directory demo-data/full-state
 
 .PHONY: demo-check
-demo-check: build ## the demo with all bundled events, without a terminal; exits 0 if every event is accounted for
+demo-check: command ## the demo with all bundled events, without a terminal; exits 0 if every event is accounted for
 	$(MILLRACE) demo --events all --exit --directory "$$(mktemp -d)/demo"
 
 .PHONY: test

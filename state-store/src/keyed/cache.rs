@@ -7,6 +7,7 @@
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use smallvec::SmallVec;
 
 use crate::StateValue;
 use crate::changelog::EntryVersion;
@@ -14,10 +15,13 @@ use crate::changelog::EntryVersion;
 /// A slot's number in the slab.
 pub(crate) type SlotId = u32;
 
+/// Keys of up to so many bytes lie in their slot: finding one is then one look at memory, not two.
+const KEY_BYTES: usize = 24;
+
 /// One key, with what is known about it.
 pub(crate) struct Slot<V> {
     hash: u64,
-    pub(crate) key: Box<[u8]>,
+    pub(crate) key: SmallVec<[u8; KEY_BYTES]>,
     /// The decoded value; none: the key has no entry.
     pub(crate) value: Option<V>,
     /// What the time to live counts from.
@@ -47,7 +51,7 @@ impl<V> Slot<V> {
     pub(crate) fn new(value: Option<V>, touched_ms: i64, stored: Stored) -> Slot<V> {
         Slot {
             hash: 0,
-            key: Box::default(),
+            key: SmallVec::new(),
             value,
             touched_ms,
             stored,
@@ -63,7 +67,7 @@ impl<V> Slot<V> {
     }
 }
 
-/// Bytes that a slot costs beside its key and what its value allocates.
+/// Bytes that a slot costs beside what its key and its value allocate.
 fn slot_overhead<V>() -> usize {
     std::mem::size_of::<Slot<V>>() + 16
 }
@@ -132,7 +136,7 @@ impl<V: StateValue> Cache<V> {
     /// Adds a slot for a key that has none, after making room for it within `limit` bytes (as far as clean slots allow).
     pub(crate) fn insert(&mut self, key: &[u8], mut slot: Slot<V>, limit: usize) -> SlotId {
         slot.hash = self.hasher.hash_one(key);
-        slot.key = key.into();
+        slot.key = SmallVec::from_slice(key);
         slot.bytes = measured(&slot);
         self.evict(limit.saturating_sub(slot.bytes));
         self.bytes += slot.bytes;
@@ -247,5 +251,6 @@ impl<V: StateValue> Cache<V> {
 }
 
 fn measured<V: StateValue>(slot: &Slot<V>) -> usize {
-    slot_overhead::<V>() + slot.key.len() + slot.value.as_ref().map_or(0, StateValue::heap_bytes)
+    let key = if slot.key.spilled() { slot.key.len() } else { 0 };
+    slot_overhead::<V>() + key + slot.value.as_ref().map_or(0, StateValue::heap_bytes)
 }
