@@ -12,6 +12,9 @@ use crate::producer::{Deliveries, Producer};
 use crate::remedy::Remedy;
 use crate::topic_partition::{IsolationLevel, TopicId, TopicPartition};
 
+/// How often a request is sent again whose broker's handle has gone.
+const HANDLES_THAT_GO: usize = 3;
+
 /// How long a call may take where neither `default.api.timeout.ms` nor `request.timeout.ms` is set: Java's default.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a partition may be without a leader before that is an error.
@@ -219,7 +222,17 @@ impl Admin {
         let asked = names.clone();
         let described = self.call(move |client, timeout| {
             let names: Vec<&str> = asked.iter().map(String::as_str).collect();
-            client.describe_topics(&names, timeout)
+            // The handle of a broker that was asked may go while it is waited for, when the cluster's own brokers become known.
+            let gone =
+                |found: &Result<_, KafkaError>| matches!(found, Err(error) if error.code == ErrorCode::DestroyBroker);
+            let mut found = client.describe_topics(&names, timeout);
+            for _ in 0..HANDLES_THAT_GO {
+                if !gone(&found) {
+                    break;
+                }
+                found = client.describe_topics(&names, timeout);
+            }
+            found
         });
         let described = described.await?.into_iter().map(|found| match found {
             Ok(topic) => Ok(Some(topic)),
