@@ -96,12 +96,12 @@ impl fmt::Display for Unfit {
 }
 
 /// The value of a feature for a model's input.
-#[derive(Clone, Copy)]
-pub struct InputValue<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct InputValue {
     /// A number, a bool, or nothing.
     pub(crate) value: Slot,
-    /// What the feature is where `value` is nothing; looked up only then.
-    pub(crate) shown: &'a dyn Fn() -> Slot,
+    /// What the feature is where `value` is nothing.
+    pub(crate) shown: Slot,
     /// Whether an expression has made the number a double, which then may be rounded even where it is whole.
     pub(crate) is_double: bool,
 }
@@ -153,7 +153,7 @@ impl KeptElement {
         }
         E::convert(InputValue {
             value: self.slot(),
-            shown: &|| self.slot(),
+            shown: self.slot(),
             is_double,
         })
     }
@@ -166,7 +166,7 @@ mod private {
         /// Name of the type, if it is one of whole numbers.
         const WHOLE: Option<&'static str>;
 
-        fn convert(input: InputValue<'_>) -> Result<Self, Misfit>;
+        fn convert(input: InputValue) -> Result<Self, Misfit>;
 
         /// What [`Convert::convert`] makes of a usual value, whoever made it; `None` tells nothing.
         fn of_usual(_value: RegisterValue) -> Option<Self> {
@@ -177,11 +177,11 @@ mod private {
 
 use private::Convert;
 
-impl InputValue<'_> {
+impl InputValue {
     /// There is no number.
     #[cold]
     fn nothing(self, element: &'static str) -> Misfit {
-        let kind = match (self.shown)() {
+        let kind = match self.shown {
             Slot::Text(_) => "a string",
             Slot::List(_) => "an array",
             Slot::Object => "an object",
@@ -228,7 +228,7 @@ impl Convert for f32 {
         }
     }
 
-    fn convert(input: InputValue<'_>) -> Result<f32, Misfit> {
+    fn convert(input: InputValue) -> Result<f32, Misfit> {
         match input.value {
             Slot::Number(value) => {
                 let nearest = value as f32;
@@ -261,7 +261,7 @@ impl Convert for f64 {
         }
     }
 
-    fn convert(input: InputValue<'_>) -> Result<f64, Misfit> {
+    fn convert(input: InputValue) -> Result<f64, Misfit> {
         match input.value {
             Slot::Number(value) => Ok(value),
             Slot::Bool(value) => Ok(f64::from(u8::from(value))),
@@ -304,7 +304,7 @@ fn exact<T: Copy>(value: i128, nearest: T, back: impl Fn(T) -> i128, element: &'
 impl Convert for i64 {
     const WHOLE: Option<&'static str> = Some("int64");
 
-    fn convert(input: InputValue<'_>) -> Result<i64, Misfit> {
+    fn convert(input: InputValue) -> Result<i64, Misfit> {
         let whole = input.whole("int64")?;
         whole.try_into().map_err(|_| out_of_range(whole, "int64"))
     }
@@ -313,7 +313,7 @@ impl Convert for i64 {
 impl Convert for i32 {
     const WHOLE: Option<&'static str> = Some("int32");
 
-    fn convert(input: InputValue<'_>) -> Result<i32, Misfit> {
+    fn convert(input: InputValue) -> Result<i32, Misfit> {
         let whole = input.whole("int32")?;
         whole.try_into().map_err(|_| out_of_range(whole, "int32"))
     }
@@ -322,7 +322,7 @@ impl Convert for i32 {
 impl Convert for bool {
     const WHOLE: Option<&'static str> = Some("bool");
 
-    fn convert(input: InputValue<'_>) -> Result<bool, Misfit> {
+    fn convert(input: InputValue) -> Result<bool, Misfit> {
         match input.whole("bool")? {
             0 => Ok(false),
             1 => Ok(true),
@@ -345,7 +345,7 @@ mod tests {
     fn of<T: Element + fmt::Debug>(value: Slot, is_double: bool) -> Result<T, String> {
         let input = InputValue {
             value,
-            shown: &|| value,
+            shown: value,
             is_double,
         };
         let converted = T::convert(input).map_err(|misfit| misfit.to_string());

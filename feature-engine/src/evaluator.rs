@@ -167,10 +167,10 @@ impl Evaluator {
     ///
     /// # Errors
     /// It is none: the event gives this model no row.
-    pub fn element<E: Element>(&self, slot: &FeatureSlot) -> Result<E, Misfit> {
+    fn element<E: Element>(&self, slot: &FeatureSlot) -> Result<E, Misfit> {
         E::convert(InputValue {
             value: self.registers[slot.input as usize],
-            shown: &|| self.registers[slot.register as usize],
+            shown: self.registers[slot.register as usize],
             is_double: slot.is_double,
         })
     }
@@ -188,7 +188,7 @@ impl Evaluator {
                 let default = self.plan.program.initial[slot.default as usize];
                 E::convert(InputValue {
                     value: default,
-                    shown: &|| default,
+                    shown: default,
                     is_double: slot.is_double,
                 })
             }

@@ -146,10 +146,7 @@ impl Scalar<'_> {
             }
             Scalar::Unsigned(value) => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
             Scalar::Number(value) => match whole_double(value) {
-                Some(whole) => match i64::try_from(whole) {
-                    Ok(whole) => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
-                    Err(_) => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
-                },
+                Some(whole) => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
                 None => out.extend_from_slice(ryu::Buffer::new().format(value).as_bytes()),
             },
             Scalar::Text(text) => out.extend_from_slice(text.as_bytes()),

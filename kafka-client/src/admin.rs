@@ -164,6 +164,24 @@ impl Admin {
             })
     }
 
+    /// Runs a blocking call that changes nothing, again where librdkafka takes the handle of the broker that was asked away, as it
+    /// does with one of `bootstrap.servers` when the cluster's own brokers become known.
+    async fn read<T: Send + 'static>(
+        &self,
+        call: impl Fn(&Client, Duration) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
+        self.call(move |client, timeout| {
+            for _ in 0..HANDLES_THAT_GO {
+                match call(client, timeout) {
+                    Err(error) if error.code == ErrorCode::DestroyBroker => {}
+                    other => return other,
+                }
+            }
+            call(client, timeout)
+        })
+        .await
+    }
+
     /// Creates topics: one result each. `TopicAlreadyExists` tells that one is there (with what partitions and options, is
     /// not looked at).
     ///
@@ -220,19 +238,9 @@ impl Admin {
         }
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let asked = names.clone();
-        let described = self.call(move |client, timeout| {
+        let described = self.read(move |client, timeout| {
             let names: Vec<&str> = asked.iter().map(String::as_str).collect();
-            // The handle of a broker that was asked may go while it is waited for, when the cluster's own brokers become known.
-            let gone =
-                |found: &Result<_, KafkaError>| matches!(found, Err(error) if error.code == ErrorCode::DestroyBroker);
-            let mut found = client.describe_topics(&names, timeout);
-            for _ in 0..HANDLES_THAT_GO {
-                if !gone(&found) {
-                    break;
-                }
-                found = client.describe_topics(&names, timeout);
-            }
-            found
+            client.describe_topics(&names, timeout)
         });
         let described = described.await?.into_iter().map(|found| match found {
             Ok(topic) => Ok(Some(topic)),
@@ -259,7 +267,7 @@ impl Admin {
     pub async fn describe_topic_config(&self, topic: &str) -> Result<IndexMap<String, String>, KafkaError> {
         let topic = topic.to_owned();
         let config = self
-            .call(move |client, timeout| client.describe_topic_config(&topic, timeout))
+            .read(move |client, timeout| client.describe_topic_config(&topic, timeout))
             .await?;
         Ok(config
             .into_iter()
@@ -273,7 +281,7 @@ impl Admin {
     /// When brokers cannot be reached.
     pub async fn broker_option(&self, name: &str) -> Result<Option<String>, KafkaError> {
         match self
-            .call(|client, timeout| client.describe_broker_config(timeout))
+            .read(|client, timeout| client.describe_broker_config(timeout))
             .await
         {
             Ok(config) => Ok(config.get(name).cloned().flatten()),

@@ -24,6 +24,8 @@ use tests::worker_process::WorkerProcess;
 
 /// A condition that does not hold by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition.
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
 fn properties(broker: &KafkaBroker, group: &str) -> Vec<(&'static str, String)> {
     const STRING: &str = "org.apache.kafka.connect.storage.StringConverter";
@@ -69,7 +71,7 @@ async fn ask(side: &Side, request: &Request) -> Result<Value> {
         if !is_put_off(&answer) || Instant::now() > give_up {
             return Ok(side.comparable(&answer));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
 }
 
@@ -99,7 +101,7 @@ async fn wait(side: &Side, path: &str, pointer: &str, value: &str) -> Result<()>
         if Instant::now() > give_up {
             bail!("GET {path} never has {value} at {pointer}: {}", answer.body);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(PROBE_INTERVAL).await;
     }
 }
 
