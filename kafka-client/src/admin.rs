@@ -255,7 +255,7 @@ impl Admin {
     /// # Errors
     /// When brokers cannot be reached.
     pub async fn topics(&self) -> Result<Vec<String>, KafkaError> {
-        let mut names = self.call(|client, timeout| client.topic_names(timeout)).await?;
+        let mut names = self.read(|client, timeout| client.topic_names(timeout)).await?;
         names.sort_unstable();
         Ok(names)
     }
@@ -355,7 +355,7 @@ impl Admin {
         let until = Instant::now() + LEADER_WAIT.min(self.timeout);
         loop {
             let partitions = partitions.to_vec();
-            let listed = self.call(move |client, timeout| client.list_offsets(&partitions, spec, isolation, timeout));
+            let listed = self.read(move |client, timeout| client.list_offsets(&partitions, spec, isolation, timeout));
             match listed.await {
                 Err(error) if error.is_about_the_leader() && Instant::now() < until => {
                     tokio::time::sleep(LEADER_RETRY_PAUSE).await;
@@ -371,7 +371,7 @@ impl Admin {
     /// When the coordinator refuses or cannot be reached.
     pub async fn group_offsets(&self, group: &str) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
         let group = group.to_owned();
-        self.call(move |client, timeout| client.group_offsets(&group, None, timeout))
+        self.read(move |client, timeout| client.group_offsets(&group, None, timeout))
             .await
     }
 
@@ -410,7 +410,7 @@ impl Admin {
     /// # Errors
     /// When a broker refuses or cannot be reached.
     pub async fn list_groups(&self) -> Result<Vec<String>, KafkaError> {
-        let mut groups = self.call(|client, timeout| client.list_groups(timeout)).await?;
+        let mut groups = self.read(|client, timeout| client.list_groups(timeout)).await?;
         groups.sort_unstable();
         Ok(groups)
     }
@@ -422,7 +422,7 @@ impl Admin {
     /// When the coordinator refuses or cannot be reached.
     pub async fn describe_group(&self, group: &str) -> Result<GroupDescription, KafkaError> {
         let group = group.to_owned();
-        self.call(move |client, timeout| client.describe_group(&group, timeout))
+        self.read(move |client, timeout| client.describe_group(&group, timeout))
             .await
     }
 
@@ -431,7 +431,7 @@ impl Admin {
     /// # Errors
     /// When brokers cannot be reached.
     pub async fn cluster_id(&self) -> Result<String, KafkaError> {
-        self.call(|client, timeout| client.cluster_id(timeout)).await
+        self.read(|client, timeout| client.cluster_id(timeout)).await
     }
 
     /// Fences every producer that has one of these transactional ids and ends its transaction, as a new producer with the
