@@ -19,7 +19,8 @@ pub enum FaultAction {
     HandleThenClose,
     /// Handle it, then answer this error all the same (requests as for [`Self::Error`]).
     HandleThenError(ResponseError),
-    /// Do not handle it, answer this error (produce, fetch, group, offset and transaction requests; the connection is closed on others).
+    /// Do not handle it, answer this error (requests to produce, to fetch, for offsets, of groups and of
+    /// transactions; the connection is closed on others).
     Error(ResponseError),
 }
 

@@ -21,9 +21,9 @@ compose() { docker compose --file "$repository/docker/compose.yaml" --progress q
 step() { # step WHAT COMMAND...
     local from=$EPOCHREALTIME
     if ! "${@:2}" >>"$log" 2>&1; then
-        echo "FAILED: $1" >&2
-        tail -n 40 "$log" >&2
         compose --profile '*' logs --no-color --tail 30 >&2 || true
+        tail -n 40 "$log" >&2
+        echo "FAILED: $1" >&2
         exit 1
     fi
     printf '%7.1f s  %s\n' "$(bc <<<"$EPOCHREALTIME - $from")" "$1"

@@ -345,7 +345,7 @@ impl Admin {
             .await
     }
 
-    /// A topic that was just created has no leader yet, which passes.
+    /// A topic that was just created has no leader yet, or one that does not know of it, which passes.
     async fn list_offsets(
         &self,
         partitions: &[TopicPartition],

@@ -61,11 +61,18 @@ impl KafkaError {
         self.retriable
     }
 
-    /// The broker that was asked does not lead the partition, or knows of none: so it is for moments after a topic was made.
+    /// The broker that was asked does not lead the partition, not yet, or not in the epoch that it was asked for: so it is for
+    /// moments after a topic was made, and while a leader moves.
     pub fn is_about_the_leader(&self) -> bool {
         matches!(
             self.code,
-            ErrorCode::NotLeaderForPartition | ErrorCode::LeaderNotAvailable | ErrorCode::UnknownTopicOrPartition
+            ErrorCode::NotLeaderForPartition
+                | ErrorCode::LeaderNotAvailable
+                | ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::UnknownLeaderEpoch
+                | ErrorCode::FencedLeaderEpoch
+                | ErrorCode::OffsetNotAvailable
+                | ErrorCode::ReplicaNotAvailable
         )
     }
 

@@ -188,6 +188,32 @@ async fn a_stuck_producer_is_made_anew_and_sends_all_that_it_had() -> Result<()>
     Ok(())
 }
 
+/// Brokers learn one after the other that a topic was made, or who leads it now; a client may know before the leader does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_are_asked_for_until_the_leader_knows_that_it_leads() -> Result<()> {
+    let (broker, _wire) = start().await?;
+    let admin = Admin::new(&ClientConfig::new(&broker.bootstrap()))?;
+    for error in [
+        ResponseError::UnknownLeaderEpoch,
+        ResponseError::FencedLeaderEpoch,
+        ResponseError::NotLeaderOrFollower,
+        ResponseError::OffsetNotAvailable,
+        ResponseError::UnknownTopicOrPartition,
+    ] {
+        // As many in a row as no single call asks again by itself.
+        for nth in 1..=10 {
+            broker.inject(Fault {
+                api_key: ApiKey::ListOffsets,
+                target: FaultTarget::Nth(nth),
+                action: FaultAction::Error(error),
+            });
+        }
+        let offsets = admin.beginning_offsets(&[TopicPartition::new("topic", 0)]).await;
+        assert_eq!(offsets?, [(TopicPartition::new("topic", 0), 0)], "after {error:?}");
+    }
+    Ok(())
+}
+
 /// Requests for one broker (a partition's leader, the controller) wait while it is away, try to reach it now and then, and
 /// end with an error: an offset that nobody gave is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::txn_offset_commit_response::{
@@ -12,12 +13,12 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 };
 use kafka_protocol::messages::{
     AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, EndTxnResponse, FetchResponse, FindCoordinatorResponse,
-    HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, OffsetCommitResponse, ProduceResponse, RequestKind,
-    ResponseKind, SyncGroupResponse, TxnOffsetCommitResponse,
+    HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, ListOffsetsResponse, OffsetCommitResponse,
+    ProduceResponse, RequestKind, ResponseKind, SyncGroupResponse, TxnOffsetCommitResponse,
 };
 
 /// The answer to `request` in which everything that was asked for failed with `error`: for
-/// Produce, Fetch, FindCoordinator (before version 4), JoinGroup, SyncGroup, Heartbeat,
+/// Produce, Fetch, ListOffsets, FindCoordinator (before version 4), JoinGroup, SyncGroup, Heartbeat,
 /// OffsetCommit, TxnOffsetCommit, InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn and EndTxn.
 /// `None` for other requests: those are closed on.
 pub fn error_answer(request: &RequestKind, error: ResponseError) -> Option<ResponseKind> {
@@ -50,6 +51,19 @@ pub fn error_answer(request: &RequestKind, error: ResponseError) -> Option<Respo
                     .with_partitions(partitions.collect())
             });
             ResponseKind::Fetch(FetchResponse::default().with_responses(topics.collect()))
+        }
+        RequestKind::ListOffsets(request) => {
+            let topics = request.topics.iter().map(|topic| {
+                let partitions = topic.partitions.iter().map(|partition| {
+                    ListOffsetsPartitionResponse::default()
+                        .with_partition_index(partition.partition_index)
+                        .with_error_code(code)
+                });
+                ListOffsetsTopicResponse::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions.collect())
+            });
+            ResponseKind::ListOffsets(ListOffsetsResponse::default().with_topics(topics.collect()))
         }
         RequestKind::FindCoordinator(request) if request.coordinator_keys.is_empty() => ResponseKind::FindCoordinator(
             FindCoordinatorResponse::default()
