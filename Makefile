@@ -50,13 +50,34 @@ demo-full: command ## the same on all 1,469,307 transactions, which are fetched 
 demo-check: command ## the demo with all bundled events, without a terminal; exits 0 if every event is accounted for
 	$(MILLRACE) demo --events all --exit --directory "$$(mktemp -d)/demo"
 
+# Suites that wait for their services most of the time, the longest first: TEST_JOBS of them run at once.
+TEST_JOBS ?= 3
+SUITES := crash_points inference_sink_kafka inference_sink retail_job postgres_catalog cases neighbours soak rest_kit worker_rest \
+    group store_reads kafka_network client_restarts worker_outage kafka_client metrics demo_interrupted record_writer tasks \
+    archive_s3 broker_laws_kafka global_store_kafka group_liveness store_changes state_topics dev_broker_faults global_store_dev
+# All others, of every package: one after the other.
+OTHER_SUITES := $(sort $(filter-out $(SUITES),$(basename $(notdir $(wildcard */tests/*.rs))) $(notdir $(patsubst %/main.rs,%,$(wildcard */tests/*/main.rs)))))
+
 .PHONY: test
 test: ## install what is missing and run all tests, those against Apache Kafka included; unit tests first
 	@scripts/install-packages.sh build test
-	@set -f; failed=0; for tests in '--lib --bins' '--test *' --doc; do \
-	    echo "$(CARGO) test $(PROFILE) --workspace --no-fail-fast $$tests"; \
-	    $(CARGO) test $(PROFILE) --workspace --no-fail-fast $$tests || failed=1; \
-	done; exit $$failed
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 unit-tests suites doc-tests
+
+.PHONY: unit-tests suites doc-tests
+unit-tests:
+	$(CARGO) test $(PROFILE) --workspace --no-fail-fast --lib --bins
+suites:
+	$(CARGO) test $(PROFILE) --workspace --no-run --test '*'
+	@$(MAKE) --no-print-directory --keep-going --jobs=$(TEST_JOBS) --output-sync=target $(SUITES:%=suite-%) other-suites
+doc-tests:
+	$(CARGO) test $(PROFILE) --workspace --doc
+
+# What each suite prints comes in one piece, when it ends. Cargo gets no job server: of make's it would be told and not given it.
+.PHONY: $(SUITES:%=suite-%) other-suites
+$(SUITES:%=suite-%): suite-%:
+	@MAKEFLAGS= $(CARGO) test $(PROFILE) --workspace --no-fail-fast --test $*
+other-suites:
+	@MAKEFLAGS= $(CARGO) test $(PROFILE) --workspace --no-fail-fast $(OTHER_SUITES:%=--test %)
 
 .PHONY: bench
 bench: build ## the product beside the programs it replaces: a table, and bench-results.json (ONLY="path latency" for some)

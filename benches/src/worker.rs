@@ -2,6 +2,7 @@
 
 use crate::cores::Placement;
 use crate::process::{self, Program};
+use ::tests::process::free_port;
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -202,10 +203,6 @@ impl Worker {
 async fn answers(http: &reqwest::Client, url: &str) -> bool {
     let answer = http.get(url).send().await;
     answer.is_ok_and(|answer| answer.status() == reqwest::StatusCode::OK)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 #[cfg(test)]

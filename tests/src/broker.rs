@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use dev_broker::{DevBroker, DevBrokerConfig};
 
 use crate::kafka::KafkaBroker;
+use crate::process::free_port;
 
 /// A broker that is a test's own.
 pub trait BrokerUnderTest: Send {
@@ -59,12 +60,12 @@ impl OwnDevBroker {
     /// When there is no port or no folder for it.
     pub async fn start() -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let mut config = DevBrokerConfig {
+        let config = DevBrokerConfig {
+            listen: ([127, 0, 0, 1], free_port()?).into(),
             data_dir: Some(data.path().to_owned()),
             ..Self::quick()
         };
         let broker = DevBroker::start(config.clone())?;
-        config.listen = broker.address();
         Ok(Self {
             config,
             running: Some(broker),

@@ -6,7 +6,6 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -17,7 +16,7 @@ use kafka_client::{ClientConfig, Consumer, IsolationLevel, LogRecord, RawConnect
 use rustix::process::Signal;
 use tokio::sync::OnceCell;
 
-use crate::process::{ServiceProcess, Watch, tail, workspace};
+use crate::process::{ServiceProcess, Watch, free_port, tail, workspace};
 
 /// A broker that does not answer within this time will not come.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -118,7 +117,7 @@ impl KafkaBroker {
         }
         let libs = PathBuf::from(String::from_utf8(installed.stdout)?.trim());
         let folder = tempfile::Builder::new().prefix("millrace-kafka-").tempdir()?.keep();
-        let (port, controller_port) = free_ports()?;
+        let (port, controller_port) = (free_port()?, free_port()?);
         let broker = Self {
             folder,
             libs,
@@ -375,10 +374,4 @@ fn read_all(config: &ClientConfig, partitions: &[(TopicPartition, StartOffset)])
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     Ok(records)
-}
-
-/// Two ports that nobody listens on.
-fn free_ports() -> Result<(u16, u16)> {
-    let (one, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }

@@ -8,7 +8,6 @@
 //! PostgreSQL does not run as root: where the tests do, it runs as the user `postgres`, which the package made.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -18,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tokio::sync::OnceCell;
 
-use crate::process::{ServiceProcess, Watch, tail, workspace};
+use crate::process::{ServiceProcess, Watch, free_port, tail, workspace};
 
 /// A server that does not answer within this time will not come.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,7 +75,7 @@ impl PostgresServer {
         let server = Self {
             folder,
             binaries: binaries()?,
-            port: TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
+            port: free_port()?,
             process: Mutex::new(None),
         };
         server.initialise(settings)?;

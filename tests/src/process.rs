@@ -8,16 +8,19 @@
 //! A service that has ended by itself can be neither killed nor stopped: whoever disturbs it would take a crash of its own
 //! making for the one that was asked for.
 //!
-//! What a service without a folder prints goes to `test-logs/TEST-NAME.log` in the target directory and stays there until the
-//! next run of the same test.
+//! What a service without a folder prints goes to `test-logs/BINARY/TEST-NAME.log` in the target directory and stays there until
+//! the next run of the same test.
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Runs "$@" in a process group of its own and watches over it; see the module's documentation. $1: the signal for "stop";
@@ -48,6 +51,8 @@ exit $status
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 /// A process that has not ended by then, having been told to, never will.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where services of tests listen: below what the system gives to connections (`net.ipv4.ip_local_port_range`).
+const PORTS: Range<u16> = 22_000..32_000;
 /// What a shell adds to the number of the signal that ended a process.
 const BY_SIGNAL: i32 = 128;
 
@@ -299,7 +304,7 @@ pub fn build_directory() -> Result<PathBuf> {
 pub fn logs_of_this_test() -> Result<String> {
     let mut text = String::new();
     let prefix = format!("{}-", test_name());
-    for entry in std::fs::read_dir(build_directory()?.join("../test-logs"))? {
+    for entry in std::fs::read_dir(test_logs()?)? {
         let path = entry?.path();
         if path
             .file_name()
@@ -319,22 +324,53 @@ fn test_name() -> String {
 
 /// The log of a service in the running test; a log of an earlier run is removed at the first call of a test process.
 fn log_path(name: &str) -> Result<PathBuf> {
-    static CLEARED: std::sync::Mutex<std::collections::BTreeSet<PathBuf>> =
-        std::sync::Mutex::new(std::collections::BTreeSet::new());
-    let directory = build_directory()?.join("../test-logs");
-    std::fs::create_dir_all(&directory)?;
-    let path = directory.canonicalize()?.join(format!("{}-{name}.log", test_name()));
-    let mut cleared = CLEARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    static CLEARED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let path = test_logs()?.canonicalize()?.join(format!("{}-{name}.log", test_name()));
+    let mut cleared = CLEARED.lock().unwrap_or_else(PoisonError::into_inner);
     if cleared.insert(path.clone()) {
         let _ = std::fs::remove_file(&path);
     }
     Ok(path)
 }
 
-/// A port that nobody listens on.
+/// A folder of each test binary: several run at once, and have tests of one name.
+fn test_logs() -> Result<PathBuf> {
+    let test = std::env::current_exe().context("find the test's own executable")?;
+    let binary = test
+        .file_stem()
+        .and_then(OsStr::to_str)
+        .context("the test has no name")?;
+    // NAME-HASH
+    let binary = binary.rsplit_once('-').map_or(binary, |(name, _)| name);
+    let folder = build_directory()?.join("../test-logs").join(binary);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// A port that nobody listens on, and that no other test gets until this process ends: a service that is away for a moment
+/// finds its port free. It is none of those that the system gives to connections.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("millrace-ports-{user}"));
+    std::fs::create_dir_all(&folder)?;
+    let count = PORTS.end - PORTS.start;
+    // Each process looks in a place of its own first.
+    let first = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(count))?;
+    for offset in 0..count {
+        let port = PORTS.start + (first + offset) % count;
+        let taken = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join(port.to_string()))?;
+        if taken.try_lock().is_ok() && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }

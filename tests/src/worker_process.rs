@@ -6,7 +6,6 @@
 //! ```
 
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use crate::process::{ServiceProcess, Watch, tail, workspace};
+use crate::process::{ServiceProcess, Watch, free_port, tail, workspace};
 
 /// A worker that does not answer within this time will not come.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -89,7 +88,7 @@ impl WorkerProcess {
     ) -> Result<Self> {
         let command = command(&mut properties)?;
         let folder = tempfile::Builder::new().prefix("millrace-worker-").tempdir()?.keep();
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let mut text = format!(
             "listeners=http://127.0.0.1:{port}\nstate.dir={}\n",
             folder.join("state").display()

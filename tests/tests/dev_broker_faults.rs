@@ -16,12 +16,16 @@ use kafka_client::{
 use kafka_protocol::records::RecordBatchDecoder;
 use tests::broker_laws::records::Ignored;
 use tests::broker_laws::wire::Wire;
+use tests::process::free_port;
 
 /// A condition that does not hold by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn start() -> Result<(DevBroker, Wire)> {
-    let broker = DevBroker::start(DevBrokerConfig::default())?;
+    let broker = DevBroker::start(DevBrokerConfig {
+        listen: ([127, 0, 0, 1], free_port()?).into(),
+        ..DevBrokerConfig::default()
+    })?;
     let wire = Wire::connect(&broker.bootstrap()).await?;
     wire.create_topic("topic", 1, &[]).await?;
     Ok((broker, wire))
