@@ -17,7 +17,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::ops::Range;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -353,21 +356,18 @@ fn test_logs() -> Result<PathBuf> {
 /// # Errors
 /// When there is none.
 pub fn free_port() -> Result<u16> {
-    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
-    let user = rustix::process::getuid().as_raw();
-    let folder = std::env::temp_dir().join(format!("millrace-ports-{user}"));
-    std::fs::create_dir_all(&folder)?;
+    // An abstract socket has one owner in the whole machine, and ends with its process.
+    static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     let count = PORTS.end - PORTS.start;
     // Each process looks in a place of its own first.
     let first = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(count))?;
     for offset in 0..count {
         let port = PORTS.start + (first + offset) % count;
-        let taken = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join(port.to_string()))?;
-        if taken.try_lock().is_ok() && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let name = SocketAddr::from_abstract_name(format!("millrace-test-port-{port}"))?;
+        let Ok(taken) = UnixListener::bind_addr(&name) else {
+            continue;
+        };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             TAKEN.lock().unwrap_or_else(PoisonError::into_inner).push(taken);
             return Ok(port);
         }
