@@ -10,12 +10,14 @@
 )]
 
 use anyhow::Result;
+use connect_api::WorkerExtension as _;
 use dev_broker::{ApiKey, DevBroker, Fault, FaultAction, FaultTarget};
 use kafka_client::{ClientConfig, Producer, ProducerRecord};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tests::broker::OwnDevBroker;
 use tests::broker_laws::records::Ignored;
+use tests::exposition::Exposition;
 use tests::inference::{PATIENCE, read};
 use tests::inference_scenarios::{START_MS, Stage, artifact, by_household, distinct, events, expected, wait_for};
 use tokio::sync::OnceCell;
@@ -263,6 +265,9 @@ async fn a_broker_that_does_not_answer_is_no_tenants_fault() -> Result<()> {
     assert_eq!(scores, expected(0..20));
     let log = format!("connect-{}-features", stage.connector);
     assert_eq!(read(stage.bootstrap(), &log, 0).await?, [], "rows of a detached model");
+    let metrics = Exposition::parse(&stage.worker.service.metrics())?;
+    let aborted = metrics.value("millrace_inference_commits_aborted_total", &[])?;
+    assert!(aborted >= 1.0, "{aborted} commits were aborted");
     task.stop()
 }
 
