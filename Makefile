@@ -64,15 +64,15 @@ test: ## install what is missing and run all tests, those against Apache Kafka i
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 unit-tests suites doc-tests
 
 .PHONY: unit-tests suites doc-tests
-unit-tests:
+unit-tests: ## those beside the code
 	$(CARGO) test $(PROFILE) --workspace --no-fail-fast --lib --bins
-suites:
+suites: ## those in the crates' tests/ folders, several programs at a time (TEST_JOBS=1: one after the other)
 	$(CARGO) test $(PROFILE) --workspace --no-run --test '*'
 	@$(MAKE) --no-print-directory --keep-going --jobs=$(TEST_JOBS) --output-sync=target $(SUITES:%=suite-%) other-suites
 doc-tests:
 	$(CARGO) test $(PROFILE) --workspace --doc
 
-# What each suite prints comes in one piece, when it ends. Cargo gets no job server: of make's it would be told and not given it.
+# What a suite prints comes in one piece, when it ends. MAKEFLAGS names make's job server, which recipes are not given: cargo would warn.
 .PHONY: $(SUITES:%=suite-%) other-suites
 $(SUITES:%=suite-%): suite-%:
 	@MAKEFLAGS= $(CARGO) test $(PROFILE) --workspace --no-fail-fast --test $*
