@@ -157,6 +157,14 @@ impl Path<'_> {
                 let changes = print_sizes(&worker, &self.bootstrap, &job, self.events as f64).await?;
                 worker.process.stop()?;
                 let mut figures = figures(&half, &all, self.models);
+                // Of everything that this process did: exactly once, outputs show a whole commit after the work for them, so that
+                // what lies between two moments of theirs is less the longer a commit lasts.
+                let cpu_seconds = all.usage.cpu_seconds / self.events as f64 * 1e6;
+                figures.push(Figure::cost(
+                    "CPU with the start",
+                    "CPU-s per million events",
+                    cpu_seconds,
+                ));
                 figures.push(Figure::cost("changelog records", "per event", changes));
                 figures
             }
