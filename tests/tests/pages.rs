@@ -283,6 +283,31 @@ fn the_readme_leads_to_every_page() {
     }
 }
 
+#[test]
+fn the_index_of_decisions_has_each_with_its_number_and_title() {
+    let folder = workspace().join("docs/decisions");
+    let index = file("docs/decisions/README.md");
+    let mut listed = found(r"(?m)^- (\[.+\]\(.+\))$", &index);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Ok(number) = name.split('-').next().unwrap().parse::<u32>() else {
+            continue;
+        };
+        let page = file(&format!("docs/decisions/{name}"));
+        let dated = Regex::new(r" \(\d{4}-\d\d-\d\d\)$").unwrap();
+        let title = dated.replace(page.lines().next().unwrap().trim_start_matches("# "), "");
+        assert!(
+            title.starts_with(&format!("{number}. ")),
+            "{name} begins with {title:?}"
+        );
+        assert!(
+            listed.remove(&format!("[{title}]({name})")),
+            "{title} is not in the index"
+        );
+    }
+    assert!(listed.is_empty(), "{listed:?} are not there");
+}
+
 /// Statements that were wrong once, each against what it is about.
 #[test]
 fn figures_of_the_pages_are_those_of_the_files() {
