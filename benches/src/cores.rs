@@ -1,7 +1,7 @@
 //! Which core runs what: what is measured has one for itself, broker and clients have the other.
 
 use anyhow::{Context, Result, bail};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// What is measured.
 const MEASURED: usize = 0;
@@ -37,7 +37,8 @@ impl Placement {
 
 /// Keeps this thread, and every thread and process that it starts from here on, off the measured core.
 pub fn bind() -> Result<()> {
-    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+    let ours = sched_getaffinity(None).context("ask which cores there are")?;
+    if !ours.is_set(MEASURED) || !ours.is_set(OTHERS) {
         bail!("the benchmarks need two cores: one for what is measured, one for broker and clients");
     }
     let mut set = CpuSet::new();
