@@ -287,6 +287,7 @@ fn the_readme_leads_to_every_page() {
 fn the_index_of_decisions_has_each_with_its_number_and_title() {
     let folder = workspace().join("docs/decisions");
     let index = file("docs/decisions/README.md");
+    let date = Regex::new(r" \(\d{4}-\d\d-\d\d\)$").unwrap();
     let mut listed = found(r"(?m)^- (\[.+\]\(.+\))$", &index);
     for entry in std::fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -294,8 +295,7 @@ fn the_index_of_decisions_has_each_with_its_number_and_title() {
             continue;
         };
         let page = file(&format!("docs/decisions/{name}"));
-        let dated = Regex::new(r" \(\d{4}-\d\d-\d\d\)$").unwrap();
-        let title = dated.replace(page.lines().next().unwrap().trim_start_matches("# "), "");
+        let title = date.replace(page.lines().next().unwrap().trim_start_matches("# "), "");
         assert!(
             title.starts_with(&format!("{number}. ")),
             "{name} begins with {title:?}"
