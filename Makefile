@@ -80,9 +80,10 @@ other-suites:
 	@MAKEFLAGS= $(CARGO) test $(PROFILE) --workspace --no-fail-fast $(OTHER_SUITES:%=--test %)
 
 .PHONY: bench
-bench: build ## the product beside the programs it replaces: a table, and bench-results.json (ONLY="path latency" for some)
+bench: build $(if $(MILLRACE_BENCH_BINARY),,dist) ## what ships beside the programs it replaces: a table, and bench-results.json (ONLY="path latency" for some)
 	@scripts/install-packages.sh test bench
-	$(TARGET)/release/millrace-bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ONLY)
+	MILLRACE_BENCH_BINARY=$(or $(MILLRACE_BENCH_BINARY),$(abspath $(TARGET)/dist/millrace)) \
+	    $(TARGET)/release/millrace-bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(ONLY)
 
 .PHONY: bench-compare
 bench-compare: build ## two builds of millrace: make bench-compare BEFORE=old/millrace AFTER=new/millrace ONLY=path (TOGETHER=yes: at once)
