@@ -19,8 +19,14 @@ const HANDLES_THAT_GO: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a partition may be without a leader before that is an error.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
-/// Between two looks for a leader.
-const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Between the first two looks for a leader; the next pauses are twice as long each, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long the first request for offsets is waited for, and each one after it twice as long.
+///
+/// librdkafka loses the question who leads a partition when it takes the broker's handle away that it went to, as it does with
+/// those of `bootstrap.servers` once the cluster's own are known, and asks it again after 3 s only.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Administration of a cluster. Clones share one connection. Calls are cancel-safe in the sense that a dropped call goes
 /// on without anybody to see its result.
@@ -345,20 +351,31 @@ impl Admin {
             .await
     }
 
-    /// A topic that was just created has no leader yet, or one that does not know of it, which passes.
+    /// Asks until it has an answer. A topic that was just created has no leader yet, or one that does not know of it; a leader
+    /// that was restarted has a new epoch, but librdkafka goes on asking with the one it remembers until something refreshes
+    /// its metadata. Both pass.
     async fn list_offsets(
         &self,
         partitions: &[TopicPartition],
         spec: OffsetSpec,
         isolation: IsolationLevel,
     ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
-        let until = Instant::now() + LEADER_WAIT.min(self.timeout);
+        let started = Instant::now();
+        let (mut attempt, mut pause) = (FIRST_ATTEMPT, FIRST_PAUSE);
         loop {
+            let left = self.timeout.saturating_sub(started.elapsed());
+            let within = self.clone().with_timeout(attempt.min(left));
             let partitions = partitions.to_vec();
-            let listed = self.read(move |client, timeout| client.list_offsets(&partitions, spec, isolation, timeout));
-            match listed.await {
-                Err(error) if error.is_about_the_leader() && Instant::now() < until => {
-                    tokio::time::sleep(LEADER_RETRY_PAUSE).await;
+            let listed = within
+                .read(move |client, timeout| client.list_offsets(&partitions, spec, isolation, timeout))
+                .await;
+            match listed {
+                Err(error) if error.is_timeout() && started.elapsed() < self.timeout => attempt *= 2,
+                Err(error) if error.is_retriable() && started.elapsed() < LEADER_WAIT.min(self.timeout) => {
+                    tokio::time::sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                    // If it fails, so does the next attempt, which says why.
+                    let _ = within.topics().await;
                 }
                 listed => return listed,
             }

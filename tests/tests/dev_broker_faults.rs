@@ -233,6 +233,7 @@ async fn a_broker_that_is_away_is_not_stormed_and_tells_no_offsets() -> Result<(
     let partition = [TopicPartition::new("topic", 0)];
     let isolation = IsolationLevel::ReadCommitted;
     for admin in [&admin, &of_consumer] {
+        let admin = admin.clone().with_timeout(PATIENCE);
         assert_eq!(admin.end_offsets(&partition, isolation).await?[0].1, 0);
     }
     drop(wire);

@@ -28,24 +28,6 @@ impl Client {
         isolation: IsolationLevel,
         timeout: Duration,
     ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
-        match self.list_offsets_once(partitions, spec, isolation, timeout) {
-            // A leader that was restarted has a new epoch, but librdkafka goes on asking with the one it remembers until
-            // something refreshes its metadata.
-            Err(error) if error.is_retriable() && !error.is_timeout() => {
-                self.topic_names(timeout)?;
-                self.list_offsets_once(partitions, spec, isolation, timeout)
-            }
-            result => result,
-        }
-    }
-
-    fn list_offsets_once(
-        &self,
-        partitions: &[TopicPartition],
-        spec: OffsetSpec,
-        isolation: IsolationLevel,
-        timeout: Duration,
-    ) -> Result<Vec<(TopicPartition, i64)>, KafkaError> {
         const DOING: &str = "list offsets";
         if partitions.is_empty() {
             return Ok(Vec::new());
