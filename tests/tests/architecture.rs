@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,8 +11,8 @@ fn root() -> PathBuf {
     tests::process::workspace()
 }
 
-/// Dependencies of each workspace crate, development dependencies left out.
-fn dependencies() -> BTreeMap<String, Vec<String>> {
+/// What the manifests of the workspace say.
+fn packages() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .current_dir(root())
@@ -20,9 +20,12 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    metadata["packages"]
-        .as_array()
-        .unwrap()
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// Dependencies of each workspace crate, development dependencies left out.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    packages()
         .iter()
         .map(|package| {
             let dependencies = package["dependencies"]
@@ -138,6 +141,67 @@ fn the_millrace_binary_on_its_own_has_no_crash_points() {
     assert!(features(&["--workspace"]).contains("armed"));
 }
 
+/// Dependencies whose name no line of the crate needs, with what they are there for.
+const FOR_THEIR_FEATURES: &[(&str, &str)] = &[
+    // gives the client of object_store its TLS
+    ("state-store", "reqwest"),
+];
+
+/// A dependency is used by its name: in `src/`, or for development in `tests/`, `examples/`, `benches/` and the tests of `src/` too.
+#[test]
+fn every_dependency_that_a_manifest_declares_is_used() {
+    let mut unused = Vec::new();
+    let mut declared = BTreeSet::new();
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        let root = PathBuf::from(package["manifest_path"].as_str().unwrap());
+        let root = root.parent().unwrap();
+        let words = |parts: &[&str]| -> BTreeSet<String> {
+            let files = parts.iter().map(|part| root.join(part)).filter(|part| part.exists());
+            files.flat_map(|part| rust_files(&part)).flat_map(|file| words(&file)).collect()
+        };
+        let (code, build) = (words(&["src"]), words(&["build.rs"]));
+        let all = words(&["src", "tests", "examples", "benches"]);
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let crate_name = dependency["name"].as_str().unwrap();
+            declared.insert(crate_name.to_owned());
+            let library = match crate_name {
+                "md-5" => "md5",
+                other => dependency["rename"].as_str().unwrap_or(other),
+            };
+            let used_in = match dependency["kind"].as_str() {
+                None => &code,
+                Some("build") => &build,
+                Some(_) => &all,
+            };
+            let for_features = FOR_THEIR_FEATURES.contains(&(name, crate_name));
+            assert!(
+                !(for_features && used_in.contains(library)),
+                "{name} uses {crate_name}: no exception"
+            );
+            if !for_features && !used_in.contains(&library.replace('-', "_")) {
+                unused.push(format!("{name}: {crate_name}"));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "declared and not used: {unused:#?}");
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, offered) = manifest.split_once("[workspace.dependencies]\n").unwrap();
+    let offered = offered.lines().take_while(|line| !line.starts_with('['));
+    let offered = offered.filter_map(|line| Some(line.split_once(" = ")?.0.to_owned()));
+    let unused: Vec<_> = offered.filter(|name| !declared.contains(name)).collect();
+    assert!(unused.is_empty(), "offered by the workspace and asked for by no crate: {unused:?}");
+}
+
+/// The identifiers of a file's code, comments left out.
+fn words(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// What `cargo tree` says.
 fn tree(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
@@ -152,7 +216,11 @@ fn tree(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Those of a folder, or the file itself.
 fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    if directory.is_file() {
+        return vec![directory.to_path_buf()];
+    }
     let mut files = Vec::new();
     let mut open = vec![directory.to_path_buf()];
     while let Some(directory) = open.pop() {
