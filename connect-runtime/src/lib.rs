@@ -25,7 +25,6 @@
 )]
 
 pub mod config;
-pub mod converters;
 pub mod errors;
 pub mod herder;
 pub mod logging;
@@ -35,7 +34,6 @@ pub mod rest;
 pub mod storage;
 pub mod task_runner;
 pub mod tasks;
-pub mod transforms;
 pub mod validate;
 mod worker;
 mod worker_client;

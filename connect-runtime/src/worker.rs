@@ -1,10 +1,9 @@
 //! A whole worker: REST first, then the herder, extensions beside it.
 
 use crate::config::{ConfigProviders, WorkerConfig, WorkerConfigError};
-use crate::converters;
 use crate::herder::{Herder, HerderParts};
 use crate::logging::Loggers;
-use crate::plugins::{BUILT_IN_VERSION, PluginKind, Plugins, version};
+use crate::plugins::{BUILT_IN_VERSION, CONVERTER_TYPE, PluginKind, Plugins, converter_definition, version};
 use crate::rest::{BoundListeners, ExtensionState, MountedExtension, Ready, RestServer, RestState};
 use crate::storage::StorageError;
 use crate::task_runner::{StartTask, TaskRunner};
@@ -289,7 +288,7 @@ fn converter_faults(worker: &WorkerConfig, plugins: &Plugins) -> Vec<String> {
             ));
         }
         let prefix = format!("{option}.");
-        let definition = converters::definition(plugins, kind, class).unwrap_or_default();
+        let definition = converter_definition(plugins, kind, class).unwrap_or_default();
         let definition = ConfigDef::new().embed(&prefix, None, definition);
         let given: ConfigMap = options
             .iter()
@@ -303,7 +302,7 @@ fn converter_faults(worker: &WorkerConfig, plugins: &Plugins) -> Vec<String> {
         }
         let outcomes = definition.validate(&given).into_iter();
         // the worker says itself what a converter is for
-        let own = outcomes.filter(|outcome| !outcome.name.ends_with(converters::CONVERTER_TYPE));
+        let own = outcomes.filter(|outcome| !outcome.name.ends_with(CONVERTER_TYPE));
         messages.extend(own.flat_map(|outcome| outcome.errors));
     }
     messages

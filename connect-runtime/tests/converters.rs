@@ -6,7 +6,6 @@ mod decode;
 
 use connect_api::converter::ConverterUse;
 use connect_api::{ConnectError, SchemaAndValue};
-use connect_runtime::converters;
 use decode::{base64, check_error, config, data, same, same_schema, verdict};
 use serde_json::Value as Json;
 
@@ -39,7 +38,7 @@ fn run(case: &Json) -> Option<Result<Outcome, ConnectError>> {
     let bytes = input["bytes"]["base64"].as_str().map(base64);
     let op = case["op"].as_str().unwrap();
     if op.ends_with("Header") {
-        let plugins = converters::header_plugins();
+        let plugins = formats::header_converters();
         let plugin = plugins.iter().find(|plugin| plugin.class() == class).unwrap();
         let converter = match plugin.configure(&config) {
             Ok(converter) => converter,
@@ -52,7 +51,7 @@ fn run(case: &Json) -> Option<Result<Outcome, ConnectError>> {
             converter.to_connect_header("t", "h", bytes.as_ref()).map(Outcome::Data)
         });
     }
-    let plugins = converters::plugins();
+    let plugins = formats::converters();
     let plugin = plugins.iter().find(|plugin| plugin.class() == class).unwrap();
     let converter_use = if case["as"] == "key" {
         ConverterUse::Key

@@ -5,7 +5,6 @@
 mod decode;
 
 use connect_api::transform::Record;
-use connect_runtime::transforms;
 use decode::{check_error, check_record, config, record, verdict};
 use serde_json::Value as Json;
 
@@ -14,7 +13,7 @@ const DEVIATIONS: &[(&str, &str)] = &[];
 
 fn check(case: &Json) -> Option<Result<(), String>> {
     let class = case["class"].as_str().unwrap();
-    let plugins = transforms::plugins();
+    let plugins = transforms::transformations();
     let plugin = plugins.iter().find(|plugin| plugin.class() == class)?;
     let expect = &case["expect"];
     let Some(input) = record(&case["input"]) else {

@@ -145,10 +145,10 @@ impl Worker {
         connectors.extend(more);
         let plugins = Arc::new(Plugins {
             connectors,
-            converters: connect_runtime::converters::plugins(),
-            header_converters: connect_runtime::converters::header_plugins(),
-            transformations: connect_runtime::transforms::plugins(),
-            predicates: connect_runtime::transforms::predicates(),
+            converters: formats::converters(),
+            header_converters: formats::header_converters(),
+            transformations: transforms::transformations(),
+            predicates: transforms::predicates(),
             extensions: Vec::new(),
         });
         let properties = map(&[

@@ -11,11 +11,13 @@
 
 mod definition;
 mod parse;
+mod pattern;
 mod unread;
 mod validate;
 
 pub use definition::{ConfigDef, ConfigKey, ConfigType, Default, Importance, Validator, Width};
 pub use parse::{ParsedConfig, ParsedValue, split_list};
+pub use pattern::{java_regex, regex_validator};
 pub use unread::{UnreadOption, nearest};
 pub use validate::{ConfigValue, entry};
 

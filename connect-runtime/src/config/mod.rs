@@ -6,7 +6,6 @@
 
 mod clients;
 mod definition;
-pub(crate) mod pattern;
 pub mod properties;
 mod providers;
 mod worker;

@@ -3,9 +3,9 @@
 //! A reference to an unknown provider, and a key or path that is not there or not allowed, stays as text. Values are not
 //! looked at again.
 
-use super::pattern::regex_validator;
 use super::properties::parse_utf8;
 use crate::plugins::{PluginKind, Plugins, simple_name};
+use connect_api::config::regex_validator;
 use connect_api::config::{ConfigKey, ConfigType, Importance, with_prefix};
 use connect_api::java_regex::JavaRegex;
 use connect_api::{ConfigDef, ConfigMap, ConnectError};

@@ -7,10 +7,12 @@
 //!   version.rs  versions that a configuration asks for
 //! ```
 
+mod converter_definition;
 mod known;
 mod missing;
 pub mod version;
 
+pub(crate) use converter_definition::{CONVERTER_TYPE, converter_definition};
 pub use known::{KnownClass, all as known_classes};
 pub use missing::Unusable;
 
@@ -114,10 +116,10 @@ impl Plugins {
     /// The runtime's own converters, transformations and predicates; no connectors and no extensions.
     pub fn builtin() -> Self {
         Self {
-            converters: crate::converters::plugins(),
-            header_converters: crate::converters::header_plugins(),
-            transformations: crate::transforms::plugins(),
-            predicates: crate::transforms::predicates(),
+            converters: formats::converters(),
+            header_converters: formats::header_converters(),
+            transformations: transforms::transformations(),
+            predicates: transforms::predicates(),
             ..Self::default()
         }
     }

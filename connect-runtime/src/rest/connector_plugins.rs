@@ -3,9 +3,8 @@
 use super::answer::Answer;
 use super::body;
 use super::state::{Ready, RestState};
-use crate::converters;
 use crate::herder::Refusal;
-use crate::plugins::{PluginKind, version};
+use crate::plugins::{PluginKind, converter_definition, version};
 use crate::validate::{definition_json, framework};
 use connect_api::{ConfigDef, ConnectorKind, ConnectorPlugin};
 use serde_json::{Value, json};
@@ -69,8 +68,8 @@ pub(super) fn config(state: &RestState, name: &str, query: &[(String, String)]) 
             .transformation(name)
             .map(|plugin| plugin.config_def())
             .or_else(|| plugins.predicate(name).map(|plugin| plugin.config_def()))
-            .or_else(|| converters::definition(plugins, PluginKind::Converter, name))
-            .or_else(|| converters::definition(plugins, PluginKind::HeaderConverter, name))
+            .or_else(|| converter_definition(plugins, PluginKind::Converter, name))
+            .or_else(|| converter_definition(plugins, PluginKind::HeaderConverter, name))
     };
     match definition {
         Some(_) if wanted.is_some_and(|wanted| !version::satisfies(installed, wanted)) => {

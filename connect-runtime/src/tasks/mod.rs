@@ -7,7 +7,7 @@
 //!
 //!   control.rs         what the herder wants of the task, what the task tells it
 //!   fetched.rs         fetched records as a sink task gets them, unread
-//!   pipeline.rs        converters and transforms of a connector, in both directions
+//!   pipeline.rs        converters and transforms of a connector, in both directions;  transform_chain.rs  the latter
 //!   producers.rs       producers shared by source tasks with the same settings
 //!   source_offsets.rs  contiguous acknowledged prefix per source partition (pure)
 //!   partitions.rs      which partitions a task owns (pure);  layout.rs  whether its topics are still what they were
@@ -28,6 +28,7 @@ mod source;
 mod source_offsets;
 mod topic_creation;
 mod topic_pattern;
+mod transform_chain;
 mod written_topics;
 
 pub(crate) use control::Control;

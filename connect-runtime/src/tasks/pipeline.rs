@@ -9,9 +9,9 @@
 
 use super::TaskEnvironment;
 use super::fetched::{self, FetchedRecord};
+use super::transform_chain::TransformChain;
 use crate::errors::{ErrorHandler, FailedRecord, Handled, Reporter};
 use crate::plugins::{PluginKind, Plugins};
-use crate::transforms::TransformChain;
 use bytes::Bytes;
 use connect_api::config::{ConfigMap, with_prefix};
 use connect_api::converter::ConverterUse;

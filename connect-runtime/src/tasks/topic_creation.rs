@@ -1,7 +1,7 @@
 //! Topics that a source connector creates before its first record to them (contract 4.3, KIP-158).
 
 use super::{client_config, kafka_error};
-use crate::config::pattern::java_regex;
+use connect_api::config::java_regex;
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator};
 use connect_api::java_regex::JavaRegex;
 use connect_api::{ConnectError, ParsedConfig};

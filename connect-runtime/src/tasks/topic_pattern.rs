@@ -3,8 +3,8 @@
 //!
 //! librdkafka could subscribe to a pattern itself, but its expressions are not Java's.
 
-use crate::config::pattern::java_regex;
 use connect_api::ConnectError;
+use connect_api::config::java_regex;
 use connect_api::java_regex::JavaRegex;
 use indexmap::IndexMap;
 use std::time::{Duration, Instant};

@@ -2,8 +2,7 @@
 
 use super::enrich::{list, text};
 use crate::config::{ClientKind, WorkerConfig};
-use crate::converters;
-use crate::plugins::{BUILT_IN_VERSION, PluginKind, Plugins, version};
+use crate::plugins::{BUILT_IN_VERSION, CONVERTER_TYPE, PluginKind, Plugins, converter_definition, version};
 use connect_api::config::{ConfigValue, entry, with_prefix};
 use connect_api::converter::ConverterUse;
 use connect_api::java_regex::JavaRegex;
@@ -294,7 +293,7 @@ pub(super) fn converters(subject: &Subject<'_>, values: &mut Values) -> Vec<(Con
         let Some(given) = text(subject.config, option).map(str::trim) else {
             continue;
         };
-        let Some(definition) = converters::definition(subject.plugins, kind, given) else {
+        let Some(definition) = converter_definition(subject.plugins, kind, given) else {
             continue;
         };
         let prefix = format!("{option}.");
@@ -311,7 +310,7 @@ pub(super) fn converters(subject: &Subject<'_>, values: &mut Values) -> Vec<(Con
                 .map(|plugin| plugin.configure(&options, converter_use).map(drop)),
         };
         options
-            .entry(converters::CONVERTER_TYPE.to_owned())
+            .entry(CONVERTER_TYPE.to_owned())
             .or_insert_with(|| Some(converter_use.name().to_owned()));
         // as upstream, its messages speak of the options without their prefix
         let mut outcomes = definition.validate(&options);

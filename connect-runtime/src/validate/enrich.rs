@@ -2,8 +2,8 @@
 //! creation groups, under their prefixes.
 
 use crate::config::WorkerConfig;
-use crate::config::pattern::regex_validator;
 use crate::plugins::{BUILT_IN_VERSION, PluginKind, Plugins};
+use connect_api::config::regex_validator;
 use connect_api::config::{
     ConfigDef, ConfigKey, ConfigType, Default, Importance, ParsedValue, Validator, Width, split_list, with_prefix,
 };

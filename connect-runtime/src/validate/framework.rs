@@ -1,7 +1,7 @@
 //! The options that every connector has (contract 4.3).
 
-use crate::config::pattern::regex_validator;
 use connect_api::ConnectorKind;
+use connect_api::config::regex_validator;
 use connect_api::config::{ConfigDef, ConfigKey, ConfigType, Importance, ParsedValue, Validator, Width};
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //! writes: members in order, floats in Java's form, characters beyond the basic plane as escaped surrogate pairs.
 
 use super::DecimalFormat;
-use crate::converters::logical;
+use crate::logical;
 use base64::Engine as _;
 use connect_api::java_text::{decimal_text, double_text, float_text};
 use connect_api::schema::{DATE, DECIMAL, Schema, SchemaType, TIME, TIMESTAMP};

@@ -1,7 +1,8 @@
 //! The built-in predicates (contract 6.2).
 
-use crate::config::pattern::{java_regex, regex_validator};
-use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator};
+use connect_api::config::{
+    ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator, java_regex, regex_validator,
+};
 use connect_api::java_regex::JavaRegex;
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Predicate, PredicatePlugin, Value};

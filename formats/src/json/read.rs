@@ -1,7 +1,7 @@
 //! JSON nodes into Connect schemas and values.
 
 use super::node::Node;
-use crate::converters::logical;
+use crate::logical;
 use base64::Engine as _;
 use bytes::Bytes;
 use connect_api::schema::{DATE, DECIMAL, Field, Schema, SchemaType, TIME, TIMESTAMP};

@@ -1,20 +1,20 @@
 //! Options that hold a regular expression of Java.
 
-use connect_api::ConnectError;
-use connect_api::config::{ParsedValue, Validator};
-use connect_api::java_regex::JavaRegex;
+use super::{ParsedValue, Validator};
+use crate::error::ConnectError;
+use crate::java_regex::JavaRegex;
 use std::sync::Arc;
 
 /// The pattern that a user wrote for `option`.
 ///
 /// # Errors
 /// It is none; the option is named.
-pub(crate) fn java_regex(option: &str, pattern: &str) -> Result<JavaRegex, ConnectError> {
+pub fn java_regex(option: &str, pattern: &str) -> Result<JavaRegex, ConnectError> {
     JavaRegex::new(pattern).map_err(|error| ConnectError::config(invalid(option, pattern, &error)))
 }
 
 /// A text, or a list of texts, that must be regular expressions.
-pub(crate) fn regex_validator() -> Validator {
+pub fn regex_validator() -> Validator {
     Validator::Custom(
         "valid regex",
         Arc::new(|option, value| {

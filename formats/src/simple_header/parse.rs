@@ -1,7 +1,7 @@
 //! Text into values of guessed types (`Values.parseString`; contract 5.4, B.38-39).
 
 use super::tokens::{Tokens, java_trim};
-use crate::converters::logical;
+use crate::logical;
 use connect_api::java_text::days_from_civil;
 use connect_api::schema::{DATE, DECIMAL, Schema, SchemaType, TIME, TIMESTAMP};
 use connect_api::{SchemaAndValue, Value};

@@ -1,7 +1,6 @@
 //! `org.apache.kafka.connect.transforms.RegexRouter`: another topic, where the pattern matches the whole of it.
 
-use crate::config::pattern::{java_regex, regex_validator};
-use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance};
+use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, java_regex, regex_validator};
 use connect_api::java_regex::JavaRegex;
 use connect_api::transform::Record;
 use connect_api::{ConnectError, Transformation, TransformationPlugin};
