@@ -24,15 +24,18 @@
     )
 )]
 
+mod clock;
+pub mod cluster;
 pub mod config;
 pub mod errors;
 pub mod herder;
 pub mod logging;
 pub mod membership;
 pub mod plugins;
+pub mod records;
 pub mod rest;
+pub mod running;
 pub mod storage;
-pub mod task_runner;
 pub mod tasks;
 pub mod validate;
 mod worker;
@@ -40,5 +43,6 @@ mod worker_client;
 
 pub use config::{WorkerConfig, WorkerConfigError};
 pub use plugins::Plugins;
-pub use task_runner::{RunningTask, Stopped, TaskEvents, TaskRunner, TaskSpec, TaskState};
+pub use running::{RunningTask, Stopped, TaskEvents, TaskSpec, TaskState};
+pub use tasks::TaskRunner;
 pub use worker::{StartingWorker, Worker, WorkerError};

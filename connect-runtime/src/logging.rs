@@ -66,7 +66,7 @@ impl Loggers {
     pub fn set(&self, name: &str, level: &str) -> Result<Vec<String>, String> {
         let level = level_named(level).ok_or_else(|| format!("invalid log level '{level}'."))?;
         let mut levels = self.levels.lock();
-        let now = crate::herder::now_ms();
+        let now = crate::clock::now_ms();
         let mut names: Vec<String> = levels
             .keys()
             .filter(|known| name != ROOT && known.starts_with(name) && *known != ROOT)

@@ -80,7 +80,7 @@ impl WorkerClient {
     /// The leader could not be reached, or refuses.
     pub(crate) async fn publish_tasks(&self, leader: &str, connector: &str, tasks: &[ConfigMap]) -> Result<(), String> {
         let path = format!("/connectors/{}/tasks", utf8_percent_encode(connector, NON_ALPHANUMERIC));
-        let tasks: Vec<Value> = tasks.iter().map(crate::rest::config_json).collect();
+        let tasks: Vec<Value> = tasks.iter().map(crate::config::config_json).collect();
         let body = Value::Array(tasks).to_string().into_bytes();
         let answer = self.send("POST", leader, &path, None, body).await?;
         match answer.status {

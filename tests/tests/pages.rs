@@ -79,7 +79,7 @@ fn the_runbook_has_every_state_and_reason() {
     let expected: [(&str, BTreeSet<String>); 7] = [
         (
             "### Connectors and tasks",
-            upper(variants("connect-runtime/src/storage/status_table.rs", "State")),
+            upper(variants("connect-runtime/src/records/status_table.rs", "State")),
         ),
         (
             "### Models",

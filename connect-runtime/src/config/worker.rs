@@ -258,7 +258,7 @@ fn unsupported(properties: &ConfigMap) -> Vec<String> {
         .map(str::trim)
         .filter(|rule| !rule.is_empty())
     {
-        if crate::rest::header_rule(rule).is_none() {
+        if super::header_rule(rule).is_none() {
             refuse(
                 "response.http.headers.config",
                 &format!("rule {rule} is not supported: add NAME:VALUE or set NAME:VALUE"),

@@ -2,12 +2,10 @@
 
 use super::config::ErrorConfig;
 use super::reporter::StoredRecord;
-use crate::tasks::Counters;
+use crate::running::{Counters, client_config};
 use connect_api::partitioned::ClientSettings;
 use connect_api::{ConnectError, ErrorKind, Stage};
-use kafka_client::{
-    Admin, ClientConfig, Deliveries, ErrorCode, KafkaError, NewTopic, Producer, ProducerRecord, Remedy,
-};
+use kafka_client::{Admin, Deliveries, ErrorCode, KafkaError, NewTopic, Producer, ProducerRecord, Remedy};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,7 +71,7 @@ impl DeadLetters {
         clients: &ClientSettings,
         counters: Arc<Counters>,
     ) -> Result<Self, ConnectError> {
-        let admin = Admin::new(&client_config(&clients.admin)?).map_err(fatal)?;
+        let admin = Admin::new(&client_config(&clients.admin)).map_err(fatal)?;
         create_if_missing(&admin, topic, config.dead_letter_replication).await?;
         let progress = Arc::new(Progress::default());
         let tracker = Tracker {
@@ -81,7 +79,7 @@ impl DeadLetters {
             counters: Arc::clone(&counters),
             topic: topic.to_owned(),
         };
-        let producer = Producer::new(&client_config(&clients.producer)?, Arc::new(tracker)).map_err(fatal)?;
+        let producer = Producer::new(&client_config(&clients.producer), Arc::new(tracker)).map_err(fatal)?;
         Ok(Self {
             producer,
             topic: topic.to_owned(),
@@ -221,10 +219,6 @@ async fn create_if_missing(admin: &Admin, topic: &str, replication: i16) -> Resu
         }
     }
     Ok(())
-}
-
-fn client_config(options: &indexmap::IndexMap<String, String>) -> Result<ClientConfig, ConnectError> {
-    crate::tasks::client_config(options)
 }
 
 fn fatal(error: KafkaError) -> ConnectError {

@@ -4,7 +4,7 @@ use super::config::ErrorConfig;
 use super::policy::{Action, action};
 use super::reporter::Reporter;
 use super::retry;
-use crate::tasks::Control;
+use crate::running::Control;
 use connect_api::{ConnectError, Stage};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use super::config::ErrorConfig;
 use super::dead_letter::{DeadLetters, Failure};
 use super::policy::Tolerance;
-use crate::tasks::Counters;
+use crate::running::Counters;
 use bytes::Bytes;
 use connect_api::partitioned::RawRecord;
 use connect_api::record::TimestampType;

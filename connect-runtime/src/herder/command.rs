@@ -1,8 +1,8 @@
 //! What REST asks of the herder, and what the herder answers.
 
-use super::fold::ConnectorState;
-use super::restart::RestartRequest;
-use crate::storage::config_record::TargetState;
+use crate::cluster::fold::ConnectorState;
+use crate::cluster::restart::RestartRequest;
+use crate::records::config_record::TargetState;
 use connect_api::record::SourceMap;
 use connect_api::{ConfigMap, ConnectError};
 use tokio::sync::oneshot;
@@ -125,7 +125,7 @@ pub enum Command {
         /// what to restart
         request: RestartRequest,
         /// answer
-        reply: Reply<super::restart::RestartPlan>,
+        reply: Reply<crate::cluster::restart::RestartPlan>,
     },
     /// Forgets the topics that a connector has used.
     ResetTopics {

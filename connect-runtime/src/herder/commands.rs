@@ -2,14 +2,14 @@
 
 use super::command::{Command, NO_LEADER, Refusal};
 use super::connector::Message;
-use super::fold::ConnectorState;
 use super::offsets::change_offsets;
 use super::position::Position;
-use super::restart::{RestartPlan, RestartRequest, plan};
 use super::shell::{LAST_STATUSES, Shell};
+use crate::cluster::fold::ConnectorState;
+use crate::cluster::restart::{RestartPlan, RestartRequest, plan};
+use crate::records::config_record::{ConfigRecord, TargetState};
+use crate::records::status_table::StatusRecord;
 use crate::storage::StorageError;
-use crate::storage::config_record::{ConfigRecord, TargetState};
-use crate::storage::status_table::StatusRecord;
 use connect_api::ConfigMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;

@@ -8,13 +8,13 @@
 //! ```
 
 use super::command::Refusal;
-use super::fold::ConnectorState;
 use super::herder::Shared;
 use super::instance::Instance;
 use super::own_tasks::OwnTask;
-use super::restart::{RestartPlan, RestartRequest, plan};
-use super::share::Share;
-use crate::storage::status_table::State;
+use crate::cluster::fold::ConnectorState;
+use crate::cluster::restart::{RestartPlan, RestartRequest, plan};
+use crate::cluster::share::Share;
+use crate::records::status_table::State;
 use connect_api::{ConfigMap, ConnectError, ConnectorPlugin};
 use std::collections::BTreeMap;
 use std::sync::Arc;

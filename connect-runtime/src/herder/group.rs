@@ -7,9 +7,9 @@
 //! ```
 
 use super::position::Position;
-use super::round::{self, Owners, Round};
-use super::share::{kept, shares};
 use super::shell::{LAST_STATUSES, Shell};
+use crate::cluster::round::{self, Owners, Round};
+use crate::cluster::share::{kept, shares};
 use crate::membership::machine::{Notice, Told, explained};
 use crate::membership::protocol::{AssignmentError, MemberAssignment, MemberMetadata};
 use bytes::Bytes;
@@ -96,7 +96,7 @@ impl Shell {
         } = dealt;
         let next = match assignments.get(leader) {
             Some(own) => shares(&own.work, &self.cluster.read()),
-            None => super::share::Shares::new(),
+            None => crate::cluster::share::Shares::new(),
         };
         tracing::info!(members = members.len(), "Performing task assignment");
         self.shares = kept(&self.shares, &next);

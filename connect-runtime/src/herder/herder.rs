@@ -2,18 +2,18 @@
 
 use super::command::Command;
 use super::connector;
-use super::fold::ClusterState;
 use super::position::Position;
 use super::shell::{Shell, ShellParts};
 use super::statuses::StatusWriter;
+use crate::cluster::fold::ClusterState;
 use crate::config::{ConfigProviders, WorkerConfig};
 use crate::logging::Loggers;
 use crate::membership::protocol::MemberMetadata;
 use crate::membership::{Member, MembershipParts};
 use crate::plugins::Plugins;
-use crate::storage::status_table::StatusTable;
+use crate::records::status_table::StatusTable;
+use crate::running::{RunningTask, StartTask};
 use crate::storage::{ConfigTopic, InternalTopic, OffsetStore, OffsetTopic, StatusTopic, StorageError};
-use crate::task_runner::{RunningTask, StartTask};
 use crate::worker_client::WorkerClient;
 use connect_api::{ConfigMap, ConnectError, ConnectorPlugin};
 use kafka_client::{Admin, ClientConfig, LogClients};

@@ -2,11 +2,11 @@
 
 use super::command::Command;
 use super::connector::{ConnectorActor, Desired, Message};
-use super::fold::ConnectorState;
 use super::isolation::isolated;
-use super::task_configs::{enforce_maximum, tasks_max, to_publish};
-use crate::storage::config_record::TargetState;
-use crate::storage::status_table::State;
+use crate::cluster::fold::ConnectorState;
+use crate::cluster::task_configs::{enforce_maximum, tasks_max, to_publish};
+use crate::records::config_record::TargetState;
+use crate::records::status_table::State;
 use connect_api::{ConfigMap, ConnectError, Connector, ConnectorContext};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -12,18 +12,16 @@
 //!                                 +--> statuses
 //!
 //!   herder.rs  from outside       shell.rs  the loop       commands.rs  REST's commands      group.rs  the group's word
-//!   fold, assignor, round, share, restart, task_configs: pure
+//!   what it decides is pure: crate::cluster
 //!   connector.rs  the actor: instance.rs (the connector object), own_tasks.rs (its tasks)
 //! ```
 //!
 //! The shell carries out commands one after the other and waits for nothing but the config topic. Each connector has an
 //! actor of its own that waits for its plugin, with deadlines, so that one that hangs hangs alone.
 
-pub mod assignor;
 mod command;
 mod commands;
 mod connector;
-pub mod fold;
 mod group;
 #[allow(clippy::module_inception)] // the herder seen from outside
 mod herder;
@@ -32,12 +30,8 @@ mod isolation;
 mod offsets;
 mod own_tasks;
 mod position;
-pub mod restart;
-pub mod round;
-pub mod share;
 mod shell;
 mod statuses;
-mod task_configs;
 
 pub(crate) use command::CONFLICTING;
 pub use command::{Command, OffsetChange, Refusal};
@@ -45,11 +39,3 @@ pub use herder::{Herder, HerderParts, RunningTasks, StartCounters};
 pub(crate) use isolation::isolated;
 pub(crate) use offsets::group_offsets;
 pub use position::Position;
-
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Milliseconds since the epoch.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}

@@ -2,10 +2,10 @@
 
 use super::command::{OffsetChange, Refusal};
 use super::connector::plugin_named;
-use super::fold::{ClusterState, ConnectorState};
 use super::herder::Shared;
 use super::isolation::isolated;
-use crate::storage::config_record::TargetState;
+use crate::cluster::fold::{ClusterState, ConnectorState};
+use crate::records::config_record::TargetState;
 use crate::storage::{OffsetStore, SourceOffset};
 use connect_api::record::SourceMap;
 use connect_api::{ConfigMap, ConnectError, ConnectorKind, ConnectorPlugin};

@@ -1,11 +1,11 @@
 //! The tasks of a connector that run on this worker.
 
 use super::connector::{ConnectorActor, Desired};
-use super::fold::ConnectorState;
 use super::herder::Shared;
-use crate::storage::config_record::TargetState;
-use crate::storage::status_table::State;
-use crate::task_runner::{RunningTask, Stopped, TaskEvents, TaskSpec, TaskState};
+use crate::cluster::fold::ConnectorState;
+use crate::records::config_record::TargetState;
+use crate::records::status_table::State;
+use crate::running::{RunningTask, Stopped, TaskEvents, TaskSpec, TaskState};
 use connect_api::ConnectError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

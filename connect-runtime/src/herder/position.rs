@@ -1,7 +1,7 @@
 //! A worker's place in its group.
 
 use super::command::{NO_LEADER, Refusal};
-use super::round::Owners;
+use crate::cluster::round::Owners;
 use std::sync::Arc;
 
 /// A worker's place in its group, between two rounds.

@@ -4,12 +4,12 @@
 
 use super::command::Command;
 use super::connector::{self, ActorHandle, Desired, Message};
-use super::fold::{Change, ClusterState};
 use super::herder::Shared;
 use super::position::Position;
-use super::restart::RestartRequest;
-use super::round::{Dealt, Owners};
-use super::share::Shares;
+use crate::cluster::fold::{Change, ClusterState};
+use crate::cluster::restart::RestartRequest;
+use crate::cluster::round::{Dealt, Owners};
+use crate::cluster::share::Shares;
 use crate::logging::Loggers;
 use crate::membership::Member;
 use crate::membership::machine::Notice;

@@ -1,9 +1,9 @@
 //! What this worker writes about its connectors and tasks.
 
-use super::fold::ClusterState;
+use crate::cluster::fold::ClusterState;
 use crate::config::WorkerConfig;
+use crate::records::status_table::{State, Status, StatusRecord, StatusTable, TopicUse};
 use crate::storage::StatusTopic;
-use crate::storage::status_table::{State, Status, StatusRecord, StatusTable, TopicUse};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -117,7 +117,7 @@ impl StatusWriter {
         if !self.topic_tracking || known() {
             return;
         }
-        let discovered_ms = super::now_ms();
+        let discovered_ms = crate::clock::now_ms();
         self.topic.put(StatusRecord::Topic(
             topic.to_owned(),
             name.to_owned(),

@@ -6,6 +6,7 @@
 //!     |             machine: what is due now, over explicit time   |
 //!     +---Notice-------+   +----------------Answer-----------------+
 //!
+//!   assignor.rs     deals connectors and tasks to the members: pure
 //!   protocol.rs     bytes of a member's metadata and of an assignment (contract 3.2)
 //!   machine.rs      find the coordinator, join, deal, sync, heartbeat, rejoin, leave: pure
 //!   coordinator.rs  requests over one TCP connection
@@ -15,6 +16,7 @@
 //! The protocol among workers is the eager one (`default`). Whatever a connector does, heartbeats go on: the driver
 //! shares neither thread nor lock with anything that runs a plugin.
 
+pub mod assignor;
 mod coordinator;
 mod driver;
 pub mod machine;

@@ -8,7 +8,7 @@
 //!
 //! Version 0, the eager protocol, is written. Later versions are read as far as they say the same.
 
-use crate::herder::assignor::Assignment;
+use crate::membership::assignor::Assignment;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The version that is written.

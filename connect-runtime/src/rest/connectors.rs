@@ -3,12 +3,13 @@
 use super::answer::Answer;
 use super::body;
 use super::state::{Ready, RestState};
+use crate::cluster::fold::ConnectorState;
+use crate::cluster::restart::RestartRequest;
+use crate::config::config_json;
 use crate::herder::Command;
-use crate::herder::fold::ConnectorState;
-use crate::herder::restart::RestartRequest;
 use crate::plugins::Plugins;
-use crate::storage::config_record::TargetState;
-use crate::storage::status_table::{ConnectorStatuses, State, Status};
+use crate::records::config_record::TargetState;
+use crate::records::status_table::{ConnectorStatuses, State, Status};
 use connect_api::ConfigMap;
 use connect_api::java_parse::trim;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -34,15 +35,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'=')
     .remove(b':')
     .remove(b'@');
-
-pub(crate) fn config_json(config: &ConfigMap) -> Value {
-    Value::Object(
-        config
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone().map_or(Value::Null, Value::String)))
-            .collect(),
-    )
-}
 
 fn type_of(plugins: &Plugins, config: &ConfigMap) -> &'static str {
     let class = config

@@ -2,8 +2,8 @@
 //! group without `-metrics`, the metric. docs/METRICS.md lists them all; a test compares the two.
 
 use super::state::{ExtensionState, Ready, RestState};
-use crate::storage::status_table::{State, Status};
-use crate::task_runner::MetricKind::{self, Counter, Gauge};
+use crate::records::status_table::{State, Status};
+use crate::running::MetricKind::{self, Counter, Gauge};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -22,13 +22,11 @@ pub mod route;
 mod state;
 
 pub use answer::{Answer, AnswerBody};
-pub(crate) use connectors::config_json;
 pub use listener::{BoundListeners, RestServer};
-pub(crate) use negotiation::header_rule;
 pub use state::{ExtensionState, MountedExtension, Ready, RestState};
 
 use crate::herder::Command;
-use crate::storage::config_record::TargetState;
+use crate::records::config_record::TargetState;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, header};
 use connect_api::extension::{RestRequest, RestResponse};

@@ -111,7 +111,7 @@ pub(super) fn add_headers(worker: &WorkerConfig, origin: Option<&HeaderValue>, h
     }
     let rules = worker.parsed().text("response.http.headers.config").unwrap_or_default();
     for rule in rules.split(',').map(str::trim).filter(|rule| !rule.is_empty()) {
-        let Some((action, name, value)) = header_rule(rule) else {
+        let Some((action, name, value)) = crate::config::header_rule(rule) else {
             continue;
         };
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
@@ -123,13 +123,4 @@ pub(super) fn add_headers(worker: &WorkerConfig, origin: Option<&HeaderValue>, h
             headers.append(name, value);
         }
     }
-}
-
-/// `add NAME:VALUE` or `set NAME: VALUE`.
-pub(crate) fn header_rule(rule: &str) -> Option<(&str, &str, &str)> {
-    let (action, rest) = rule.trim_matches('"').trim().split_once(char::is_whitespace)?;
-    let (name, value) = rest.split_once(':')?;
-    ["add", "set"]
-        .contains(&action)
-        .then_some((action, name.trim(), value.trim()))
 }

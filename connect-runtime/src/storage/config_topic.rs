@@ -1,9 +1,9 @@
 //! The config topic: its records folded into the cluster's state, and writes that return when they have been read back.
 
-use super::config_record::ConfigRecord;
 use super::{InternalTopic, StorageError, within};
+use crate::cluster::fold::{Change, ClusterState};
 use crate::config::WorkerConfig;
-use crate::herder::fold::{Change, ClusterState};
+use crate::records::config_record::ConfigRecord;
 use kafka_client::{LogClients, LogRecord, TopicLog};
 use parking_lot::RwLock;
 use std::sync::Arc;

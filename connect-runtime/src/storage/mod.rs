@@ -1,21 +1,16 @@
-//! The internal topics: configurations, statuses, source offsets. Records are exactly those of a Java worker (contract
-//! part 2).
+//! The internal topics: configurations, statuses, source offsets. Their records are in [`crate::records`].
 //!
 //! ```text
-//!   config topic  --ConfigRecord--> herder::fold::ClusterState      written by the herder, read back before it answers
+//!   config topic  --ConfigRecord--> cluster::fold::ClusterState      written by the herder, read back before it answers
 //!   status topic  --StatusRecord--> StatusTable                     written in order, never waited for
 //!   offsets topic --offset_record-> last offset by source partition written by source tasks
 //! ```
 //!
 //! All three are read by one consumer on one thread and written by one producer.
 
-pub mod config_record;
 mod config_topic;
 mod internal_topic;
-pub mod jackson;
-pub mod offset_record;
 mod offset_topic;
-pub mod status_table;
 mod status_topic;
 
 pub use config_topic::ConfigTopic;

@@ -1,8 +1,8 @@
 //! The offsets topic: the last offset of every source partition, looked up by content.
 
-use super::offset_record::{canonical, decode_key, decode_value, encode_key, encode_value};
 use super::{InternalTopic, OffsetStore, SourceOffset, StorageError, within};
 use crate::config::WorkerConfig;
+use crate::records::offset_record::{canonical, decode_key, decode_value, encode_key, encode_value};
 use async_trait::async_trait;
 use bytes::Bytes;
 use connect_api::ConnectError;

@@ -1,8 +1,8 @@
 //! The status topic: its records folded into a table, and a queue of writes that keeps their order and never waits.
 
-use super::status_table::{StatusRecord, StatusTable};
 use super::{InternalTopic, StorageError};
 use crate::config::WorkerConfig;
+use crate::records::status_table::{StatusRecord, StatusTable};
 use kafka_client::{LogClients, LogRecord, TopicLog};
 use parking_lot::RwLock;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 //!      '- change: gone | made again (another id) | repartitioned    -> nothing more is handed over
 //! ```
 
-use super::{client_config, kafka_error};
+use crate::running::{client_config, kafka_error};
 use connect_api::config::ConfigMap;
 use connect_api::partitioned::ClientSettings;
 use connect_api::{ConnectError, ErrorKind, StartAt, TopicPartition};
@@ -75,7 +75,7 @@ pub(super) async fn reachable(
     let at: Vec<kafka_client::TopicPartition> = starts
         .iter()
         .filter(|(_, start)| matches!(start, StartAt::Offset(_)))
-        .map(|(partition, _)| super::to_client(partition))
+        .map(|(partition, _)| crate::running::to_client(partition))
         .collect();
     if at.is_empty() {
         return Ok((starts, 0));
@@ -224,7 +224,7 @@ async fn look(admin: &Admin, topics: &[TopicIdentity]) -> Result<Option<ConnectE
 
 /// Administration with the task's settings.
 pub(super) fn admin(clients: &ClientSettings) -> Result<Admin, ConnectError> {
-    Admin::new(&client_config(&clients.admin)?).map_err(kafka_error)
+    Admin::new(&client_config(&clients.admin)).map_err(kafka_error)
 }
 
 #[cfg(test)]

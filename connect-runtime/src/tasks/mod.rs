@@ -5,7 +5,6 @@
 //!                  |--> sink.rs         own thread: consumer -> pipeline -> put -> pre_commit -> group offsets
 //!                  `--> partitioned.rs  own thread: consumer -> hand_over -> advance -> mirrored group offsets
 //!
-//!   control.rs         what the herder wants of the task, what the task tells it
 //!   fetched.rs         fetched records as a sink task gets them, unread
 //!   pipeline.rs        converters and transforms of a connector, in both directions;  transform_chain.rs  the latter
 //!   producers.rs       producers shared by source tasks with the same settings
@@ -14,10 +13,8 @@
 //!   topic_creation.rs  topics that a source creates;  written_topics.rs  topics that it reads back
 //! ```
 
-mod control;
 mod fetched;
 mod layout;
-mod metrics;
 mod partitioned;
 mod partitions;
 mod pipeline;
@@ -31,17 +28,15 @@ mod topic_pattern;
 mod transform_chain;
 mod written_topics;
 
-pub(crate) use control::Control;
-use control::TaskHandle;
-pub(crate) use metrics::Counters;
-use metrics::TaskKind;
 pub use topic_creation::definition as topic_creation_definition;
 
+use crate::config::WorkerConfig;
 use crate::errors::{DeadLetters, ErrorConfig, ErrorHandler, Reporter};
-use crate::task_runner::{RunningTask, TaskEvents, TaskRunner, TaskSpec};
+use crate::plugins::Plugins;
+use crate::running::{Control, RunningTask, StartTask, TaskEvents, TaskHandle, TaskKind, TaskSpec};
+use crate::storage::OffsetStore;
 use connect_api::partitioned::ClientSettings;
 use connect_api::{ConnectError, ErrorKind, Task};
-use kafka_client::{ClientConfig, Remedy};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +44,31 @@ use std::time::Duration;
 /// Waits before something that a task needs is tried again: the first, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Starts tasks in this process.
+#[derive(Clone)]
+pub struct TaskRunner {
+    pub(crate) plugins: Arc<Plugins>,
+    pub(crate) worker: Arc<WorkerConfig>,
+    pub(crate) offsets: Arc<dyn OffsetStore>,
+}
+
+impl TaskRunner {
+    /// A runner for the tasks of one worker. `offsets` is the worker's offsets topic.
+    pub fn new(plugins: Arc<Plugins>, worker: Arc<WorkerConfig>, offsets: Arc<dyn OffsetStore>) -> Self {
+        Self {
+            plugins,
+            worker,
+            offsets,
+        }
+    }
+}
+
+impl StartTask for TaskRunner {
+    fn start(&self, spec: TaskSpec, events: Arc<dyn TaskEvents>) -> Arc<dyn RunningTask> {
+        TaskRunner::start(self, spec, events)
+    }
+}
 
 /// Everything that a loop works with.
 pub(crate) struct TaskEnvironment {
@@ -182,32 +202,4 @@ fn panic_error(panic: &(dyn std::any::Any + Send)) -> ConnectError {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
     ConnectError::fatal(format!("the task panicked: {text}"))
-}
-
-/// A client's configuration from its settings under Java names.
-pub(crate) fn client_config(options: &indexmap::IndexMap<String, String>) -> Result<ClientConfig, ConnectError> {
-    let mut config = ClientConfig::default();
-    for (name, value) in options {
-        config.set(name, value);
-    }
-    Ok(config)
-}
-
-/// A partition as the client names it.
-fn to_client(partition: &connect_api::TopicPartition) -> kafka_client::TopicPartition {
-    kafka_client::TopicPartition {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
-    }
-}
-
-/// An error of Kafka as one of a task. What to do about each is in [`kafka_client::Remedy`]: a topic that is not there is
-/// nothing that passes by itself, and what a person must mend fails the task by name, as in a Java worker.
-pub(crate) fn kafka_error(error: kafka_client::KafkaError) -> ConnectError {
-    let kind = match error.remedy() {
-        Remedy::Wait | Remedy::Renew => ErrorKind::Retriable,
-        Remedy::Missing => ErrorKind::NotFound,
-        Remedy::Mend | Remedy::Refused | Remedy::GiveWay | Remedy::Unexpected => ErrorKind::Fatal,
-    };
-    ConnectError::new(kind, error.to_string())
 }

@@ -10,12 +10,13 @@
 //! tools, and the consumer never goes anywhere by itself (`auto.offset.reset=none`). A broker that cannot be reached costs
 //! time, never the task.
 
-use super::control::Target;
 use super::fetched::timestamp;
 use super::layout::{LayoutWatch, admin, input_topics, reachable};
 use super::progress::Progress;
-use super::{FIRST_WAIT, LONGEST_WAIT, TaskEnvironment, client_config, kafka_error, partitions, to_client};
-use crate::task_runner::TaskState;
+use super::{FIRST_WAIT, LONGEST_WAIT, TaskEnvironment, partitions};
+use crate::running::Target;
+use crate::running::TaskState;
+use crate::running::{client_config, kafka_error, to_client};
 use connect_api::delivery::SinkOffsets;
 use connect_api::{
     Advance, ConnectError, Durable, ErrorKind, PartitionedSinkTask, PartitionedTaskContext, RawHeaders, RawRecord,
@@ -242,7 +243,7 @@ fn consumer_config(
     settings: &IndexMap<String, String>,
     of_the_task: Vec<(&'static str, String)>,
 ) -> Result<kafka_client::ClientConfig, ConnectError> {
-    let mut config = client_config(settings)?;
+    let mut config = client_config(settings);
     for (option, value) in of_the_task {
         config.set(option, &value);
     }

@@ -6,7 +6,7 @@
 //! ```
 //! A token is the route in its upper 24 bits and the task's own ticket in its lower 40.
 
-use super::{client_config, kafka_error};
+use crate::running::{client_config, kafka_error};
 use connect_api::ConnectError;
 use indexmap::IndexMap;
 use kafka_client::{Deliveries, KafkaError, Producer, ProducerRecord, SendError};
@@ -86,7 +86,7 @@ impl TaskProducer {
             None => {
                 let routes = Arc::new(Routes::default());
                 let deliveries: Arc<dyn Deliveries> = Arc::clone(&routes) as Arc<dyn Deliveries>;
-                let producer = Producer::new(&client_config(settings)?, deliveries).map_err(kafka_error)?;
+                let producer = Producer::new(&client_config(settings), deliveries).map_err(kafka_error)?;
                 let shared = Arc::new(SharedProducer { producer, routes });
                 pool.retain(|_, shared| shared.strong_count() > 0);
                 pool.insert(key, Arc::downgrade(&shared));

@@ -7,13 +7,14 @@
 //! ```
 //! The task has a thread of its own, on which the consumer is fetched from; the task's methods are driven on it.
 
-use super::control::{Control, Target};
+use super::TaskEnvironment;
 use super::fetched::stored;
 use super::pipeline::Pipeline;
 use super::topic_pattern::TopicPattern;
-use super::{TaskEnvironment, client_config, kafka_error, to_client};
 use crate::errors::{Reporter, delay};
-use crate::task_runner::TaskState;
+use crate::running::TaskState;
+use crate::running::{Control, Target};
+use crate::running::{client_config, kafka_error, to_client};
 use connect_api::delivery::SinkOffsets;
 use connect_api::{ConnectError, ErrorKind, SinkRecord, SinkTask, SinkTaskContext, TopicPartition};
 use indexmap::{IndexMap, IndexSet};
@@ -44,7 +45,7 @@ fn run(environment: &TaskEnvironment, runtime: &Handle, task: Box<dyn SinkTask>)
     };
     let reporter = Arc::clone(&errors.reporter);
     let pipeline = Pipeline::new(environment, errors)?;
-    let consumer = Consumer::new(&client_config(&environment.clients.consumer)?).map_err(kafka_error)?;
+    let consumer = Consumer::new(&client_config(&environment.clients.consumer)).map_err(kafka_error)?;
     let waker = consumer.waker();
     control.on_change(move || waker.wake());
     let session = Arc::new(Mutex::new(Session {

@@ -10,7 +10,6 @@
 //! One async task; it has no thread and no client until its first record. What is under way is bounded by bytes: the loop
 //! does not poll while the budget is used up.
 
-use super::control::Target;
 use super::pipeline::{OutRecord, Pipeline};
 use super::producers::TaskProducer;
 use super::source_offsets::{Committable, SourceOffsets};
@@ -18,8 +17,9 @@ use super::topic_creation::TopicCreation;
 use super::written_topics::KafkaTopics;
 use super::{TaskEnvironment, panic_error};
 use crate::errors::Tolerance;
+use crate::running::Target;
+use crate::running::TaskState;
 use crate::storage::OffsetStore;
-use crate::task_runner::TaskState;
 use async_trait::async_trait;
 use connect_api::record::SourceMap;
 use connect_api::source::{OffsetReader, SourcePositions};

@@ -1,6 +1,6 @@
 //! Topics that a source connector creates before its first record to them (contract 4.3, KIP-158).
 
-use super::{client_config, kafka_error};
+use crate::running::{client_config, kafka_error};
 use connect_api::config::java_regex;
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, Validator};
 use connect_api::java_regex::JavaRegex;
@@ -168,7 +168,7 @@ impl TopicCreation {
     pub(super) async fn ensure(&mut self, topic: &Arc<str>) -> Result<(), ConnectError> {
         let Some(default) = &self.default else { return Ok(()) };
         let group = self.group_of(topic)?.unwrap_or(default);
-        let admin = Admin::new(&client_config(&self.admin_settings)?).map_err(kafka_error)?;
+        let admin = Admin::new(&client_config(&self.admin_settings)).map_err(kafka_error)?;
         if admin.topic(topic).await.map_err(kafka_error)?.is_none() {
             let new = NewTopic {
                 name: topic.to_string(),

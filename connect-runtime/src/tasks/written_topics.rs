@@ -1,6 +1,6 @@
 //! The topics that a source connector writes to, read back for the tasks that ask.
 
-use super::{client_config, kafka_error};
+use crate::running::{client_config, kafka_error};
 use async_trait::async_trait;
 use connect_api::partitioned::ClientSettings;
 use connect_api::source::{TopicLayout, VisitRecord, WrittenTopics};
@@ -36,7 +36,7 @@ impl KafkaTopics {
 #[async_trait]
 impl WrittenTopics for KafkaTopics {
     async fn layout(&self, topic: &str) -> Result<Option<TopicLayout>, ConnectError> {
-        let admin = Admin::new(&client_config(&self.admin)?).map_err(kafka_error)?;
+        let admin = Admin::new(&client_config(&self.admin)).map_err(kafka_error)?;
         let Some(description) = admin.topic(topic).await.map_err(kafka_error)? else {
             return Ok(None);
         };
@@ -64,7 +64,7 @@ fn read_to_end(
     partitions: i32,
     mut visit: VisitRecord,
 ) -> Result<(), ConnectError> {
-    let consumer = Consumer::new(&client_config(settings)?).map_err(kafka_error)?;
+    let consumer = Consumer::new(&client_config(settings)).map_err(kafka_error)?;
     let mut ends = IndexMap::new();
     for number in 0..partitions {
         let partition = TopicPartition::new(topic, number);

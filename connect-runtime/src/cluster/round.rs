@@ -4,8 +4,8 @@
 //!   members' metadata + ClusterState --deal--> an assignment for each member, and who owns what
 //! ```
 
-use super::assignor::assign;
 use super::fold::ClusterState;
+use crate::membership::assignor::assign;
 use crate::membership::protocol::{AssignmentError, MemberAssignment, MemberMetadata};
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ pub fn deal(leader: &str, members: &BTreeMap<String, MemberMetadata>, cluster: &
             assignment(
                 AssignmentError::ConfigMismatch,
                 highest,
-                super::assignor::Assignment::default(),
+                crate::membership::assignor::Assignment::default(),
             )
         };
         return Round {
@@ -120,7 +120,7 @@ pub fn deal(leader: &str, members: &BTreeMap<String, MemberMetadata>, cluster: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::config_record::ConfigRecord;
+    use crate::records::config_record::ConfigRecord;
     use connect_api::ConfigMap;
     use proptest::prelude::*;
 
@@ -160,7 +160,7 @@ mod tests {
         for assignment in round.assignments.values() {
             assert_eq!(assignment.error, AssignmentError::ConfigMismatch);
             assert_eq!(assignment.config_offset, 7);
-            assert_eq!(assignment.work, super::super::assignor::Assignment::default());
+            assert_eq!(assignment.work, crate::membership::assignor::Assignment::default());
         }
         assert_eq!(round.dealt, None);
     }

@@ -5,7 +5,7 @@
 //!   target-X     at once, may come first       the next commit                            else: inconsistent, no tasks
 //! ```
 
-use crate::storage::config_record::{ConfigRecord, SessionKey, TargetState};
+use crate::records::config_record::{ConfigRecord, SessionKey, TargetState};
 use connect_api::ConfigMap;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

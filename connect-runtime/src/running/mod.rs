@@ -1,14 +1,23 @@
 //! The seam between the herder, which decides what runs, and the task loops, which run it.
 //!
 //! ```text
-//!   herder --TaskSpec--> TaskRunner::start --> RunningTask   pause, resume, stop
+//!   herder --TaskSpec--> StartTask::start ---> RunningTask   pause, resume, stop
 //!     ^                                            |
 //!     +------------- TaskEvents <------------------+         running, paused, failed; topics in use
+//!
+//!   control.rs   what the herder wants of a task, what the task tells it
+//!   counters.rs  what a task counts
+//!   kafka.rs     settings, partitions and errors of Kafka, as tasks and Kafka's client have them
 //! ```
 
-use crate::config::WorkerConfig;
-use crate::plugins::Plugins;
-use crate::storage::OffsetStore;
+mod control;
+mod counters;
+mod kafka;
+
+pub(crate) use control::{Control, Target, TaskHandle};
+pub(crate) use counters::{Counters, TaskKind};
+pub(crate) use kafka::{client_config, kafka_error, to_client};
+
 use async_trait::async_trait;
 use connect_api::{ConfigMap, ConnectorPlugin};
 use std::sync::Arc;
@@ -114,33 +123,8 @@ pub trait RunningTask: Send + Sync {
     }
 }
 
-/// Starts tasks: what the herder needs of a [`TaskRunner`].
+/// Starts tasks: what the herder needs of [`crate::TaskRunner`].
 pub trait StartTask: Send + Sync {
     /// Starts a task and returns at once. A task that cannot start reports [`TaskState::Failed`].
     fn start(&self, spec: TaskSpec, events: Arc<dyn TaskEvents>) -> Arc<dyn RunningTask>;
-}
-
-/// Starts tasks in this process: `start` is in [`crate::tasks`], with the loops.
-#[derive(Clone)]
-pub struct TaskRunner {
-    pub(crate) plugins: Arc<Plugins>,
-    pub(crate) worker: Arc<WorkerConfig>,
-    pub(crate) offsets: Arc<dyn OffsetStore>,
-}
-
-impl TaskRunner {
-    /// A runner for the tasks of one worker. `offsets` is the worker's offsets topic.
-    pub fn new(plugins: Arc<Plugins>, worker: Arc<WorkerConfig>, offsets: Arc<dyn OffsetStore>) -> Self {
-        Self {
-            plugins,
-            worker,
-            offsets,
-        }
-    }
-}
-
-impl StartTask for TaskRunner {
-    fn start(&self, spec: TaskSpec, events: Arc<dyn TaskEvents>) -> Arc<dyn RunningTask> {
-        TaskRunner::start(self, spec, events)
-    }
 }

@@ -3,7 +3,7 @@
 use connect_api::{ConfigMap, ConnectError, ConnectorKind, ConnectorPlugin};
 
 /// `tasks.max`, 1 where it is missing or wrong (validation has refused it before).
-pub(super) fn tasks_max(config: &ConfigMap) -> usize {
+pub(crate) fn tasks_max(config: &ConfigMap) -> usize {
     text(config, "tasks.max")
         .and_then(|text| text.trim().parse().ok())
         .filter(|max| *max > 0)
@@ -15,7 +15,7 @@ fn text<'a>(config: &'a ConfigMap, name: &str) -> Option<&'a str> {
 }
 
 /// Refuses more tasks than `tasks.max`, unless `tasks.max.enforce` is false.
-pub(super) fn enforce_maximum(connector: &str, config: &ConfigMap, tasks: usize) -> Result<(), ConnectError> {
+pub(crate) fn enforce_maximum(connector: &str, config: &ConfigMap, tasks: usize) -> Result<(), ConnectError> {
     let maximum = tasks_max(config);
     let enforced = !text(config, "tasks.max.enforce").is_some_and(|text| text.trim().eq_ignore_ascii_case("false"));
     if tasks > maximum && enforced {
@@ -30,7 +30,7 @@ pub(super) fn enforce_maximum(connector: &str, config: &ConfigMap, tasks: usize)
 /// Adds what the framework adds to each task's configuration, and turns secrets back into references, so that none is
 /// written to the config topic. `raw` is the connector's configuration as posted, `resolved` the same with references
 /// to config providers resolved.
-pub(super) fn to_publish(
+pub(crate) fn to_publish(
     plugin: &dyn ConnectorPlugin,
     raw: &ConfigMap,
     resolved: &ConfigMap,

@@ -1,7 +1,7 @@
 //! What the herder wants of a task, and what the task tells the herder.
 
-use super::metrics::Counters;
-use crate::task_runner::{RunningTask, Stopped, TaskEvents, TaskMetric, TaskState};
+use super::Counters;
+use super::{RunningTask, Stopped, TaskEvents, TaskMetric, TaskState};
 use async_trait::async_trait;
 use connect_api::ConnectError;
 use parking_lot::Mutex;
@@ -167,7 +167,7 @@ impl Control {
 }
 
 /// A started task, as the herder holds it. Dropping it abandons the task.
-pub(super) struct TaskHandle(pub(super) Arc<Control>);
+pub(crate) struct TaskHandle(pub(crate) Arc<Control>);
 
 impl Drop for TaskHandle {
     fn drop(&mut self) {

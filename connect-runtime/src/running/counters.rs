@@ -1,8 +1,8 @@
 //! What a task counts (contract part 10).
 
-use crate::herder::now_ms;
-use crate::task_runner::MetricKind::{self, Counter, Gauge};
-use crate::task_runner::TaskMetric;
+use super::MetricKind::{self, Counter, Gauge};
+use super::TaskMetric;
+use crate::clock::now_ms;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

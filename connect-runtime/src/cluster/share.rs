@@ -1,7 +1,7 @@
 //! What this worker runs of each connector, from its assignment and the cluster's state. Pure.
 
-use super::assignor::Assignment;
 use super::fold::ClusterState;
+use crate::membership::assignor::Assignment;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What this worker runs of one connector.
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_assignment_is_of_the_task_sets_in_force() {
-        use crate::storage::config_record::ConfigRecord;
+        use crate::records::config_record::ConfigRecord;
         let mut cluster = ClusterState::default();
         let config = connect_api::ConfigMap::new;
         cluster.apply(0, ConfigRecord::Connector("a".to_owned(), Some(config())));

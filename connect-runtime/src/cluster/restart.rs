@@ -1,6 +1,6 @@
 //! Restarts with options (KIP-745; contract 1.7): which of a connector's parts are restarted. Pure.
 
-use crate::storage::status_table::{ConnectorStatuses, State};
+use crate::records::status_table::{ConnectorStatuses, State};
 
 /// What somebody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn plan(request: RestartRequest, statuses: &ConnectorStatuses) -> RestartPla
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::status_table::Status;
+    use crate::records::status_table::Status;
 
     fn statuses(connector: State, tasks: &[State]) -> ConnectorStatuses {
         let status = |state| Status {
