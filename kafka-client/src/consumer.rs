@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::admin::Admin;
+use crate::clock::millis;
 use crate::config::{ClientConfig, ClientKind};
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::{
@@ -657,10 +658,4 @@ fn linger(client: Arc<Client>) {
     if let Err(error) = thread.spawn(wait) {
         tracing::warn!(error = %error, "start a thread");
     }
-}
-
-/// As librdkafka counts; more than 24 days are cut to that.
-pub(crate) fn millis(duration: Duration) -> i32 {
-    // Rounded up, so that a short wait is not a busy one.
-    i32::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }

@@ -30,6 +30,7 @@
 
 mod admin;
 mod clock;
+mod cluster_description;
 mod config;
 mod consumer;
 mod error;
@@ -37,24 +38,25 @@ mod frame;
 mod librdkafka;
 mod partitioner;
 mod producer;
+mod producer_record;
 mod raw;
 mod record_writer;
-mod remedy;
 mod topic_identity;
 mod topic_log;
 mod topic_name;
 mod topic_partition;
 
-pub use admin::{Admin, ConfigChange, GroupDescription, NewTopic, PartitionDescription, TopicDescription};
+pub use admin::Admin;
+pub use cluster_description::{ConfigChange, GroupDescription, NewTopic, PartitionDescription, TopicDescription};
 pub use config::{ClientConfig, ClientOption};
 pub use consumer::{CommitCallback, CommitMode, Consumer, Fetched, RebalanceListener, Waker};
-pub use error::{ErrorCode, KafkaError};
+pub use error::{ErrorCode, KafkaError, Remedy};
 pub use librdkafka::{BareConsumer, ConsumerGroupMetadata, Headers, Message, Messages, TimestampType, open_clients};
 pub use partitioner::{murmur2, partition_for_key};
-pub use producer::{Deliveries, Producer, ProducerRecord, SendError};
+pub use producer::Producer;
+pub use producer_record::{Deliveries, ProducerRecord, SendError};
 pub use raw::RawConnection;
 pub use record_writer::{GoesOn, Place, RecordWriter, UNREAD_OPTIONS, WriteError, Written};
-pub use remedy::Remedy;
 pub use topic_identity::{TopicChange, TopicIdentity};
 pub use topic_log::{LogClients, LogRecord, TopicLog};
 pub use topic_name::check_topic_name;

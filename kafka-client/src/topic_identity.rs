@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::admin::TopicDescription;
+use crate::cluster_description::TopicDescription;
 use crate::topic_partition::TopicId;
 
 /// A topic as it was at one moment, as far as positions in it depend on that.

@@ -23,7 +23,8 @@ use crate::config::ClientConfig;
 use crate::consumer::{Consumer, Fetched, Waker};
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::Message;
-use crate::producer::{Deliveries, Producer, ProducerRecord, SendError};
+use crate::producer::Producer;
+use crate::producer_record::{Deliveries, ProducerRecord, SendError};
 use crate::topic_partition::{IsolationLevel, StartOffset, TopicPartition};
 
 /// How long `start` waits for a topic that was just created to be seen with leaders (as Java's log does).

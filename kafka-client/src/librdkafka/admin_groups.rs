@@ -9,7 +9,7 @@ use super::admin_request::{Operation, Options, pointers};
 use super::client::Client;
 use super::native_error::{self, c_string};
 use super::partition_list::{self, PartitionList};
-use crate::admin::GroupDescription;
+use crate::cluster_description::GroupDescription;
 use crate::error::{ErrorCode, KafkaError};
 use crate::topic_partition::TopicPartition;
 

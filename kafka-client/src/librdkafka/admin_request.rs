@@ -9,7 +9,7 @@ use rdkafka_sys as sys;
 
 use super::client::{Client, ErrorText};
 use super::native_error;
-use crate::consumer::millis;
+use crate::clock::millis;
 use crate::error::{ErrorCode, KafkaError};
 use crate::topic_partition::IsolationLevel;
 

@@ -11,8 +11,8 @@ use super::admin_request::{Operation, Options, array, optional_text, pointers, t
 use super::client::{Client, ErrorText};
 use super::native_error::{self, c_string};
 use super::produce::{Topic, TopicHandles};
-use crate::admin::{ConfigChange, NewTopic, PartitionDescription, TopicDescription};
-use crate::consumer::millis;
+use crate::clock::millis;
+use crate::cluster_description::{ConfigChange, NewTopic, PartitionDescription, TopicDescription};
 use crate::error::{ErrorCode, KafkaError};
 use crate::topic_partition::TopicId;
 

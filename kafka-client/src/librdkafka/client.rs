@@ -18,7 +18,7 @@ use super::outage::Outage;
 use super::partition_list;
 use crate::config::ClientKind;
 use crate::error::{ErrorCode, KafkaError};
-use crate::producer::ProducerRecord;
+use crate::producer_record::ProducerRecord;
 use crate::topic_partition::TopicPartition;
 
 /// Something that librdkafka told a consumer while it was polled.

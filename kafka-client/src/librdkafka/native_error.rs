@@ -42,7 +42,7 @@ pub(crate) fn from_number(number: i32, context: impl Into<String>) -> KafkaError
     let mut context = context.into();
     if code == ErrorCode::Unknown && number != -1 {
         context.push_str(&format!(" (broker error {number})"));
-        return KafkaError::classified(code, context, crate::remedy::is_retriable_number(number), false, false);
+        return KafkaError::classified(code, context, crate::error::is_retriable_number(number), false, false);
     }
     KafkaError::new(code, context)
 }

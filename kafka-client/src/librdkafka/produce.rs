@@ -14,7 +14,7 @@ use super::client::Client;
 use super::native_error;
 use super::partition_list::PartitionList;
 use crate::error::{ErrorCode, KafkaError};
-use crate::producer::{ProducerRecord, SendError};
+use crate::producer_record::{ProducerRecord, SendError};
 
 /// Topic handles of a producer, made at the first record of each topic: naming a topic at every record would take a lock
 /// and search a list inside librdkafka.

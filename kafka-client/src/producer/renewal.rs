@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::watch::Watch;
 use super::{Line, REQUEST_TIMEOUT, Shared};
+use crate::clock::millis;
 use crate::config::ClientConfig;
-use crate::consumer::millis;
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::{Reports as _, TakenBack};
-use crate::producer::SendError;
+use crate::producer_record::SendError;
 
 /// How long the candidate's question may take; deliveries wait for it meanwhile.
 const QUESTION: Duration = Duration::from_secs(2);

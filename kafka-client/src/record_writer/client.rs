@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use super::{GoesOn, Piece, Place, WriteError, Written};
 use crate::config::ClientConfig;
 use crate::error::{ErrorCode, KafkaError};
-use crate::producer::{Deliveries, Producer, ProducerRecord};
+use crate::producer::Producer;
+use crate::producer_record::{Deliveries, ProducerRecord};
 use crate::topic_identity::TopicIdentity;
 
 /// How long a full buffer may stay full.

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::ClientConfig;
 use crate::error::KafkaError;
-use crate::producer::ProducerRecord;
-use crate::remedy::Remedy;
+use crate::error::Remedy;
+use crate::producer_record::ProducerRecord;
 use crate::topic_identity::TopicIdentity;
 use batches::BatchWriter;
 use client::ClientWriter;
@@ -138,7 +138,7 @@ impl From<KafkaError> for WriteError {
 impl WriteError {
     /// Whether one topic refuses by itself (rights, size, it is not there): what is for others can be written without it.
     pub fn is_of_topic(&self) -> bool {
-        self.topic.is_some() && crate::remedy::is_of_topic(self.error.code)
+        self.topic.is_some() && crate::error::is_of_topic(self.error.code)
     }
 
     /// Whether it is the records that the topic refuses, and others may be taken.

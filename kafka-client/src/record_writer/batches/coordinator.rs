@@ -12,10 +12,10 @@ use kafka_protocol::protocol::{Request, StrBytes};
 
 use super::BatchWriter;
 use super::cluster::RETRY_PAUSE;
+use crate::error::Remedy;
 use crate::error::{ErrorCode, KafkaError};
 use crate::librdkafka::error_of;
 use crate::record_writer::{GoesOn, WriteError};
-use crate::remedy::Remedy;
 
 /// While the markers of the transaction before are being written the next one cannot start.
 const CONCURRENT_PAUSE: Duration = Duration::from_millis(1);

@@ -1,5 +1,10 @@
 //! What can go wrong, and what to do about it.
 
+mod remedy;
+
+pub use remedy::Remedy;
+pub(crate) use remedy::{is_of_topic, is_retriable_number};
+
 use std::fmt;
 
 /// Kafka's error codes: positive ones come from a broker (`org.apache.kafka.common.protocol.Errors`), negative ones from
@@ -24,7 +29,7 @@ impl KafkaError {
         Self {
             code,
             context: context.into(),
-            retriable: crate::remedy::is_retriable(code),
+            retriable: remedy::is_retriable(code),
             fatal: matches!(code, ErrorCode::Fatal | ErrorCode::Fenced),
             requires_abort: false,
         }

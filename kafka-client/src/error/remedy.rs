@@ -13,7 +13,7 @@
 //! The judgement is that of Java's clients (`org.apache.kafka.common.protocol.Errors`: `Wait` and `Missing` are its
 //! `RetriableException`s) and, for topics that are not there, that of Connect and Streams (docs/decisions/0050).
 
-use crate::error::{ErrorCode, KafkaError};
+use super::{ErrorCode, KafkaError};
 
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
