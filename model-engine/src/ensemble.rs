@@ -17,6 +17,7 @@ mod walk;
 
 use crate::ModelError;
 use crate::onnx::pb;
+use crate::program::EnsembleScratch;
 use crate::real::Real;
 
 pub(crate) use attributes::ClassLabels;
@@ -28,13 +29,6 @@ pub(crate) use score::{PostTransform, logistic};
 pub(crate) struct Ensemble<T> {
     forest: flatten::Forest<T>,
     rules: score::Rules<T>,
-}
-
-/// Scratch memory of one run: per row and target the sum so far, and whether a leaf gave one.
-#[derive(Debug, Default)]
-pub(crate) struct EnsembleScratch<T> {
-    sums: Vec<T>,
-    given: Vec<bool>,
 }
 
 impl<T: Real> Ensemble<T> {

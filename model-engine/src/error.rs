@@ -1,5 +1,7 @@
 //! Why a model is refused, or a run failed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::ElementType;
 
 /// Error of loading or running a model. The text names the node, tensor or limit, and is shown to
@@ -138,4 +140,16 @@ pub enum ModelError {
         /// The panic's text.
         message: String,
     },
+}
+
+/// Runs `work` and turns a panic inside into an error of this model.
+pub(crate) fn contain<T>(stage: &'static str, work: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(ModelError::Panicked { stage, message })
+    })
 }

@@ -1,34 +1,16 @@
 //! A loaded, checked, immutable model.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod session;
+
+pub use session::Session;
+
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::compile::{self, Program};
-use crate::{Batching, ElementType, ModelError, OutputSelector, Session, TensorSpec, batching, onnx};
-
-/// What a model may cost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest artifact, in bytes.
-    pub max_bytes: usize,
-    /// Largest sum of weights and activations over all compiled batch sizes, in bytes.
-    pub max_memory_bytes: usize,
-    /// Batch sizes to compile, ascending, such as `[1, 8, 64]`.
-    pub batch_sizes: Vec<usize>,
-}
-
-impl Default for Limits {
-    /// 64 MiB of artifact, 256 MiB of memory, batches of 1, 8 and 64 rows.
-    fn default() -> Self {
-        Limits {
-            max_bytes: 64 << 20,
-            max_memory_bytes: 256 << 20,
-            batch_sizes: vec![1, 8, 64],
-        }
-    }
-}
+use crate::error::contain;
+use crate::{Batching, ElementType, Limits, ModelError, OutputSelector, TensorSpec, batching, onnx};
 
 /// A model that was loaded and checked. Immutable; shared by `Arc` between the sessions that run it.
 #[derive(Debug)]
@@ -199,16 +181,4 @@ impl OutputSelector {
     pub fn element(&self) -> ElementType {
         self.element
     }
-}
-
-/// Runs `work` and turns a panic inside into an error of this model.
-pub(crate) fn contain<T>(stage: &'static str, work: impl FnOnce() -> Result<T, ModelError>) -> Result<T, ModelError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned());
-        Err(ModelError::Panicked { stage, message })
-    })
 }

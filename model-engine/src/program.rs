@@ -6,7 +6,6 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use crate::ensemble::EnsembleScratch;
 use crate::{ElementType, ModelError};
 
 /// One table, by number among those of its type.
@@ -74,6 +73,16 @@ stored! {
     i64, ints, Ints;
 }
 
+/// What an ensemble writes to in one run: per row and target the sum so far, and whether a leaf gave one.
+#[derive(Debug, Default)]
+pub(crate) struct EnsembleScratch<T> {
+    pub(crate) sums: Vec<T>,
+    pub(crate) given: Vec<bool>,
+}
+
+/// What the general engine keeps of a plan between runs.
+pub(crate) type EngineState = tract_onnx::tract_core::internal::TypedSimpleState;
+
 /// Tables of one run, row-major. Operators leave `rows * width` values in what they write.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
@@ -83,7 +92,7 @@ pub(crate) struct Tables {
     pub(crate) ensemble: EnsembleScratch<f32>,
     pub(crate) wide_ensemble: EnsembleScratch<f64>,
     /// What the general engine keeps per segment and batch size: memory, never anything of a run.
-    pub(crate) engine: Vec<Vec<Option<crate::segment::State>>>,
+    pub(crate) engine: Vec<Vec<Option<EngineState>>>,
     /// A place for results that nobody asked for.
     pub(crate) unused: Vec<i64>,
 }

@@ -15,9 +15,6 @@ use crate::onnx::{self, pb};
 use crate::program::{Layout, Operator, Slot, Stored, Table, Tables};
 use crate::{ElementType, ModelError};
 
-/// Scratch state of the general engine for one plan.
-pub(crate) type State = tract_onnx::tract_core::internal::TypedSimpleState;
-
 /// The nodes compiled for one batch size.
 #[derive(Debug)]
 struct Plan {

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::compile::Program;
-use crate::session::Scratch;
+use crate::scratch::Scratch;
 use crate::{ElementType, ModelError, Values};
 
 /// How far answers of one row may be apart between batch sizes, in parts of the larger one: much more than what the order of

@@ -3,9 +3,9 @@
 
 use std::array;
 
-use super::EnsembleScratch;
 use super::attributes::Aggregate;
 use super::flatten::{EQUAL, FEATURE, Forest, NAN_TO_NO, Node};
+use crate::program::EnsembleScratch;
 use crate::real::Real;
 
 const LANES: usize = 8;

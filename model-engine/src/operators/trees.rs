@@ -1,8 +1,8 @@
 //! Tree ensembles as a step.
 
 use crate::ModelError;
-use crate::ensemble::{Ensemble, EnsembleScratch};
-use crate::program::{Operator, Table, Tables};
+use crate::ensemble::Ensemble;
+use crate::program::{EnsembleScratch, Operator, Table, Tables};
 use crate::real::Real;
 
 /// A number type that an ensemble runs in: its scratch memory.
