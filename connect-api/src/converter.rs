@@ -1,8 +1,8 @@
 //! Converters between Kafka's bytes and Connect data (contract part 5).
 
 use crate::config::{ConfigDef, ConfigMap};
+use crate::data::value::SchemaAndValue;
 use crate::error::ConnectError;
-use crate::value::SchemaAndValue;
 use bytes::Bytes;
 use std::sync::Arc;
 

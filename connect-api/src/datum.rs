@@ -6,8 +6,8 @@
 //! What the records of a batch have in common is made once for the batch; a datum costs a count of its users.
 
 use crate::converter::Converter;
+use crate::data::value::{SchemaAndValue, Value};
 use crate::error::ConnectError;
-use crate::value::{SchemaAndValue, Value};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 

@@ -2,7 +2,7 @@
 //! (contract 5.3, B.37). Numbers have the shortest digits that read back as the same number, as Java 19 and later print
 //! them.
 
-use crate::value::{Struct, Value};
+use crate::data::value::{Struct, Value};
 use num_bigint::BigInt;
 use std::fmt::{self, Write};
 

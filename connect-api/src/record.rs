@@ -1,7 +1,7 @@
 //! Records on their way between Kafka and a task. A record stays raw bytes until somebody reads it.
 
+use crate::data::value::SchemaAndValue;
 use crate::datum::Datum;
-use crate::value::SchemaAndValue;
 use std::sync::{Arc, OnceLock};
 
 /// What the timestamp of a record means.
@@ -194,7 +194,7 @@ pub struct SourceRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Value;
+    use crate::data::value::Value;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Counts how often it is asked.

@@ -2,10 +2,10 @@
 
 use crate::config::ConfigMap;
 use crate::converter::Converter;
+use crate::data::value::{SchemaAndValue, Value};
 use crate::error::ConnectError;
 use crate::record::SourceMap;
 use crate::source::{OffsetReader, SourceTaskContext, TopicLayout, VisitRecord, WrittenTopics};
-use crate::value::{SchemaAndValue, Value};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,8 +1,8 @@
 //! Does a value fit its schema? (`ConnectSchema.validateValue`, `Struct.validate`; contract 5.1)
 
+use crate::data::schema::{DATE, DECIMAL, Schema, SchemaType, TIME, TIMESTAMP};
+use crate::data::value::{Struct, Value};
 use crate::error::ConnectError;
-use crate::schema::{DATE, DECIMAL, Schema, SchemaType, TIME, TIMESTAMP};
-use crate::value::{Struct, Value};
 
 /// Checks that `value` fits `schema`; `field` is named in the error where there is one.
 pub fn validate_value(field: Option<&str>, schema: &Schema, value: &Value) -> Result<(), ConnectError> {

@@ -17,10 +17,10 @@ use crate::config::{DevBrokerConfig, DevBrokerError};
 use crate::connection;
 use crate::faults::{Fault, Faults};
 use crate::groups::coordinator::{GroupCoordinator, GroupLimits};
+use crate::restored::{Restored, RestoredTopic};
 use crate::state::{Broker, open_partition};
 use crate::storage::DataDirectory;
 use crate::storage::journal::Journal;
-use crate::storage::restored::{Restored, RestoredTopic};
 use crate::topic_config::TopicConfig;
 use crate::topics::{Topic, Topics};
 use crate::transactions::TransactionCoordinator;
@@ -161,7 +161,7 @@ fn build(config: DevBrokerConfig, address: SocketAddr) -> io::Result<Broker> {
         .clone();
     let journal = match &data {
         Some(data) => {
-            data.remove_unknown_topics(&restored)?;
+            data.remove_unknown_topics(restored.topics.values().map(|topic| topic.id))?;
             Journal::rewrite(data.path(), &restored.entries())?
         }
         None => Journal::default(),

@@ -45,13 +45,16 @@
 )]
 
 mod api;
+mod batch;
 mod broker;
 mod cleaner;
+mod committed_offsets;
 mod config;
 mod connection;
 mod faults;
 mod groups;
 mod log;
+mod restored;
 mod state;
 mod storage;
 mod topic_config;

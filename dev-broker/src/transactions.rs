@@ -1,7 +1,7 @@
 //! The transaction coordinator: producer ids, fencing by epochs, and the end of transactions by
 //! markers in every partition and group that they touched (KIP-98, KIP-360, KIP-588).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,19 +9,11 @@ use kafka_protocol::ResponseError;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use crate::committed_offsets::PartitionKey;
 use crate::groups::coordinator::{GroupCoordinator, sleep_until};
-use crate::groups::offsets::PartitionKey;
+use crate::restored::{ProducerIdentity, Transactions};
 use crate::storage::journal::{Entry, Journal, TransactionState, TransactionalProducer};
 use crate::topics::Topics;
-
-/// A producer id with its epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProducerIdentity {
-    /// The id.
-    pub producer_id: i64,
-    /// The epoch.
-    pub epoch: i16,
-}
 
 /// Milliseconds since 1970, UTC.
 pub fn now_ms() -> i64 {
@@ -29,95 +21,6 @@ pub fn now_ms() -> i64 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Transactional ids and the next producer id.
-#[derive(Debug, Default)]
-pub struct Transactions {
-    by_id: BTreeMap<String, TransactionalProducer>,
-    next_producer_id: i64,
-}
-
-impl Transactions {
-    /// Takes in what a journal says.
-    pub fn restore(&mut self, entry: Entry) {
-        match entry {
-            Entry::NextProducerId { next } => self.next_producer_id = self.next_producer_id.max(next),
-            Entry::Transaction {
-                transactional_id,
-                producer,
-            } => {
-                self.by_id.insert(transactional_id, producer);
-            }
-            _ => {}
-        }
-    }
-
-    /// The entries that lead to this state.
-    pub fn entries(&self) -> Vec<Entry> {
-        let next = Entry::NextProducerId {
-            next: self.next_producer_id,
-        };
-        let producers = self.by_id.iter().map(|(id, producer)| Entry::Transaction {
-            transactional_id: id.clone(),
-            producer: producer.clone(),
-        });
-        std::iter::once(next).chain(producers).collect()
-    }
-
-    /// Whether that partition is in the producer's open transaction: only then may a
-    /// transactional batch be appended. Hold the coordinator's lock until it is.
-    ///
-    /// # Errors
-    /// `INVALID_PRODUCER_ID_MAPPING`, `INVALID_PRODUCER_EPOCH`, `INVALID_TXN_STATE`.
-    pub fn check_append(
-        &self,
-        transactional_id: &str,
-        producer: ProducerIdentity,
-        partition: &PartitionKey,
-    ) -> Result<(), ResponseError> {
-        let entry = self.find(transactional_id, producer, ResponseError::InvalidProducerEpoch)?;
-        let added = entry.partitions.contains(partition);
-        match entry.state {
-            TransactionState::Ongoing if added => Ok(()),
-            _ => Err(ResponseError::InvalidTxnState),
-        }
-    }
-
-    /// Whether that group is in the producer's open transaction.
-    ///
-    /// # Errors
-    /// As [`Transactions::check_append`].
-    pub fn check_offsets(
-        &self,
-        transactional_id: &str,
-        producer: ProducerIdentity,
-        group: &str,
-    ) -> Result<(), ResponseError> {
-        let entry = self.find(transactional_id, producer, ResponseError::InvalidProducerEpoch)?;
-        match entry.state {
-            TransactionState::Ongoing if entry.groups.contains(group) => Ok(()),
-            _ => Err(ResponseError::InvalidTxnState),
-        }
-    }
-
-    fn find(
-        &self,
-        transactional_id: &str,
-        producer: ProducerIdentity,
-        fenced: ResponseError,
-    ) -> Result<&TransactionalProducer, ResponseError> {
-        match self.by_id.get(transactional_id) {
-            Some(entry) if entry.producer_id == producer.producer_id => {
-                if entry.epoch == producer.epoch {
-                    Ok(entry)
-                } else {
-                    Err(fenced)
-                }
-            }
-            _ => Err(ResponseError::InvalidProducerIdMapping),
-        }
-    }
 }
 
 /// The coordinator. Locks are taken in the order transactions, groups, partition.

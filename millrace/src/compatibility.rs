@@ -1,6 +1,6 @@
 //! The tables of classes in `docs/COMPATIBILITY.md`: those that this binary has, and those that it knows and does not have.
 
-use crate::options::{cell, file_name};
+use crate::markdown::{cell, file_name};
 use anyhow::{Context, Result};
 use connect_runtime::Plugins;
 use connect_runtime::plugins::{KnownClass, PluginKind, alias, known_classes, simple_name};

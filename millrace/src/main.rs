@@ -5,6 +5,7 @@ mod container;
 #[cfg(feature = "demo")]
 mod demo;
 mod environment;
+mod markdown;
 mod options;
 mod plugins;
 mod worker;

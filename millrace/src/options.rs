@@ -1,11 +1,12 @@
 //! `millrace options`: the pages of `docs/options/`, written from the declarations that validation and REST use, and the tables
 //! of classes in `docs/COMPATIBILITY.md` ([`crate::compatibility`]).
 
+use crate::markdown::{cell, file_name};
 use anyhow::{Context, Result, bail};
 use connect_api::config::{ConfigDef, ConfigKey, Default};
 use connect_api::connector::ConnectorKind;
 use connect_runtime::Plugins;
-use connect_runtime::plugins::{CONFIG_PROVIDERS, simple_name};
+use connect_runtime::plugins::CONFIG_PROVIDERS;
 use connect_runtime::validate::framework;
 use kafka_client::ClientConfig;
 use std::collections::BTreeMap;
@@ -232,10 +233,6 @@ fn index(pages: &BTreeMap<String, String>) -> String {
     page.0
 }
 
-pub(crate) fn file_name(class: &str) -> String {
-    simple_name(class).to_lowercase()
-}
-
 struct Page(String);
 
 impl Page {
@@ -286,12 +283,4 @@ fn row(key: &ConfigKey) -> String {
         key.importance.name().to_lowercase(),
         cell(&key.documentation),
     )
-}
-
-/// Text in a cell of a table.
-pub(crate) fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
 }

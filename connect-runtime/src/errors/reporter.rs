@@ -5,7 +5,7 @@ use super::dead_letter::{DeadLetters, Failure};
 use super::policy::Tolerance;
 use crate::running::Counters;
 use bytes::Bytes;
-use connect_api::partitioned::RawRecord;
+use connect_api::raw_record::RawRecord;
 use connect_api::record::TimestampType;
 use connect_api::{ConnectError, ErrantRecordReporter, SinkRecord, Stage};
 use parking_lot::Mutex;

@@ -19,11 +19,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, StrBytes};
 
 use super::{RequestContext, code};
+use crate::committed_offsets::{CommittedOffset, PartitionKey};
 use crate::groups::group::{Group, GroupState};
-use crate::groups::offsets::{CommittedOffset, PartitionKey};
+use crate::restored::ProducerIdentity;
 use crate::state::Broker;
 use crate::storage::journal::Entry;
-use crate::transactions::ProducerIdentity;
 
 /// Longest note that a client may put with an offset, bytes.
 const MAX_METADATA: usize = 4096;

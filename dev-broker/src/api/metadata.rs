@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::RequestContext;
-use crate::log::batch::LEADER_EPOCH;
+use crate::batch::LEADER_EPOCH;
 use crate::state::Broker;
 use crate::topics::{Topic, is_valid_name};
 

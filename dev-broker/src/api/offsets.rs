@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 };
 
 use super::RequestContext;
-use crate::log::batch::LEADER_EPOCH;
+use crate::batch::LEADER_EPOCH;
 use crate::log::partition::{Isolation, PartitionLog};
 use crate::log::records;
 use crate::state::Broker;

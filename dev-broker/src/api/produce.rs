@@ -7,12 +7,13 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 
 use super::code;
-use crate::log::batch::{BatchHeader, validate_produced};
+use crate::batch::{BatchHeader, validate_produced};
 use crate::log::partition::Appended;
 use crate::log::records;
+use crate::restored::ProducerIdentity;
 use crate::state::Broker;
 use crate::topics::{Partition, Topic};
-use crate::transactions::{ProducerIdentity, now_ms};
+use crate::transactions::now_ms;
 
 /// Appends what a producer sent.
 pub fn produce(broker: &Broker, request: ProduceRequest) -> ProduceResponse {

@@ -10,9 +10,9 @@ use kafka_protocol::messages::{
 };
 
 use super::{RequestContext, code};
-use crate::groups::offsets::PartitionKey;
+use crate::committed_offsets::PartitionKey;
+use crate::restored::ProducerIdentity;
 use crate::state::Broker;
-use crate::transactions::ProducerIdentity;
 
 /// `PRODUCER_FENCED` is known from the version given; before, `INVALID_PRODUCER_EPOCH` says it.
 fn for_version(error: ResponseError, version: i16, knows_fenced_from: i16) -> ResponseError {

@@ -10,9 +10,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::group::Group;
 use super::member::{JoinAnswer, JoinRequest};
-use super::offsets::{CommittedOffset, PartitionKey};
+use crate::committed_offsets::{CommittedOffset, PartitionKey};
+use crate::restored::RestoredGroup;
 use crate::storage::journal::{Entry, Journal};
-use crate::storage::restored::RestoredGroup;
 
 /// Limits that a member's timeouts must keep to.
 #[derive(Debug, Clone, Copy)]

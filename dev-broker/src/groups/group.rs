@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::member::{JoinAnswer, JoinRefused, JoinRequest, Member, SyncAnswer, SyncRequest, Synced};
-use super::offsets::GroupOffsets;
+use crate::committed_offsets::GroupOffsets;
 
 /// Where a group is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

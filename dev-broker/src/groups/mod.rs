@@ -1,7 +1,6 @@
 //! Consumer groups of the classic protocol, of any protocol type: members and rebalances
-//! (`group`), committed offsets (`offsets`), and all groups with their timers (`coordinator`).
+//! (`group`), and all groups with their timers (`coordinator`). Their offsets: `committed_offsets`.
 
 pub mod coordinator;
 pub mod group;
 pub mod member;
-pub mod offsets;

@@ -4,9 +4,10 @@
 use bytes::{Bytes, BytesMut};
 use rustc_hash::FxHashMap;
 
-use super::batch::{self, BatchHeader};
-use super::partition::{AbortedTransaction, StoredBatch};
+use super::partition::AbortedTransaction;
 use super::records::{self, EncodedRecord, RecordsError};
+use crate::batch::StoredBatch;
+use crate::batch::{self, BatchHeader};
 
 /// A log as a compaction finds it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,5 @@
 //! One partition: batches in order, producers, open and aborted transactions.
 
-pub mod batch;
 pub mod compaction;
 pub mod partition;
 pub mod producers;

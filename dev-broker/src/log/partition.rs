@@ -7,19 +7,10 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use rustc_hash::FxHashMap;
 
-use super::batch::{self, BatchHeader};
 use super::compaction::CompactionInput;
 use super::producers::{ProducerStates, SequenceCheck};
+use crate::batch::{self, BatchHeader, StoredBatch};
 use crate::storage::segments::PartitionFiles;
-
-/// A batch in the log.
-#[derive(Debug, Clone)]
-pub struct StoredBatch {
-    /// Its header, with the offset that the log gave it.
-    pub header: BatchHeader,
-    /// The whole batch.
-    pub bytes: Bytes,
-}
 
 /// A transaction that was aborted in this partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use kafka_protocol::ResponseError;
 use rustc_hash::FxHashMap;
 
-use super::batch::BatchHeader;
+use crate::batch::BatchHeader;
 
 /// Batches per producer that a resend is recognised by; a producer has at most five in flight.
 const REMEMBERED_BATCHES: usize = 5;

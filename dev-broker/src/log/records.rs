@@ -3,8 +3,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::compression::{Decompressor, Gzip, Lz4, Snappy, Zstd};
 
-use super::batch::{BatchHeader, HEADER_LENGTH};
-use super::partition::StoredBatch;
+use crate::batch::StoredBatch;
+use crate::batch::{BatchHeader, HEADER_LENGTH};
 
 /// One record of a batch, with the bytes that it is encoded in.
 #[derive(Debug, Clone)]

@@ -39,6 +39,6 @@ pub fn batch(producer: Option<(i64, i16, i32)>, transactional: bool, records: &[
 
 /// Appends it to a log, checked as a produced batch is; gives its offset.
 pub fn append(log: &mut super::partition::PartitionLog, batch: &Bytes) -> i64 {
-    let header = super::batch::validate_produced(batch).unwrap();
+    let header = crate::batch::validate_produced(batch).unwrap();
     log.append(&header, batch, None).unwrap().base_offset
 }

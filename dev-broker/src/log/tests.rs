@@ -6,12 +6,12 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use proptest::prelude::*;
 
-use super::batch::{BatchHeader, marker_commits, validate_produced};
 use super::compaction::{CompactionRules, compact};
 use super::partition::{Isolation, PartitionLog};
 use super::producers::{ProducerStates, SequenceCheck};
 use super::records;
 use super::test_batches::{KeyValue, append, batch};
+use crate::batch::{BatchHeader, marker_commits, validate_produced};
 
 fn rules(now_ms: i64) -> CompactionRules {
     CompactionRules {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::groups::offsets::{CommittedOffset, PartitionKey};
+use crate::committed_offsets::{CommittedOffset, PartitionKey};
 
 /// Name of the journal in the data directory.
 pub const FILE_NAME: &str = "journal";

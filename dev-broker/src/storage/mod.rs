@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! DIR/lock                                  held while a broker runs on the directory
-//! DIR/journal                               everything that is not a record (journal, restored)
+//! DIR/journal                               everything that is not a record (journal)
 //! DIR/topics/TOPIC_ID/PARTITION/OFFSET.log  record batches (segments)
 //! ```
 
 pub mod journal;
-pub mod restored;
 pub mod segments;
 
 use std::collections::BTreeSet;
@@ -16,8 +15,6 @@ use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
-
-use restored::Restored;
 
 /// A data directory that this broker has for itself.
 #[derive(Debug)]
@@ -66,16 +63,12 @@ impl DataDirectory {
         }
     }
 
-    /// Removes the files of topics that the journal does not know: their deletion was interrupted.
+    /// Removes the files of topics that are not among `known`: their deletion was interrupted.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn remove_unknown_topics(&self, restored: &Restored) -> Result<()> {
-        let known: BTreeSet<String> = restored
-            .topics
-            .values()
-            .map(|topic| topic.id.simple().to_string())
-            .collect();
+    pub fn remove_unknown_topics(&self, known: impl Iterator<Item = Uuid>) -> Result<()> {
+        let known: BTreeSet<String> = known.map(|id| id.simple().to_string()).collect();
         for entry in fs::read_dir(self.path.join("topics"))? {
             let entry = entry?;
             let is_known = entry.file_name().to_str().is_some_and(|name| known.contains(name));

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::log::batch::BatchHeader;
-use crate::log::partition::StoredBatch;
+use crate::batch::BatchHeader;
+use crate::batch::StoredBatch;
 
 const SUFFIX: &str = "log";
 

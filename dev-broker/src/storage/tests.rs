@@ -8,11 +8,11 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 use proptest::prelude::*;
 
 use super::journal::{Entry, FILE_NAME, Journal, TransactionState, TransactionalProducer};
-use super::restored::Restored;
 use super::segments::PartitionFiles;
-use crate::groups::offsets::CommittedOffset;
-use crate::log::batch::BatchHeader;
-use crate::log::partition::StoredBatch;
+use crate::batch::BatchHeader;
+use crate::batch::StoredBatch;
+use crate::committed_offsets::CommittedOffset;
+use crate::restored::Restored;
 
 fn stored(offset: i64, length: usize) -> StoredBatch {
     let record = Record {

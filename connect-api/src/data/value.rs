@@ -1,6 +1,6 @@
 //! Values (contract 5.1).
 
-use crate::schema::Schema;
+use crate::data::schema::Schema;
 use bytes::Bytes;
 use num_bigint::BigInt;
 use std::sync::Arc;

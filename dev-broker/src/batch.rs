@@ -274,3 +274,12 @@ pub fn marker_commits(batch: &Bytes) -> Option<bool> {
         _ => None,
     }
 }
+
+/// A batch in the log.
+#[derive(Debug, Clone)]
+pub struct StoredBatch {
+    /// Its header, with the offset that the log gave it.
+    pub header: BatchHeader,
+    /// The whole batch.
+    pub bytes: Bytes,
+}

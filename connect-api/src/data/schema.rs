@@ -1,6 +1,6 @@
 //! Schemas (contract 5.1). A schema is shared by `Arc` and never copied per record.
 
-use crate::value::Value;
+use crate::data::value::Value;
 use indexmap::IndexMap;
 use std::sync::Arc;
 

@@ -1,12 +1,15 @@
 //! The state that a journal leads to: a pure fold over its entries, and back.
 
+mod transactions;
+
+pub use transactions::{ProducerIdentity, Transactions};
+
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::journal::Entry;
-use crate::groups::offsets::GroupOffsets;
-use crate::transactions::Transactions;
+use crate::committed_offsets::GroupOffsets;
+use crate::storage::journal::Entry;
 
 /// A topic without its records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
