@@ -17,7 +17,6 @@
 )]
 
 pub mod file;
-pub mod marker;
 pub mod postgres;
 
 use connect_api::ConnectorPlugin;

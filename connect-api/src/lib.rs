@@ -17,6 +17,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod catalog_marker;
 pub mod config;
 pub mod connector;
 pub mod converter;

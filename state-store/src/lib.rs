@@ -44,8 +44,8 @@ pub use changelog::{ChangeRecord, EntryVersion};
 pub use database::{Database, MemoryBudget};
 pub use error::StateError;
 pub use global::{
-    Feeder, FeederConfig, Gate, GlobalRecord, GlobalSpec, GlobalStatus, GlobalStore, Intake, KeyFormat, Marker,
-    RowFormat, ValueFormat,
+    Feeder, FeederConfig, Gate, GlobalRecord, GlobalSpec, GlobalStatus, GlobalStore, Intake, KeyFormat, RowFormat,
+    ValueFormat,
 };
 pub use keyed::{
     Changes, CommittedEntry, CopyState, ExpiredEntry, KeyedPartition, KeyedReader, KeyedSpec, Position, RebuildReason,

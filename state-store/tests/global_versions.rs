@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use connect_api::catalog_marker::{JSON_KEY, Marker};
 use kafka_client::TopicId;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use state_store::global::marker::JSON_KEY;
 use state_store::global::{RebuildReason, RejectReason};
 use state_store::{
-    Database, Gate, GlobalRecord, GlobalSpec, GlobalStore, KeyFormat, Marker, MemoryBudget, RowFormat, TopicBounds,
+    Database, Gate, GlobalRecord, GlobalSpec, GlobalStore, KeyFormat, MemoryBudget, RowFormat, TopicBounds,
 };
 
 type Store = GlobalStore<String>;
@@ -74,14 +74,7 @@ impl Topic {
         self.push(
             partition,
             JSON_KEY,
-            Some(
-                &Marker {
-                    version,
-                    rows: None,
-                    partitions,
-                }
-                .to_json(),
-            ),
+            Some(Marker::new(version, partitions).to_json().as_bytes()),
         );
     }
     /// As brokers describe it; it is known by `id`.
@@ -552,13 +545,9 @@ fn against_plain_maps() {
                     }
                     Step::Version => {
                         version += 1;
-                        let marker = Marker {
-                            version,
-                            rows: None,
-                            partitions: u32::try_from(partitions).unwrap(),
-                        };
+                        let marker = Marker::new(version, u32::try_from(partitions).unwrap());
                         for partition in &mut model.partitions {
-                            partition.push((JSON_KEY.to_vec(), Some(marker.to_json())));
+                            partition.push((JSON_KEY.to_vec(), Some(marker.to_json().into_bytes())));
                         }
                     }
                     Step::Read(partition, records) => {

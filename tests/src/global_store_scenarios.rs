@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use connect_api::catalog_marker::{HEADER, KEY_TEXT, Marker};
 use kafka_client::{Admin, ClientConfig, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord};
-use state_store::global::marker::{HEADER, KEY_TEXT};
 use state_store::{
-    Database, Feeder, FeederConfig, Gate, GlobalSpec, GlobalStatus, GlobalStore, Marker, MemoryBudget, RowFormat,
+    Database, Feeder, FeederConfig, Gate, GlobalSpec, GlobalStatus, GlobalStore, MemoryBudget, RowFormat,
 };
 
 /// Nothing that a scenario waits for takes longer than this, on a busy machine.
@@ -121,13 +121,13 @@ impl Writer {
     }
 
     fn marker(&self, partition: i32, version: u64, partitions: u32) -> Result<()> {
-        let marker = Marker {
-            version,
-            rows: None,
-            partitions,
-        };
-        let json = marker.to_json();
-        self.send(partition, KEY_TEXT, Some(b"not JSON"), &[(HEADER, Some(&json))])
+        let json = Marker::new(version, partitions).to_json();
+        self.send(
+            partition,
+            KEY_TEXT,
+            Some(b"not JSON"),
+            &[(HEADER, Some(json.as_bytes()))],
+        )
     }
 
     fn send(&self, partition: i32, key: &str, value: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)]) -> Result<()> {

@@ -25,6 +25,7 @@ pub mod postgres;
 pub mod process;
 pub mod s3;
 pub mod scored_events;
+pub mod topics;
 pub mod whole_worker;
 pub mod worker;
 pub mod worker_process;

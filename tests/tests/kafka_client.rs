@@ -21,7 +21,8 @@ use kafka_client::{
 };
 use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest};
 use kafka_protocol::protocol::StrBytes;
-use tests::KafkaBroker;
+use tests::broker_laws::eventually;
+use tests::{KafkaBroker, topics};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -744,26 +745,23 @@ async fn administration_of_topics() {
 
     let config = admin.describe_topic_config(&name).await.unwrap();
     assert_eq!(config["cleanup.policy"], "compact");
-    admin
-        .alter_topic_config(
-            &name,
-            &[
-                ("retention.ms".to_owned(), ConfigChange::Set("1000".to_owned())),
-                ("cleanup.policy".to_owned(), ConfigChange::Default),
-            ],
-        )
+    topics::set_options(&admin, &name, &[("retention.ms", "1000")])
         .await
         .unwrap();
     let config = admin.describe_topic_config(&name).await.unwrap();
-    assert_eq!(
-        (config["cleanup.policy"].as_str(), config["retention.ms"].as_str()),
-        ("delete", "1000")
-    );
+    assert_eq!(config["cleanup.policy"], "compact", "what is not named stays");
+    let back = [("cleanup.policy".to_owned(), ConfigChange::Default)];
+    admin.alter_topic_config(&name, &back).await.unwrap();
+    eventually("the default", async || {
+        let policy = &admin.describe_topic_config(&name).await?["cleanup.policy"];
+        Ok((policy == "delete").then_some(()))
+    })
+    .await
+    .unwrap();
     let missing = admin.describe_topic_config("no-such-topic").await.unwrap_err();
     assert_eq!(missing.code, ErrorCode::UnknownTopicOrPartition);
 
-    admin.create_partitions(&name, 3).await.unwrap();
-    assert_eq!(admin.topic(&name).await.unwrap().unwrap().partitions.len(), 3);
+    topics::grow(&admin, &name, 3).await.unwrap();
     assert_eq!(
         admin.create_partitions(&name, 2).await.unwrap_err().code,
         ErrorCode::InvalidPartitions

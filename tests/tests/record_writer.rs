@@ -4,13 +4,14 @@
 
 use dev_broker::{ApiKey, DevBroker, DevBrokerConfig, Fault, FaultAction, FaultTarget, ResponseError};
 use kafka_client::{
-    Admin, ClientConfig, ConfigChange, Consumer, ErrorCode, KafkaError, NewTopic, ProducerRecord, RecordWriter, Remedy,
-    StartOffset, TopicPartition, partition_for_key,
+    Admin, ClientConfig, Consumer, ErrorCode, KafkaError, NewTopic, ProducerRecord, RecordWriter, Remedy, StartOffset,
+    TopicPartition, partition_for_key,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tests::broker_laws::unique;
 use tests::kafka::KafkaBroker;
+use tests::topics;
 
 /// A condition that does not hold by then never will.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -262,9 +263,8 @@ async fn a_batch_is_as_large_as_its_topic_takes(bootstrap: &str) {
     writer.append(&record(&narrowed, "k", "0000-before")).unwrap();
     blocking(|| writer.commit(&mut patient())).unwrap();
     let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
-    let limit = ConfigChange::Set("2000".to_owned());
-    let change = ("max.message.bytes".to_owned(), limit);
-    admin.alter_topic_config(&narrowed, &[change]).await.unwrap();
+    let limit = [("max.message.bytes", "2000")];
+    topics::set_options(&admin, &narrowed, &limit).await.unwrap();
     let filling = "x".repeat(150);
     let mut places = Vec::new();
     for number in 1..400 {
@@ -426,8 +426,8 @@ async fn a_topic_in_which_no_transaction_can_end_is_in_none(bootstrap: &str) {
         blocking(|| writer.commit(&mut patient())).unwrap();
     }
     let admin = Admin::new(&ClientConfig::new(bootstrap)).unwrap();
-    let change = ("max.message.bytes".to_owned(), ConfigChange::Set("78".to_owned()));
-    admin.alter_topic_config(&nothing, &[change]).await.unwrap();
+    let least = [("max.message.bytes", "78")];
+    topics::set_options(&admin, &nothing, &least).await.unwrap();
     writer.append(&record(&nothing, "k", "v")).unwrap();
     blocking(|| writer.commit(&mut patient())).unwrap();
     writer.append(&record(&usual, "k", "v")).unwrap();

@@ -1,7 +1,7 @@
 //! What is in the topic, and how a new version differs from it. Pure.
 
-use crate::marker::{Encoded, Marker};
 use bytes::Bytes;
+use connect_api::catalog_marker::Marker;
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
@@ -17,12 +17,15 @@ fn hash(value: &[u8]) -> Hash {
     half
 }
 
+/// The bytes of a key, and of the value that a record has or `None` for a tombstone.
+pub(super) type Encoded = (Bytes, Option<Bytes>);
+
 /// The rows of the topic, by the bytes of their keys, and its newest markers.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Known {
     rows: FxHashMap<Bytes, Hash>,
     /// newest marker, and how many partitions carry it
-    newest: Option<(Marker, i32)>,
+    newest: Option<(Marker, u32)>,
 }
 
 impl Known {
@@ -30,7 +33,7 @@ impl Known {
     pub(super) fn observe(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
         let Some(key) = key else { return };
         if Marker::is_key(key) {
-            if let Some(marker) = value.and_then(Marker::parse) {
+            if let Some(marker) = value.and_then(|value| Marker::parse(Some(value), None).ok()) {
                 match &mut self.newest {
                     Some((newest, carriers)) if *newest == marker => *carriers += 1,
                     Some((newest, _)) if newest.version > marker.version => {}

@@ -1,7 +1,7 @@
 //! Rows of a catalog file.
 
 use super::config::{CatalogConfig, Format};
-use crate::marker;
+use connect_api::catalog_marker;
 use connect_api::{ConnectError, Value};
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
@@ -51,7 +51,7 @@ fn parse(config: &CatalogConfig, content: impl Read) -> Result<Vec<Row>, String>
                 config.key_field, row.key
             ));
         }
-        if row.key.contains(marker::KEY_TEXT) {
+        if row.key.contains(catalog_marker::KEY_TEXT) {
             return Err(format!("the key {:?} is reserved for markers", row.key));
         }
     }

@@ -1,12 +1,13 @@
 //! The task of the file catalog.
 
 use super::config::CatalogConfig;
+use super::known::Encoded;
 use super::known::Known;
 use super::rows::{self, Catalog};
 use super::watched::{self, Stamp, Watched};
-use crate::marker::{Encoded, Marker};
 use async_trait::async_trait;
 use bytes::Bytes;
+use connect_api::catalog_marker::Marker;
 use connect_api::record::SourceMap;
 use connect_api::source::TopicLayout;
 use connect_api::{ConnectError, Converter, Datum, SchemaAndValue, SourceRecord, SourceTask, SourceTaskContext, Value};
@@ -225,7 +226,7 @@ impl Running {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.marker = Some(Marker {
             version,
-            rows,
+            rows: Some(rows),
             partitions: 0,
             digest,
             at: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
@@ -281,7 +282,7 @@ impl Running {
         let Some(mut marker) = self.marker.clone() else {
             return Ok(Vec::new());
         };
-        marker.partitions = partitions;
+        marker.partitions = partitions.unsigned_abs();
         let records = (0..partitions)
             .map(|partition| {
                 let (key, value) = (Datum::new(Marker::key()), Datum::new(marker.value()));

@@ -6,8 +6,8 @@ use super::handoff::{Durable, Handed, Handoff, SnapshotEnd};
 use super::offset::{self, Resume};
 use super::reader::Reader;
 use super::server;
-use crate::marker::Marker;
 use async_trait::async_trait;
+use connect_api::catalog_marker::Marker;
 use connect_api::record::SourceMap;
 use connect_api::source::SourcePositions;
 use connect_api::{ConnectError, Datum, SourceRecord, SourceTask, SourceTaskContext};
@@ -199,8 +199,8 @@ impl Running {
         let marker = Marker {
             // grows from snapshot to snapshot
             version: at.unsigned_abs(),
-            rows,
-            partitions,
+            rows: Some(rows),
+            partitions: partitions.unsigned_abs(),
             digest: String::new(),
             at,
         };

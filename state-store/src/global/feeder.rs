@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use kafka_client::{Admin, ClientConfig, Consumer, KafkaError, Message, StartOffset, TopicPartition, Waker};
 use parking_lot::{Condvar, Mutex};
 
-use super::marker::{HEADER, Marker};
 use super::{GlobalRecord, GlobalStore};
 use crate::error::StateError;
 use crate::keyed::wall_clock_ms;
 use crate::topic_bounds::TopicBounds;
+use connect_api::catalog_marker::{HEADER, Marker};
 
 /// Messages per fetch; one batch of rows and one position.
 const FETCH_MESSAGES: usize = 8_192;

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::area::Area;
 use super::format::RowFormat;
 use super::intake::Intake;
-use super::marker::Marker;
 use super::{GlobalSpec, RefusedVersion};
 use crate::database::{Database, Family};
 use crate::error::StateError;
 use crate::keyed::RebuildReason;
 use crate::keyspace::Keyspace;
+use connect_api::catalog_marker::Marker;
 
 /// The version of what lies in the two areas and of the record itself. 1 (without the field): keys and values as the topic
 /// had them. A copy of any other version is thrown away and read from the topic again.

@@ -19,7 +19,6 @@ mod format;
 mod gate;
 mod hot;
 mod intake;
-pub mod marker;
 mod meta;
 mod writer;
 
@@ -28,7 +27,6 @@ pub use feeder::{Feeder, FeederConfig};
 pub use format::{KeyFormat, RejectReason, RowFormat, ValueFormat};
 pub use gate::{Gate, Refusal};
 pub use intake::Intake;
-pub use marker::Marker;
 pub use meta::Rebuild;
 
 use std::collections::BTreeMap;
@@ -75,7 +73,7 @@ pub struct GlobalRecord<'a> {
     pub key: Option<&'a [u8]>,
     /// The row; none: a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The value of the header [`marker::HEADER`]; needed only where [`Marker::is_key`] holds for the key.
+    /// The value of the header [`connect_api::catalog_marker::HEADER`]; needed only where [`connect_api::catalog_marker::Marker::is_key`] holds for the key.
     pub marker_header: Option<&'a [u8]>,
 }
 

@@ -9,13 +9,13 @@ use super::area::{Area, Presence};
 use super::bulk_load::BulkLoad;
 use super::format::{RejectReason, Unreadable};
 use super::intake::Intake;
-use super::marker::Marker;
 use super::meta::{GlobalMeta, Promotion, Rebuild};
 use super::{GlobalRecord, GlobalSpec, Refusal, RefusedVersion};
 use crate::database::{Database, Family};
 use crate::error::StateError;
 use crate::keyed::{RebuildReason, wall_clock_ms};
 use crate::keyspace::Keyspace;
+use connect_api::catalog_marker::Marker;
 
 /// Bytes of one batch while a version is promoted.
 const PROMOTION_BATCH_BYTES: usize = 1 << 20;
@@ -445,6 +445,7 @@ impl Writer {
         partition: i32,
         marker: Marker,
     ) -> Result<(), StateError> {
+        let carriers = marker.partitions;
         // A newer marker replaces one whose version was never completed (compaction removes old markers).
         self.meta.at_marker.insert(partition, marker);
         let newest = self
@@ -453,7 +454,7 @@ impl Writer {
             .values()
             .map(|marker| marker.version)
             .max()
-            .unwrap_or(marker.version);
+            .unwrap_or_default();
         let behind: Vec<i32> = self
             .meta
             .at_marker
@@ -464,7 +465,7 @@ impl Writer {
         for partition in &behind {
             self.meta.at_marker.remove(partition);
         }
-        let complete = self.meta.at_marker.len() >= marker.partitions.max(1) as usize;
+        let complete = self.meta.at_marker.len() >= carriers.max(1) as usize;
         if complete {
             self.meta.at_marker.clear();
             self.end_version(db, spec, newest)?;

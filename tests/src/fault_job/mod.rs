@@ -13,12 +13,13 @@ pub mod events;
 use crate::inference::create_topics;
 use crate::inference_scenarios::models;
 use crate::s3::{ACCESS_KEY, REGION, S3Server, SECRET_KEY};
+use crate::topics::set_options;
 use crate::worker::{PATIENCE, WorkerProcess};
 use anyhow::{Context, Result, bail, ensure};
 use events::{BATCHES, Expected, Life, PARTITIONS};
 use kafka_client::{
-    Admin, ClientConfig, ConfigChange, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord,
-    StartOffset, TopicPartition,
+    Admin, ClientConfig, Consumer, Deliveries, KafkaError, NewTopic, Producer, ProducerRecord, StartOffset,
+    TopicPartition,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,9 +138,8 @@ impl FaultJob {
     /// # Errors
     /// The broker's.
     pub async fn widen(&self, topic: &str) -> Result<()> {
-        let change = ("max.message.bytes".to_owned(), ConfigChange::Set("1048588".to_owned()));
         let admin = Admin::new(&ClientConfig::new(&self.bootstrap))?;
-        Ok(admin.alter_topic_config(topic, &[change]).await?)
+        set_options(&admin, topic, &[("max.message.bytes", "1048588")]).await
     }
 
     fn topic(&self, what: &str) -> String {

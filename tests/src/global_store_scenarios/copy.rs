@@ -6,6 +6,7 @@ use state_store::Gate;
 
 use super::{Fed, Writer, caught_up, create};
 use crate::broker_laws::unique;
+use crate::topics::grow;
 
 /// The topic comes after the store; it is copied, followed, and taken up after a restart where the copy ends.
 ///
@@ -112,9 +113,7 @@ pub async fn partitions_that_are_added_are_read(bootstrap: &str) -> Result<()> {
     let fed = Fed::open(bootstrap, directory.path(), &topic, Gate::default())?;
     fed.until("the first row", |status| status.ready && status.rows == 1)
         .await?;
-    Admin::new(&ClientConfig::new(bootstrap))?
-        .create_partitions(&topic, 3)
-        .await?;
+    grow(&Admin::new(&ClientConfig::new(bootstrap))?, &topic, 3).await?;
     let writer = Writer::new(bootstrap, &topic)?;
     writer.row(2, "b", Some("2"))?;
     writer.flush()?;

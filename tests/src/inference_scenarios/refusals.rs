@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Result, ensure};
-use kafka_client::{Admin, ClientConfig, ConfigChange, NewTopic};
+use kafka_client::{Admin, ClientConfig, NewTopic};
 use serde_json::{Value, json};
 
 use super::tenants::check_undisturbed;
 use super::{Stage, check_lineage, distinct, events};
 use crate::broker_laws::unique;
 use crate::inference::Output;
+use crate::topics::set_options;
 
 /// Events of a scenario.
 const EVENTS: i64 = 2_000;
@@ -46,9 +47,7 @@ fn admin(stage: &Stage) -> Result<Admin> {
 
 /// The topic takes everything.
 async fn widen(stage: &Stage, topic: &str) -> Result<()> {
-    let change = ("max.message.bytes".to_owned(), ConfigChange::Set("1048588".to_owned()));
-    admin(stage)?.alter_topic_config(topic, &[change]).await?;
-    Ok(())
+    set_options(&admin(stage)?, topic, &[("max.message.bytes", "1048588")]).await
 }
 
 fn aborted(stage: &Stage) -> u64 {
@@ -66,8 +65,7 @@ async fn costs_the_others_nothing(stage: Stage, guarantee: &'static str) -> Resu
     stage.produce(events(0..BEFORE))?;
     check_undisturbed("refused", &stage.outputs_in(&narrow, BEFORE).await?, BEFORE)?;
     // It takes no record at all, in the middle of a stream. (Below 78 bytes a broker could not even end a transaction.)
-    let nothing = ("max.message.bytes".to_owned(), ConfigChange::Set("100".to_owned()));
-    admin(&stage)?.alter_topic_config(&narrow, &[nothing]).await?;
+    set_options(&admin(&stage)?, &narrow, &[("max.message.bytes", "100")]).await?;
     stage.produce(events(BEFORE..EVENTS))?;
     stage.until_model("refused/score", is_refused).await?;
     for (tenant, topic) in [("shop", &stage.predictions), ("other", &other)] {

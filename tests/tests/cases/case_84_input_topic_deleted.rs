@@ -9,6 +9,7 @@ use tests::KafkaBroker;
 use tests::inference::{create_topics, read};
 use tests::inference_scenarios::{by_household, check_lineage, expected};
 use tests::scored_events::ScoredEvents;
+use tests::topics::grow;
 
 async fn running(name: &str) -> Result<(ScoredEvents, Admin)> {
     // The brokers make topics by themselves, if anybody lets them.
@@ -85,7 +86,7 @@ async fn nothing_is_computed_from_a_topic_that_was_made_again() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_computed_once_partitions_were_added() -> Result<()> {
     let (mut job, admin) = running("case84-grown").await?;
-    admin.create_partitions(&job.events(), 7).await?;
+    grow(&admin, &job.events(), 7).await?;
     let mut sent = 40;
     loop {
         // By a producer that knows of the new partitions at once.
