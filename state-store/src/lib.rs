@@ -34,7 +34,6 @@ mod error;
 pub mod global;
 mod keyed;
 mod keyspace;
-pub mod objects;
 mod stream_time;
 mod topic_bounds;
 mod ttl;

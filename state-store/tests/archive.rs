@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use bytes::Bytes;
+use objects::S3Settings;
 use state_store::archive::{Put, Step};
-use state_store::objects::S3Settings;
 use state_store::{
     Archive, Database, IntentLog, KeyedPartition, KeyedSpec, MemoryBudget, Position, Since, StateValue, Ttl,
 };

@@ -49,12 +49,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dev-broker", &[]),
     ("crash-point", &[]),
     ("formats", &["connect-api"]),
+    ("objects", &[]),
     ("transforms", &["connect-api"]),
     (
         "connect-runtime",
         &["connect-api", "formats", "transforms", "kafka-client", "crash-point"],
     ),
-    ("state-store", &["connect-api", "kafka-client", "crash-point"]),
+    (
+        "state-store",
+        &["connect-api", "kafka-client", "objects", "crash-point"],
+    ),
     ("connectors", &["connect-api"]),
     ("catalog-source", &["connect-api"]),
     (
@@ -63,6 +67,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "connect-api",
             "kafka-client",
             "state-store",
+            "objects",
             "model-engine",
             "feature-engine",
             "crash-point",
@@ -146,7 +151,7 @@ fn the_millrace_binary_on_its_own_has_no_crash_points() {
 /// Dependencies whose name no line of the crate needs, with what they are there for.
 const FOR_THEIR_FEATURES: &[(&str, &str)] = &[
     // gives the client of object_store its TLS
-    ("state-store", "reqwest"),
+    ("objects", "reqwest"),
 ];
 
 /// A dependency is used by its name: in `src/`, or for development in `tests/`, `examples/`, `benches/` and the tests of `src/` too.

@@ -32,6 +32,7 @@ const CRATES: &[&str] = &[
     "kafka-client",
     "millrace",
     "model-engine",
+    "objects",
     "state-store",
     "transforms",
 ];

@@ -1,8 +1,8 @@
 //! Artifacts: where models may be loaded from, and their bytes.
 
 use feature_engine::resource::FieldError;
+use objects::{Location, ReadError, S3Settings, read_object};
 use sha2::{Digest, Sha256};
-use state_store::objects::{Location, ReadError, S3Settings, read_object};
 use std::path::{Component, Path, PathBuf};
 use tokio::runtime::Handle;
 

@@ -2,7 +2,7 @@
 
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, ParsedValue, Validator, Width};
 use connect_api::error::ConnectError;
-use state_store::objects::{Location, S3Settings};
+use objects::{Location, S3Settings};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,7 @@
 
 use connect_api::config::{ConfigDef, ConfigKey, ConfigMap, ConfigType, Importance, ParsedConfig, Width};
 use connect_api::error::ConnectError;
-use state_store::objects::S3Settings;
+use objects::S3Settings;
 
 const GROUP: &str = "S3";
 const PREFIX: &str = "s3.";

@@ -24,7 +24,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::changelog::EntryVersion;
 use crate::error::StateError;
-use crate::objects::{Location, S3Settings};
+use objects::{Location, S3Settings};
 
 /// An entry read back from the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
