@@ -14,5 +14,5 @@ suites=${*:-kafka_client client_restarts dev_broker_faults record_writer kafka_n
 # shellcheck disable=SC2086 # a list of names
 scripts/cargo.sh test --release --target "$host" --package kafka-client --lib
 for suite in $suites; do
-    scripts/cargo.sh test --release --target "$host" --package testbed --test "$suite"
+    scripts/cargo.sh test --release --target "$host" --package tests --test "$suite"
 done

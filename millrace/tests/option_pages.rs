@@ -62,6 +62,9 @@ fn every_option_of_the_pages_is_read_somewhere() {
     let mut sources = String::new();
     let crates = [
         "connect-runtime",
+        "formats",
+        "transforms",
+        "objects",
         "connectors",
         "catalog-source",
         "inference-sink",
