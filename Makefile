@@ -106,6 +106,11 @@ outages: build ## the retail job with each service away for a minute, one after 
 	@scripts/install-packages.sh build test
 	MILLRACE_OUTAGE_SECONDS=$${MILLRACE_OUTAGE_SECONDS:-60} $(CARGO) test $(PROFILE) --workspace --test retail_job -- --nocapture
 
+.PHONY: sanitize
+sanitize: ## the suites that go through librdkafka, with AddressSanitizer in our code and in librdkafka's (a build of its own)
+	@scripts/install-packages.sh build test
+	scripts/sanitize.sh
+
 .PHONY: check
 check: ## formatting, lints, documentation, crate directions, licences, advisories where they can be had
 	@scripts/install-packages.sh build

@@ -9,7 +9,6 @@ export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=y
 export CC=gcc CFLAGS="-fsanitize=address -fno-omit-frame-pointer"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/sanitized"
 export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
-export LSAN_OPTIONS="suppressions=$PWD/scripts/sanitize-leaks.txt:print_suppressions=0"
 suites=${*:-kafka_client client_restarts dev_broker_faults record_writer kafka_network}
 # shellcheck disable=SC2086 # a list of names
 scripts/cargo.sh test --release --target "$host" --package kafka-client --lib

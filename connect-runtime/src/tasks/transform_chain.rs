@@ -39,11 +39,7 @@ impl TransformChain {
         for alias in aliases.split(',').map(str::trim).filter(|alias| !alias.is_empty()) {
             let prefix = format!("transforms.{alias}.");
             let type_name = format!("{prefix}type");
-            let class = text(config, &type_name).ok_or_else(|| {
-                ConnectError::config(format!(
-                    "Missing required configuration \"{type_name}\" which has no default value."
-                ))
-            })?;
+            let class = class(config, &type_name)?;
             let plugin = plugins
                 .transformation(class)
                 .ok_or_else(|| not_found(plugins, PluginKind::Transformation, &type_name, class))?;
@@ -108,11 +104,7 @@ impl Step {
 fn predicate(plugins: &Plugins, config: &ConfigMap, name: &str) -> Result<Arc<dyn Predicate>, ConnectError> {
     let prefix = format!("predicates.{name}.");
     let type_name = format!("{prefix}type");
-    let class = text(config, &type_name).ok_or_else(|| {
-        ConnectError::config(format!(
-            "Missing required configuration \"{type_name}\" which has no default value."
-        ))
-    })?;
+    let class = class(config, &type_name)?;
     let plugin = plugins
         .predicate(class)
         .ok_or_else(|| not_found(plugins, PluginKind::Predicate, &type_name, class))?;
@@ -120,6 +112,15 @@ fn predicate(plugins: &Plugins, config: &ConfigMap, name: &str) -> Result<Arc<dy
     options.shift_remove("type");
     options.shift_remove("plugin.version");
     plugin.configure(&options)
+}
+
+/// The class that an option must name.
+fn class<'a>(config: &'a ConfigMap, option: &str) -> Result<&'a str, ConnectError> {
+    text(config, option).ok_or_else(|| {
+        ConnectError::config(format!(
+            "Missing required configuration \"{option}\" which has no default value."
+        ))
+    })
 }
 
 fn not_found(plugins: &Plugins, kind: PluginKind, option: &str, class: &str) -> ConnectError {

@@ -1,8 +1,7 @@
 //! The directions inside crates: of the rooms of a crate (the modules of its root) none uses another that uses it, over however
 //! many others. Tests of a module may.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
+use super::rust_files;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -236,17 +235,4 @@ fn walk(arrows: &Arrows, room: &str, way: &mut Vec<String>, finished: &mut BTree
     way.pop();
     finished.insert(room.to_owned());
     None
-}
-
-fn rust_files(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files
 }
